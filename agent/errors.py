@@ -36,7 +36,7 @@ class CaptureError(KagemushaError):
 
 
 class CheckpointAbandoned(CaptureError):
-    """The program could not be stopped or copied before the deadline; dirty information is kept for the next checkpoint."""
+    """The program could not be stopped or copied before the deadline; what is dirty stays known."""
 
 
 class RestoreError(KagemushaError):
