@@ -1,0 +1,164 @@
+"""When a primary takes its checkpoints, and what it does when its program ends: decisions only.
+
+`step(now_s, event) -> effects`; no clock, no tracee, no network here. The order of effects matters and is kept by the
+performer: the address is dropped BEFORE the last checkpoint is taken (what arrives after the sockets were read would be
+acknowledged and lost), and the program is let go only AFTER that (its memory ends with it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+_REST_SHARE = 0.5
+_RETRY_S_MIN = 0.005
+
+
+class End(StrEnum):
+    """How a program ended. Only KILLED (SIGKILL from outside, out of memory) may be continued from its last state."""
+
+    KILLED = "killed"
+    CRASHED = "crashed"
+    TERMINATED = "terminated"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceChanged:
+    """So many mirrors are connected now."""
+
+    mirrors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A checkpoint was taken and encoded; `started_s` is when its work began."""
+
+    started_s: float
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A checkpoint was given up before its deadline; nothing was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The last checkpoint of a dying program could not be taken, or a thread's state is suspect."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Every thread of the program stands at its end (KILLED: held there), or it has ended (`status`: wait status)."""
+
+    end: End
+    status: int
+
+
+Event = AudienceChanged | Due | Taken | Abandoned | Refused | Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Take a checkpoint now; `final`: from the dying program."""
+
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DropAddress:
+    """Take the program's address off this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetDie:
+    """Let the held threads of a dying program go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the controller how the program ended; `final`: its last state was published."""
+
+    end: End
+    status: int
+    final: bool
+    why: str = ""
+
+
+Effect = Take | DropAddress | LetDie | Report
+
+
+class Primary:
+    """The schedule of one primary.
+
+    interval_s: from the start of a checkpoint to the start of the next. After a checkpoint that took long (a program that
+    dirties memory faster than it can be mirrored) the program gets at least half of that time undisturbed. Without a
+    mirror nothing is captured: the kernel keeps the dirty information.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self.due_s: float | None = None
+        self.abandoned = 0
+        self._mirrors = 0
+        self._retries = 0
+        self._ending: Ending | None = None
+
+    def step(self, now_s: float, event: Event) -> list[Effect]:
+        """Advance by one event at CLOCK_MONOTONIC `now_s`."""
+        match event:
+            case AudienceChanged(mirrors):
+                if mirrors and not self._mirrors:
+                    self.due_s = now_s
+                self._mirrors = mirrors
+                if not mirrors:
+                    self.due_s = None
+                return []
+            case Due():
+                return self._due(now_s)
+            case Taken(_, True):
+                return self._ended(final=True)
+            case Taken(started_s, _):
+                self._retries = 0
+                rest_s = (now_s - started_s) * _REST_SHARE
+                self._plan(max(started_s + self.interval_s, now_s + rest_s))
+                return []
+            case Abandoned():
+                self.abandoned += 1
+                self._plan(now_s + min(self.interval_s, _RETRY_S_MIN * 2**self._retries))
+                self._retries = min(self._retries + 1, 10)
+                return []
+            case Refused(why):
+                return self._ended(final=False, why=why)
+            case Ending():
+                return self._end(event)
+
+    def _plan(self, due_s: float) -> None:
+        self.due_s = due_s if self._mirrors and self._ending is None else None
+
+    def _due(self, now_s: float) -> list[Effect]:
+        if self.due_s is None or now_s < self.due_s or self._ending is not None:
+            return []
+        return [Take()]
+
+    def _end(self, event: Ending) -> list[Effect]:
+        if self._ending is not None:
+            return []
+        self._ending = event
+        self.due_s = None
+        if event.end is End.KILLED and self._mirrors:
+            return [DropAddress(), Take(final=True)]
+        return [DropAddress(), *self._ended(final=False)]
+
+    def _ended(self, *, final: bool, why: str = "") -> list[Effect]:
+        if self._ending is None:
+            return []
+        return [LetDie(), Report(self._ending.end, self._ending.status, final, why)]
