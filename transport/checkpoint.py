@@ -74,12 +74,17 @@ class Header:
 def chain_digest(previous: Version, token: int, number: int, part_sums: Sequence[int], records_sum: int) -> int:
     """Return the digest of the state that follows `previous` by a delta with these checksums (never 0).
 
-    `part_sums`: the checksums of the delta's page parts, in order; `records_sum`: that of its records part. Whoever
-    has the delta can compute it again, so equal digests mean equal histories.
+    `part_sums`: the checksums of the delta's page parts, in order; `records_sum`: that of its records part
+    (`combined_sum` of several). Whoever has the delta can compute it again, so equal digests mean equal histories.
     """
     count = len(part_sums)
     head = _CHAIN.pack(previous.token, previous.number, previous.digest, token, number, records_sum, count)
     return xxhash.xxh3_64_intdigest(head + struct.pack(f"<{count}Q", *part_sums)) or 1
+
+
+def combined_sum(sums: Sequence[int]) -> int:
+    """Return one checksum for several, in order; that of a single one is itself (64 bits each)."""
+    return sums[0] if len(sums) == 1 else xxhash.xxh3_64_intdigest(struct.pack(f"<{len(sums)}Q", *sums))
 
 
 def diff_records(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> tuple[Records, tuple[str, ...]]:
