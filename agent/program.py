@@ -1,0 +1,353 @@
+"""What a program is: the model of NAME.toml, the file that defines one.
+
+Values only: nothing here reads a file or asks the host. `agent.program_file` reads, `agent.identity` resolves users.
+Every field's description is the text of the generated reference (docs/program-toml.md), so it is written for operators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import resource
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+PID_DEFAULT = 100
+DEADLINE_DEFAULT_MS = 50
+INTERVAL_DEFAULT_MS = 50
+
+
+class Misfit(ValueError):
+    """A value that is of the right type and yet can't be used; hint: what to write instead."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.hint = hint
+
+
+class Section(BaseModel):
+    """One table of the file: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _absolute(path: str, what: str) -> str:
+    if not path.startswith("/"):
+        raise Misfit(f'{what} must be an absolute path, not "{path}"', "begin it with /")
+    if "\0" in path:
+        raise Misfit(f"{what} must not contain a NUL character", "take it out")
+    return path
+
+
+def _refuse_later(value: str, supported: tuple[str, ...]) -> str:
+    if value not in supported:
+        raise Misfit(f'"{value}" comes later', "this release has " + " and ".join(f'"{one}"' for one in supported))
+    return value
+
+
+class ProgramSection(Section):
+    """What is started, and as whom."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")] = Field(
+        description="Name of the program, the same on every node: 1 to 63 of `a-z`, `0-9`, `-`. "
+        "An instance is called `<id>@<node>`."
+    )
+    command: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
+        description="The executable and its arguments. No shell; the executable is an absolute path, "
+        "the same file on every node."
+    )
+    user: str | None = Field(
+        default=None,
+        description="User name or number that the program runs as. Not set: as the agent does, which is root.",
+    )
+    group: str | None = Field(default=None, description="Group name or number. Not set: the user's own groups.")
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        description="All environment variables of the program. Nothing is inherited from the agent; "
+        "`PATH`, `HOME`, `USER` and `LOGNAME` are set unless they are given here.",
+    )
+    directory: str = Field(default="/", description="Working directory at the start, an absolute path.")
+    umask: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
+        default="0022", description="File mode creation mask, as an octal string."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _command_is_executable_by_path(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        _absolute(command[0], "the executable")
+        if any("\0" in argument for argument in command):
+            raise Misfit("an argument must not contain a NUL character", "take it out")
+        return command
+
+    @field_validator("directory")
+    @classmethod
+    def _directory_is_absolute(cls, directory: str) -> str:
+        return _absolute(directory, "the working directory")
+
+    @field_validator("environment")
+    @classmethod
+    def _environment_can_be_passed(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise Misfit(
+                    f"{name!r} can't be passed", "a name is not empty and has no =; neither name nor value has NUL"
+                )
+        return environment
+
+    @property
+    def umask_bits(self) -> int:
+        """The mask as umask(2) takes it."""
+        return int(self.umask, 8)
+
+
+_Limit = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Limits(Section):
+    """Resource limits, setrlimit(2), soft and hard alike. What is not set stays as the agent has it."""
+
+    open_files: _Limit | None = Field(default=None, description="Descriptors (`RLIMIT_NOFILE`).")
+    processes: _Limit | None = Field(default=None, description="Threads and processes of the user (`RLIMIT_NPROC`).")
+    stack_bytes: _Limit | None = Field(default=None, description="Size of the main thread's stack (`RLIMIT_STACK`).")
+    locked_memory_bytes: _Limit | None = Field(default=None, description="Locked memory (`RLIMIT_MEMLOCK`).")
+    address_space_bytes: _Limit | None = Field(default=None, description="Address space (`RLIMIT_AS`).")
+    data_bytes: _Limit | None = Field(default=None, description="Data segment (`RLIMIT_DATA`).")
+    file_bytes: _Limit | None = Field(default=None, description="Size of a file that is written (`RLIMIT_FSIZE`).")
+    core_bytes: _Limit | None = Field(default=None, description="Size of a core file (`RLIMIT_CORE`).")
+
+    def rlimits(self) -> dict[int, tuple[int, int]]:
+        """`RLIMIT_*` number -> (soft, hard), of the limits that are set."""
+        numbers = {
+            "open_files": resource.RLIMIT_NOFILE,
+            "processes": resource.RLIMIT_NPROC,
+            "stack_bytes": resource.RLIMIT_STACK,
+            "locked_memory_bytes": resource.RLIMIT_MEMLOCK,
+            "address_space_bytes": resource.RLIMIT_AS,
+            "data_bytes": resource.RLIMIT_DATA,
+            "file_bytes": resource.RLIMIT_FSIZE,
+            "core_bytes": resource.RLIMIT_CORE,
+        }
+        values = self.model_dump(exclude_none=True)
+        return {numbers[name]: (value, value) for name, value in values.items()}
+
+
+class Mirror(Section):
+    """How the program is mirrored."""
+
+    mode: Literal["process", "structures"] = Field(
+        default="process",
+        description="`process`: the whole process, unmodified. `structures` (named data structures only) comes later.",
+    )
+    guarantee: Literal["async", "sync"] = Field(
+        default="async",
+        description="`async`: what a takeover after the loss of a node can lose is bounded and reported (staleness). "
+        "`sync` (nothing that a client saw acknowledged is lost) comes later.",
+    )
+    interval_ms: int = Field(
+        default=INTERVAL_DEFAULT_MS,
+        ge=10,
+        le=1000,
+        description="Time from one checkpoint to the next. Shorter loses less and costs more.",
+    )
+    deadline_ms: int = Field(
+        default=DEADLINE_DEFAULT_MS,
+        ge=1,
+        le=1000,
+        description="A checkpoint that has stopped the program for this long is abandoned, counted and tried again. "
+        "At most `interval_ms`, which is its default where that is shorter.",
+    )
+    codec: Literal["zstd", "lz4"] = Field(
+        default="zstd",
+        description="Compression of what changed: `zstd` is smaller, `lz4` takes less of the processor.",
+    )
+    pid: int = Field(
+        default=PID_DEFAULT,
+        ge=2,
+        le=30000,
+        description="The program's pid inside its own PID namespace, the same on every node.",
+    )
+    memory_mib_max: Annotated[int, Field(ge=1, le=2**24)] | None = Field(
+        default=None,
+        description="The most memory that the program will use. With it preflight can say before the start whether "
+        "a node has room for the program and for its image.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _deadline_follows_interval(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "deadline_ms" not in values:
+            interval = values.get("interval_ms", INTERVAL_DEFAULT_MS)
+            if type(interval) is int and 1 <= interval < DEADLINE_DEFAULT_MS:
+                return {**values, "deadline_ms": interval}
+        return values
+
+    @field_validator("mode")
+    @classmethod
+    def _mode_is_there(cls, mode: str) -> str:
+        return _refuse_later(mode, ("process",))
+
+    @field_validator("guarantee")
+    @classmethod
+    def _guarantee_is_there(cls, guarantee: str) -> str:
+        return _refuse_later(guarantee, ("async",))
+
+    @model_validator(mode="after")
+    def _deadline_within_interval(self) -> Self:
+        if self.deadline_ms > self.interval_ms:
+            raise Misfit(
+                f"deadline_ms = {self.deadline_ms} is longer than interval_ms = {self.interval_ms}, "
+                "so the program could stand still all the time",
+                f"leave deadline_ms out, or set it to {self.interval_ms} at most",
+            )
+        return self
+
+
+class FileRule(Section):
+    """What a takeover does with regular files that the program has open for writing."""
+
+    path: str = Field(
+        description="Absolute path; `*` and `?` match within one name, `**` across directories. "
+        "The first rule that matches counts."
+    )
+    rule: Literal["shared", "local", "discard", "mirror"] = Field(
+        description="`shared`: the same file is reachable on every node. `local`: the file of that path on the node "
+        "that takes over is used, its content is not mirrored. `discard`: it starts empty there. "
+        "`mirror` (content mirrored too) comes later.",
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_absolute(cls, path: str) -> str:
+        return _absolute(path, "the path")
+
+    @field_validator("rule")
+    @classmethod
+    def _rule_is_there(cls, rule: str) -> str:
+        return _refuse_later(rule, ("shared", "local", "discard"))
+
+    def matches(self, path: str) -> bool:
+        """Whether `path`, absolute, is one that this rule speaks of."""
+        return _glob(self.path).fullmatch(path) is not None
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    translation = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(translation.get(piece, re.escape(piece)) for piece in pieces), re.DOTALL)
+
+
+class Health(Section):
+    """How to see that the program still serves. Checked and kept; acted on by the cluster, which comes later."""
+
+    kind: Literal["tcp", "http", "exec"] = Field(
+        description="`tcp`: a connection can be opened. `http`: a request is answered with 2xx or 3xx. "
+        "`exec`: a command ends with 0."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="Port at the program's address, for `tcp` and `http`."
+    )
+    path: str = Field(default="/", description="Path of the request, for `http`.")
+    command: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="Command and arguments, no shell, for `exec`."
+    )
+    interval_ms: int = Field(default=1000, ge=50, le=3_600_000, description="Time from one check to the next.")
+    timeout_ms: int = Field(
+        default=500, ge=10, le=3_600_000, description="A check that takes longer has failed. Less than `interval_ms`."
+    )
+    rise: int = Field(default=2, ge=1, le=100, description="Good checks in a row until the program counts as healthy.")
+    fall: int = Field(default=3, ge=1, le=100, description="Failed checks in a row until it counts as failed.")
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> Self:
+        if self.kind in ("tcp", "http") and self.port is None:
+            raise Misfit(f'kind = "{self.kind}" needs port', "port = 6379, say")
+        if self.kind == "exec":
+            if not self.command:
+                raise Misfit('kind = "exec" needs command', 'command = ["/usr/bin/redis-cli", "ping"], say')
+            _absolute(self.command[0], "the executable")
+        if self.timeout_ms >= self.interval_ms:
+            raise Misfit(
+                f"timeout_ms = {self.timeout_ms} is not less than interval_ms = {self.interval_ms}",
+                "a check must have ended before the next one begins",
+            )
+        return self
+
+
+class Redirect(Section):
+    """How clients find the instance that serves."""
+
+    driver: Literal["address", "keepalived", "proxy", "exec"] = Field(
+        description="`address`: an IP address that moves with the program, by netlink and gratuitous ARP or "
+        "unsolicited neighbour advertisement. `keepalived`, `proxy` and `exec` come later."
+    )
+    address: str = Field(description="The address with its prefix length, IPv4 or IPv6: `10.0.0.100/24`.")
+    interface: Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")] = Field(
+        description="The network interface that carries it, by the same name on every node."
+    )
+
+    @field_validator("driver")
+    @classmethod
+    def _driver_is_there(cls, driver: str) -> str:
+        return _refuse_later(driver, ("address",))
+
+    @field_validator("address")
+    @classmethod
+    def _address_can_be_carried(cls, address: str) -> str:
+        if "/" not in address:
+            raise Misfit(f'"{address}" has no prefix length', f"{address}/24, say")
+        try:
+            interface = ipaddress.ip_interface(address)
+        except ValueError as error:
+            raise Misfit(f'"{address}" is no IPv4 or IPv6 address', "10.0.0.100/24 or fd00::100/64, say") from error
+        if interface.ip.is_multicast or interface.ip.is_unspecified or interface.ip.is_loopback:
+            raise Misfit(f'"{address}" can\'t move from node to node', "take a free address of the nodes' network")
+        return address
+
+    @property
+    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        """The address alone."""
+        return ipaddress.ip_interface(self.address).ip
+
+    @property
+    def prefix(self) -> int:
+        """The prefix length in bits."""
+        return ipaddress.ip_interface(self.address).network.prefixlen
+
+
+class Failover(Section):
+    """What happens when the program fails. Decided by the cluster, which comes later, but for `grace_ms`."""
+
+    restart: Literal["always", "on-failure", "never"] = Field(
+        default="on-failure", description="Whether the program is started anew where no mirror can take over."
+    )
+    max_takeovers: int = Field(
+        default=3, ge=1, le=1000, description="After so many takeovers within `window_s` it is restarted clean instead."
+    )
+    window_s: int = Field(default=600, ge=1, le=86_400, description="The time over which takeovers are counted.")
+    grace_ms: int = Field(
+        default=10_000, ge=0, le=3_600_000, description="Time from SIGTERM to SIGKILL when the program is stopped."
+    )
+
+
+class Definition(Section):
+    """A whole NAME.toml."""
+
+    program: ProgramSection
+    limits: Limits = Field(default_factory=Limits)
+    mirror: Mirror = Field(default_factory=Mirror)
+    files: Annotated[tuple[FileRule, ...], Field(strict=False)] = Field(
+        default=(), description="A list of tables: one `[[files]]` for each rule."
+    )
+    health: Health | None = None
+    redirect: Redirect | None = None
+    failover: Failover = Field(default_factory=Failover)
+
+    def rule_for(self, path: str) -> str | None:
+        """The rule for the regular file at `path`, or None if no rule speaks of it."""
+        return next((file.rule for file in self.files if file.matches(path)), None)
+
+    def digest(self) -> str:
+        """SHA-256 of the meaning of the file (comments and order of keys do not count), in hex."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
