@@ -22,7 +22,7 @@ from typing import Final, Protocol, Self
 import numpy as np
 
 from agent.errors import RestoreError
-from agent.syscalls import Syscall
+from agent.kernel.libc import NR
 
 ROW_WORDS: Final = 10
 ROW_BYTES: Final = ROW_WORDS * 8
@@ -205,7 +205,7 @@ class Batch:
         words.append(0 if may_fail else 1)
         row = Row(self, len(self.names))
         self._words.extend(words)
-        self.names.append(name or _name(number))
+        self.names.append(name or NR.name(number))
         if expect is not None:
             self._expected.append((row.index, expect))
         return row
@@ -383,10 +383,3 @@ def run_together(runner: Runner, batches: Mapping[int, Batch]) -> None:
 
 def _aligned(value: int) -> int:
     return value + -value % _ALIGN
-
-
-def _name(number: int) -> str:
-    try:
-        return Syscall(number).name.lower()
-    except ValueError:
-        return f"system call {number}"

@@ -12,7 +12,7 @@ from typing import Final
 
 from agent.batch import Batch, Row
 from agent.errors import RestoreError
-from agent.syscalls import Syscall
+from agent.kernel.libc import NR
 
 FD_CLOEXEC: Final = 1
 F_SETFD: Final = 2
@@ -76,17 +76,17 @@ class DescriptorTable:
         if made == number:
             self.take(number)
             batch.add(
-                Syscall.FCNTL, opened, F_SETFD, FD_CLOEXEC if close_on_exec else 0, name=f"flags of descriptor {number}"
+                NR.FCNTL, opened, F_SETFD, FD_CLOEXEC if close_on_exec else 0, name=f"flags of descriptor {number}"
             )
             return
         self.take(number)
         self.duplicate(batch, opened, number, close_on_exec=close_on_exec)
-        batch.add(Syscall.CLOSE, opened, name=f"close of what became descriptor {number}")
+        batch.add(NR.CLOSE, opened, name=f"close of what became descriptor {number}")
 
     def duplicate(self, batch: Batch, source: Row | int, number: int, *, close_on_exec: bool) -> Row:
         """Let `number` be a duplicate of `source` (dup3(2)); take `number` yourself, before or after."""
         flags = O_CLOEXEC if close_on_exec else 0
-        return batch.add(Syscall.DUP3, source, number, flags, name=f"dup3 to descriptor {number}", expect=number)
+        return batch.add(NR.DUP3, source, number, flags, name=f"dup3 to descriptor {number}", expect=number)
 
     def park(self, batch: Batch, source: Row | int) -> int:
         """Move an open descriptor to a spare number and close the old one; gives the spare number.
@@ -95,7 +95,7 @@ class DescriptorTable:
         """
         number = self.spare()
         self.duplicate(batch, source, number, close_on_exec=False)
-        batch.add(Syscall.CLOSE, source, name=f"close of what was parked at {number}")
+        batch.add(NR.CLOSE, source, name=f"close of what was parked at {number}")
         if isinstance(source, int):
             self.release(source)
         return number
@@ -103,4 +103,4 @@ class DescriptorTable:
     def close(self, batch: Batch, number: int) -> None:
         """Close `number`, which is in use."""
         self.release(number)
-        batch.add(Syscall.CLOSE, number, name=f"close of descriptor {number}")
+        batch.add(NR.CLOSE, number, name=f"close of descriptor {number}")
