@@ -99,9 +99,9 @@ Effect = Take | DropAddress | LetDie | Report
 class Primary:
     """The schedule of one primary.
 
-    interval_s: from the start of a checkpoint to the start of the next. After a checkpoint that took long (a program that
-    dirties memory faster than it can be mirrored) the program gets at least half of that time undisturbed. Without a
-    mirror nothing is captured: the kernel keeps the dirty information.
+    interval_s: from the start of a checkpoint to the start of the next. After a checkpoint that took long (a program
+    that dirties memory faster than it can be mirrored) the program gets at least half of that time undisturbed. Without
+    a mirror nothing is captured: the kernel keeps the dirty information.
     """
 
     def __init__(self, interval_s: float) -> None:
