@@ -1,0 +1,45 @@
+# kagemusha: `make help` says what there is. Everything runs from a clone, as root, on Debian 12.
+
+PYTHON := .venv/bin/python
+ARGS ?=
+TEST_SECONDS_MAX ?= 600
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages demo test lint verify lock bench-codec bench-memory bench-pause
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(MAKEFILE_LIST)
+
+setup: packages .venv/.ready ## install what is missing: Debian packages and the locked Python packages (quick when done)
+
+packages:
+	@deploy/setup packages
+
+.venv/.ready: requirements.lock pyproject.toml deploy/setup | packages
+	@deploy/setup python
+
+demo: setup ## a redis-server is killed and goes on elsewhere; ARGS=--json for one JSON object as the last line
+	@$(PYTHON) -m kagemusha demo $(ARGS)
+
+test: setup ## every test but the long ones; needs root
+	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy --strict
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+
+verify: setup ## every byte of mirrors against their stopped originals, 1,000 checkpoints of each program
+	@$(PYTHON) -m tests.verify $(ARGS)
+
+bench-codec: setup ## size and speed of what travels, zstd and lz4
+	@$(PYTHON) -m tests.bench.codec $(ARGS)
+
+bench-memory: setup ## scan, copy and apply of memory
+	@$(PYTHON) -m tests.bench.memory $(ARGS)
+
+bench-pause: setup ## how long checkpoints stop a redis-server under load
+	@$(PYTHON) -m tests.bench.pause $(ARGS)
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@deploy/setup lock
