@@ -1,0 +1,37 @@
+"""Fill redis with random values, as any client could: pipelined SETs. Nothing that compresses, nothing that repeats."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from kagemusha.demo.resp import command
+
+VALUE_BYTES = 1024
+_BATCH = 256
+
+
+def fill(host: str, port: int, mib: int) -> dict[str, Any]:
+    """Write `mib` MiB of random values; returns how many keys there are and what redis says of its memory, in bytes.
+
+    OSError if redis can't be reached, ValueError if it refuses a value.
+    """
+    keys = mib * (1 << 20) // VALUE_BYTES
+    with socket.create_connection((host, port), timeout=20) as sock, sock.makefile("rb") as replies:
+        for first in range(0, keys, _BATCH):
+            numbers = range(first, min(first + _BATCH, keys))
+            values = os.urandom(VALUE_BYTES * len(numbers))
+            sock.sendall(
+                b"".join(
+                    command(b"SET", b"data:%d" % number, values[at : at + VALUE_BYTES])
+                    for number, at in zip(numbers, range(0, len(values), VALUE_BYTES), strict=True)
+                )
+            )
+            for _ in numbers:
+                if (reply := replies.readline()) != b"+OK\r\n":
+                    raise ValueError(f"redis answers {reply!r} to SET")
+        sock.sendall(command(b"INFO", b"memory"))
+        text = replies.read(int(replies.readline()[1:]) + 2).decode()
+    memory = dict(line.partition(":")[::2] for line in text.split("\r\n") if ":" in line)
+    return {"keys": keys, "used_memory_bytes": int(memory["used_memory"])}
