@@ -94,6 +94,21 @@ def part_sum(part: bytes | memoryview) -> int:
     return int(_SUM.unpack_from(view, offset)[0])
 
 
+def verify_part(part: bytes | memoryview, magic: bytes) -> int:
+    """Return the checksum of an encoded part of the kind that `magic` says, having compared it with all its bytes.
+
+    Raises CorruptUpdate when it is no such part or the checksum is another.
+    """
+    view = memoryview(part)
+    carried = part_sum(view)
+    if bytes(view[:4]) != magic:
+        _corrupt(f"a part begins with {bytes(view[:4])!r} instead of {magic!r}")
+    size = _PAGE_HEAD.size if magic == PAGE_MAGIC else _RECORDS_HEAD.size
+    if _seal(view[:size], view[size + _SUM.size :]) != carried:
+        _corrupt(f"a part of {len(view)} bytes has another checksum than it carries")
+    return carried
+
+
 class PagePartEncoder:
     """Encodes up to PART_PAGES pages at once, in buffers of its own that are allocated and touched once.
 
@@ -225,8 +240,7 @@ class PagePartDecoder:
             _corrupt("a page part has an unknown magic, format or flag")
         if size != len(body) or count > PART_PAGES:
             _corrupt(f"a page part says {count} pages in {size} bytes; it has {len(body)} bytes")
-        if part_sum(view) != _seal(view[: _PAGE_HEAD.size], body):
-            _corrupt(f"a part of {count} pages has another checksum than it carries")
+        verify_part(view, PAGE_MAGIC)
         absolute = bool(flags & ABSOLUTE)
         plain = self._decompress(codec, body, _plain_bytes(count, absolute))
         pages = np.cumsum(plain[: count * 8].view(np.uint64), dtype=np.uint64)
@@ -309,8 +323,7 @@ class RecordsPart:
             _corrupt("a records part has an unknown magic, format or flag")
         if packed != len(body) or size > RECORDS_BYTES_MAX:
             _corrupt(f"a records part says {size} bytes in {packed}; it has {len(body)}")
-        if part_sum(view) != _seal(view[: _RECORDS_HEAD.size], body):
-            _corrupt("a records part has another checksum than it carries")
+        verify_part(view, RECORDS_MAGIC)
         changed, removed = _checked_records(_unpacked(codec, body, size))
         return RecordsPart(changed, removed, bool(flags & COMPLETE))
 
