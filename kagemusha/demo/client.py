@@ -23,15 +23,16 @@ class Client:
 
     async def start(self) -> None:
         """Start the process."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._machine.command(sys.executable, "-m", "kagemusha.demo.load"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._log.open("w"),
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-            limit=1 << 26,
-            start_new_session=True,
-        )
+        with self._log.open("w") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._machine.command(sys.executable, "-m", "kagemusha.demo.load"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                limit=1 << 26,
+                start_new_session=True,
+            )
 
     async def ask(self, do: str, *, deadline_s: float = 30.0, **arguments: object) -> dict[str, Any]:
         """Send a request and return its answer; DemoError if the client refuses, dies, or is silent."""
@@ -39,13 +40,16 @@ class Client:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+        line = b""
         try:
             async with asyncio.timeout(deadline_s):
+                process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
                 await process.stdin.drain()
                 line = await process.stdout.readline()
-        except (TimeoutError, ConnectionError) as error:
+        except TimeoutError as error:
             raise DemoError(f"the client's {do} has no answer within {deadline_s:g} s", hint=self._see()) from error
+        except ConnectionError:
+            pass  # it has died, as an empty line says too
         if not line:
             raise DemoError(f"the client died in {do}", hint=self._see())
         answer: dict[str, Any] = json.loads(line)

@@ -170,14 +170,15 @@ class Node(Machine):
         places = (self.own, directory.node, directory.data, directory.nodes, *_kept_under_tmp())
         unshare = ["unshare", "--mount", "--ipc", "--propagation", "private", "--fork"]
         unshare += ["--time", "--monotonic", str(shift_s), "--boottime", str(shift_s)]
-        return subprocess.Popen(
-            [*super().command(*unshare, "sh", "-c", _FURNISH, "furnish", *map(str, places))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(self.directory.logs / f"node-{self.name}.log").open("w"),
-            text=True,
-            start_new_session=True,
-        )
+        with (directory.logs / f"node-{self.name}.log").open("w") as log:
+            return subprocess.Popen(
+                [*super().command(*unshare, "sh", "-c", _FURNISH, "furnish", *map(str, places))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
 
     def _furnished(self) -> int:
         assert self._holder.stdout is not None
