@@ -12,7 +12,8 @@ PAGE_BYTES = 4096
 
 _HEADER_BYTES = 64
 _PROGRAM_HEADER_BYTES = 56
-_ET_EXEC, _EM_X86_64, _PT_LOAD, _RWX = 2, 62, 1, 7
+EM_X86_64 = 62
+_ET_EXEC, _PT_LOAD, _RWX = 2, 1, 7
 
 # again: mov eax, pause; syscall; jmp again
 _PAUSE_FOR_EVER = b"\xb8" + struct.pack("<I", NR.PAUSE) + b"\x0f\x05" + b"\xeb\xf7"
@@ -34,7 +35,7 @@ def stub_executable(code: bytes = _PAUSE_FOR_EVER, address: int = STUB_ADDRESS) 
     header = ident + struct.pack(
         "<HHIQQQIHHHHHH",
         _ET_EXEC,
-        _EM_X86_64,
+        EM_X86_64,
         1,
         entry,
         _HEADER_BYTES,
@@ -68,6 +69,11 @@ def word_size(head: bytes) -> int | None:
     if head[:4] != b"\x7fELF" or len(head) < 5:
         return None
     return {ELFCLASS32: 32, ELFCLASS64: 64}.get(head[4])
+
+
+def machine(head: bytes) -> int | None:
+    """The machine (EM_ number) that an ELF file is for, None for anything else."""
+    return int.from_bytes(head[18:20], "little") if head[:4] == b"\x7fELF" and len(head) >= 20 else None
 
 
 def interpreter(head: bytes) -> str | None:
