@@ -89,53 +89,60 @@ def fingerprint(program: str, definition: str, xstate_bytes: int, files: Iterabl
 
 
 def differences(ours: Fingerprint, theirs: Fingerprint) -> list[Reason]:
-    """Everything in which two nodes must not differ, and do."""
-    place = f"{ours.node} and {theirs.node}"
+    """Everything in which this node ("here") and another one ("there") must not differ, and do."""
+    place = f"node {theirs.node}"
+    if ours.program != theirs.program:
+        what = f"the fingerprint is of program {theirs.program}, not of {ours.program}"
+        return [Reason(what, place, "compare fingerprints of one program")]
     found = [
-        Reason(f"{what} differs: {getattr(ours, name)} and {getattr(theirs, name)}", place, remedy)
+        Reason(
+            f"{what} differs: {_short(getattr(ours, name))} here, {_short(getattr(theirs, name))} there", place, remedy
+        )
         for name, what, remedy in _SCALARS
         if getattr(ours, name) != getattr(theirs, name)
     ]
-    found += _flag_differences(ours, theirs, place)
-    return found + _file_differences(ours, theirs, place)
+    return found + _flag_differences(ours, theirs, place) + _file_differences(ours, theirs, place)
 
 
+_SAME_KERNEL = "install the same kernel package on both nodes and reboot into it"
+_SAME_CPU = "give both machines the same CPU model (in a hypervisor: the same named model for both guests)"
+_SAME_PACKAGE = "install the same version of the package on both nodes"
 _SCALARS = (
-    ("program", "the program", "compare fingerprints of one program"),
     ("definition", "the program.toml", "copy the same file to both nodes"),
-    ("kernel", "the kernel release", "install the same kernel package on both nodes and reboot into it"),
-    ("kernel_build", "the build of the kernel", "install the same kernel package on both nodes and reboot into it"),
+    ("kernel", "the kernel release", _SAME_KERNEL),
+    ("kernel_build", "the build of the kernel", _SAME_KERNEL),
     ("machine", "the architecture", "use two machines of one architecture"),
-    ("xstate_bytes", "the size of the extended registers", "give both machines the same CPU model"),
+    ("xstate_bytes", "the size of the extended registers", _SAME_CPU),
     ("page_bytes", "the size of a page", "use two machines of one architecture"),
 )
 
 
 def _flag_differences(ours: Fingerprint, theirs: Fingerprint, place: str) -> list[Reason]:
-    only_ours = set(ours.cpu_flags) - set(theirs.cpu_flags)
-    only_theirs = set(theirs.cpu_flags) - set(ours.cpu_flags)
+    here = set(ours.cpu_flags) - set(theirs.cpu_flags)
+    there = set(theirs.cpu_flags) - set(ours.cpu_flags)
     return [
-        Reason(
-            f"CPU features of {owner} that the other has not: {_some(flags)}",
-            place,
-            "give both machines the same CPU model (in a hypervisor: the same named model for both guests)",
-        )
-        for owner, flags in ((ours.node, only_ours), (theirs.node, only_theirs))
+        Reason(f"CPU features that are only {where}: {_some(flags)}", place, _SAME_CPU)
+        for where, flags in (("here", here), ("there", there))
         if flags
     ]
 
 
 def _file_differences(ours: Fingerprint, theirs: Fingerprint, place: str) -> list[Reason]:
-    remedy = "install the same version of the package on both nodes"
     found = []
     for path in sorted(ours.files.keys() | theirs.files.keys()):
-        mine, other = ours.files.get(path), theirs.files.get(path)
-        if mine is None or other is None:
-            missing = ours.node if mine is None else theirs.node
-            found.append(Reason(f"{path} is not used on {missing}", place, remedy))
-        elif mine != other:
-            found.append(Reason(f"{path} differs: SHA-256 {mine[:12]} and {other[:12]}", place, remedy))
+        here, there = ours.files.get(path), theirs.files.get(path)
+        if here is None or there is None:
+            found.append(Reason(f"{path} is used only {'there' if here is None else 'here'}", place, _SAME_PACKAGE))
+        elif here != there:
+            what = f"{path} differs: SHA-256 {_short(here)} here, {_short(there)} there"
+            found.append(Reason(what, place, _SAME_PACKAGE))
     return found
+
+
+def _short(value: object) -> str:
+    """A digest is known by its beginning."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else text
 
 
 def _some(names: Iterable[str]) -> str:

@@ -34,16 +34,16 @@ _KERNEL_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. detail: what was found. reason: why it stands in the way, or None."""
+    """One thing that was looked at. detail: what was found. reasons: why it stands in the way, if it does."""
 
     name: str
     detail: str
-    reason: Reason | None = None
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether nothing stands in the way here."""
-        return self.reason is None
+        return not self.reasons
 
 
 def privilege_check(effective_uid: int) -> Check:
@@ -51,7 +51,7 @@ def privilege_check(effective_uid: int) -> Check:
     if effective_uid == 0:
         return Check("privileges", "root")
     reason = Reason("mirroring a process takes root", f"the user with the number {effective_uid}", "run it with sudo")
-    return Check("privileges", f"user {effective_uid}", reason)
+    return Check("privileges", f"user {effective_uid}", (reason,))
 
 
 def kernel_checks(release: str, machine: str, os_release: dict[str, str], probes: list[Probe]) -> list[Check]:
@@ -59,24 +59,16 @@ def kernel_checks(release: str, machine: str, os_release: dict[str, str], probes
     needed = ".".join(map(str, KERNEL_NEEDED))
     newer = newer_kernel_remedy(os_release)
     old = kernel_version(release) < KERNEL_NEEDED
+    too_old = Reason(f"is older than {needed}, the first with PAGEMAP_SCAN", f"kernel {release}", newer)
+    foreign = Reason("only x86_64 can be mirrored", f"this machine, {machine}", "use an x86_64 machine")
     checks = [
-        Check(
-            "kernel",
-            release,
-            Reason(f"is older than {needed}, the first with PAGEMAP_SCAN", f"kernel {release}", newer) if old else None,
-        ),
-        Check(
-            "architecture",
-            machine,
-            None
-            if machine == "x86_64"
-            else Reason("only x86_64 can be mirrored", f"this machine, {machine}", "use an x86_64 machine"),
-        ),
+        Check("kernel", release, (too_old,) if old else ()),
+        Check("architecture", machine, () if machine == "x86_64" else (foreign,)),
     ]
     for probe in probes:
         remedy = newer if old or probe.name == "write tracking" else _remedy(probe.name)
-        reason = None if probe.works else Reason(f"does not work: {probe.detail}", probe.name, remedy)
-        checks.append(Check(probe.name, probe.detail, reason))
+        reason = Reason(f"does not work: {probe.detail}", probe.name, remedy)
+        checks.append(Check(probe.name, probe.detail, () if probe.works else (reason,)))
     return checks
 
 
@@ -110,7 +102,7 @@ def memory_check(memory_mib_max: int | None, pid: int | None, available_mib: int
     remedy = (
         f"free or add {needed_mib - available_mib} MiB of memory, or lower mirror.memory_mib_max if that is too high"
     )
-    return Check("memory", detail, Reason(f"too little: {detail}", "memory of this node", remedy))
+    return Check("memory", detail, (Reason(f"too little: {detail}", "memory of this node", remedy),))
 
 
 def resident_mib(pid: int) -> int:

@@ -102,6 +102,18 @@ class ProgramSection(Section):
         return int(self.umask, 8)
 
 
+LIMIT_NUMBERS = {
+    "open_files": resource.RLIMIT_NOFILE,
+    "processes": resource.RLIMIT_NPROC,
+    "stack_bytes": resource.RLIMIT_STACK,
+    "locked_memory_bytes": resource.RLIMIT_MEMLOCK,
+    "address_space_bytes": resource.RLIMIT_AS,
+    "data_bytes": resource.RLIMIT_DATA,
+    "file_bytes": resource.RLIMIT_FSIZE,
+    "core_bytes": resource.RLIMIT_CORE,
+}
+"""Key of `[limits]` -> `RLIMIT_*` number."""
+
 _Limit = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
@@ -119,18 +131,8 @@ class Limits(Section):
 
     def rlimits(self) -> dict[int, tuple[int, int]]:
         """`RLIMIT_*` number -> (soft, hard), of the limits that are set."""
-        numbers = {
-            "open_files": resource.RLIMIT_NOFILE,
-            "processes": resource.RLIMIT_NPROC,
-            "stack_bytes": resource.RLIMIT_STACK,
-            "locked_memory_bytes": resource.RLIMIT_MEMLOCK,
-            "address_space_bytes": resource.RLIMIT_AS,
-            "data_bytes": resource.RLIMIT_DATA,
-            "file_bytes": resource.RLIMIT_FSIZE,
-            "core_bytes": resource.RLIMIT_CORE,
-        }
         values = self.model_dump(exclude_none=True)
-        return {numbers[name]: (value, value) for name, value in values.items()}
+        return {LIMIT_NUMBERS[name]: (value, value) for name, value in values.items()}
 
 
 class Mirror(Section):

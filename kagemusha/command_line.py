@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        sys.stderr.write(f"{' '.join(error.format_message().split())}\nhint: kagemusha --help\n")
+        _complain_of_usage(error.format_message(), getattr(error, "ctx", None))
         return ExitCode.USAGE
     return result if isinstance(result, int) else ExitCode.OK
 
@@ -61,6 +61,14 @@ def complain(error: KagemushaError) -> None:
     sys.stderr.write(f"{error.what}\n")
     if error.hint:
         sys.stderr.write(f"hint: {error.hint}\n")
+
+
+def _complain_of_usage(message: str, context: typer.Context | None) -> None:
+    """Print what is wrong with the command line; nothing where its help was printed instead."""
+    line = " ".join(message.split())
+    if line:
+        command = context.command_path if context else "kagemusha"
+        sys.stderr.write(f"{line}\nhint: {command} --help\n")
 
 
 def _forget_stdout() -> None:

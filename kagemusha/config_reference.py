@@ -86,8 +86,8 @@ def _constraints(field: FieldInfo) -> Iterator[Any]:
 
 
 def _type(annotation: Any, constraints: list[Any]) -> str:
-    low = next((one.ge for one in constraints if isinstance(one, Ge)), None)
-    high = next((one.le for one in constraints if isinstance(one, Le)), None)
+    low: Any = next((one.ge for one in constraints if isinstance(one, Ge)), None)
+    high: Any = next((one.le for one in constraints if isinstance(one, Le)), None)
     plain = _plain(annotation)
     if low is None and high is None:
         return plain + (", not empty" if any(isinstance(one, MinLen) for one in constraints) else "")

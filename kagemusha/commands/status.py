@@ -1,0 +1,85 @@
+"""`kagemusha status`: what an agent is doing, asked over its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from transport.errors import ControlError
+
+if TYPE_CHECKING:
+    from transport.control import Status
+
+_REPLY_S_MAX = 5.0
+
+
+def status(
+    control: Annotated[Path, typer.Option(help="The agent's control socket.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with everything.")] = False,
+) -> None:
+    """Show what an agent's instance is doing: role, status, checkpoint, lag, pauses, mirrors."""
+    found = asyncio.run(_ask(control))
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
+    else:
+        _show(found)
+
+
+async def _ask(path: Path) -> Status:
+    from transport.control import GetStatus, Status
+    from transport.control_socket import ControlClient
+
+    try:
+        async with asyncio.timeout(_REPLY_S_MAX), await ControlClient.connect(path) as client:
+            reply = await client.request(GetStatus())
+    except TimeoutError:
+        what = f"{path}: no reply within {_REPLY_S_MAX:.0f} s"
+        raise ControlError(what, hint="is the agent stopped or overloaded? its log says more") from None
+    if not isinstance(reply, Status):
+        raise ControlError(f"{path}: {type(reply).__name__} is no answer to a question for the status")
+    return reply
+
+
+def _show(found: Status) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in status_lines(found):
+        table.add_row(Text(name, "dim"), Text(value))
+    Console(highlight=False).print(table)
+
+
+def status_lines(found: Status) -> list[tuple[str, str]]:
+    """The status as a person reads it: name and value, with units."""
+    why = f" ({found.reason})" if found.reason else ""
+    lines = [
+        ("instance", found.instance),
+        ("role", f"{found.role}, {found.status}{why}"),
+        ("token", str(found.token)),
+        ("checkpoint", f"{found.version.number}, {found.checkpoints} taken or applied, {found.abandoned} abandoned"),
+        ("lag", f"{found.lag_checkpoints} checkpoints, {found.lag_ms:.0f} ms, {found.lag_bytes:,} bytes"),
+        ("staleness", f"{found.staleness_ms:.0f} ms"),
+        ("pauses", f"p50 {found.pauses.p50_us} us, p99 {found.pauses.p99_us} us, max {found.pauses.max_us} us"),
+        ("memory", f"{found.memory_bytes / 2**20:,.0f} MiB image, {found.bytes / 2**20:,.1f} MiB streamed"),
+        ("program", f"pid {found.pid}, {found.connections} connections" if found.pid else "does not run here"),
+    ]
+    if found.sync is not None:
+        share = 100 * found.sync.bytes / max(found.sync.total_bytes, 1)
+        speed = found.sync.bytes_per_s / 2**20
+        lines.append(("first sync", f"{share:.0f} % of {found.sync.total_bytes:,} bytes, {speed:.0f} MiB/s"))
+    if found.children:
+        lines.append(("children", f"{found.children}, not mirrored: after a takeover the program sees them gone"))
+    for reason, count in sorted(found.refused.items()):
+        lines.append(("refused", f"{count} updates: {reason}"))
+    for mirror in found.mirrors:
+        behind = f"{mirror.lag_checkpoints} checkpoints behind, {mirror.staleness_ms:.0f} ms stale"
+        lines.append(("mirror", f"{mirror.instance}: {mirror.state}, checkpoint {mirror.version.number}, {behind}"))
+    return lines
