@@ -1,0 +1,1 @@
+"""The process beside one instance: captures a program, or keeps its double ready. Knows nothing of who may serve."""

@@ -1,0 +1,1 @@
+"""Decides which instance serves. It comes with the next release."""

@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests mirror the packages: tests/agent tests agent/, and so on."""

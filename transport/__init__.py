@@ -1,0 +1,1 @@
+"""Bytes and peers: frames, checkpoints as values, the stream between agents, control sockets. Knows nothing of processes."""
