@@ -1,0 +1,113 @@
+"""/proc/PID/pagemap: which pages were written, which exist (PAGEMAP_SCAN, Linux >= 6.7).
+
+Documentation/admin-guide/mm/pagemap.rst. Two walks hide behind one ioctl. The fast one (only WRITTEN asked for and
+returned) costs 0.24 ms/GiB, and fills the page tables of whatever it write-protects; the slow one (any other category)
+costs 7 to 10 ms/GiB of populated memory and nothing for what was never touched.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.kernel.libc import NR, attempt_held, check
+from agent.kernel.procfs import open_file
+from agent.page_ranges import Ranges
+
+Words = NDArray[np.uint64]
+
+WPALLOWED: Final = 1 << 0
+WRITTEN: Final = 1 << 1
+FILE: Final = 1 << 2
+PRESENT: Final = 1 << 3
+SWAPPED: Final = 1 << 4
+ZERO_PAGE: Final = 1 << 5
+HUGE: Final = 1 << 6
+GUARD: Final = 1 << 8
+
+_PAGEMAP_SCAN: Final = 3 << 30 | 96 << 16 | ord("f") << 8 | 16
+_WP_MATCHING: Final = 1
+_CHECK_WPASYNC: Final = 2
+_REGIONS: Final = 1 << 14
+
+_ENTRY_PRESENT: Final = np.uint64(1 << 63)
+_ENTRY_SWAPPED: Final = np.uint64(1 << 62)
+_SWAP_TYPE: Final = np.uint64(31)
+_MARKER: Final = np.uint64(31)
+
+_SIZE, _FLAGS, _START, _END, _WALK_END, _VECTOR, _LENGTH, _PAGES, _INVERTED, _MASK, _ANY, _RETURN = range(12)
+
+
+class Pagemap:
+    """One process's page map. It belongs to the memory that the process had when this was opened: an exec ends it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._file = open_file(pid, "pagemap")
+        self._regions = np.zeros((_REGIONS, 3), np.uint64)
+        self._request = np.zeros(12, np.uint64)
+        self._address = int(self._request.ctypes.data)
+        self._vector = int(self._regions.ctypes.data)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def take_written(self, start: int, end: int, *, check_registered: bool) -> Ranges:
+        """The ranges written since the last time, which are write-protected again: the fast walk.
+
+        Never touched pages count as written once. check_registered: raise KernelError EPERM when a mapping in
+        [start, end) is not registered; what was written in mappings before it is lost then. Without it such mappings
+        are passed over.
+        """
+        flags = _WP_MATCHING | (_CHECK_WPASYNC if check_registered else 0)
+        return self._scan(start, end, flags, WRITTEN, 0, WRITTEN)
+
+    def take_populated(self, start: int, end: int, *, check_registered: bool) -> Ranges:
+        """Like `take_written`, of pages that exist only, without filling page tables: the slow walk.
+
+        Rows: start, end, categories.
+        """
+        flags = _WP_MATCHING | (_CHECK_WPASYNC if check_registered else 0)
+        return self._scan(start, end, flags, WRITTEN, PRESENT | SWAPPED, PRESENT | SWAPPED | FILE | ZERO_PAGE)
+
+    def populated(self, start: int, end: int) -> Ranges:
+        """The ranges that exist, with their categories; changes nothing. Markers of absent pages show as SWAPPED."""
+        return self._scan(start, end, 0, 0, PRESENT | SWAPPED, PRESENT | SWAPPED | FILE | ZERO_PAGE | GUARD)
+
+    def entries(self, page: int, count: int) -> Words:
+        """The 64-bit entries of `count` pages from page number `page` on (fewer at the end of the address space)."""
+        data = os.pread(self._file, count * 8, page * 8)
+        return np.frombuffer(data, np.uint64)
+
+    def is_real(self, page: int, count: int) -> NDArray[np.bool_]:
+        """For each page whether it has content of its own: in memory, swapped out or just being moved.
+
+        An absent page that was write-protected leaves a marker that PAGEMAP_SCAN can't tell from a swapped page; the
+        entry's swap type can (the last one is the markers').
+        """
+        entries = self.entries(page, count)
+        swapped = (entries & _ENTRY_SWAPPED) != 0
+        real: NDArray[np.bool_] = ((entries & _ENTRY_PRESENT) != 0) | (swapped & ((entries & _SWAP_TYPE) != _MARKER))
+        return real
+
+    def _scan(self, start: int, end: int, flags: int, mask: int, any_of: int, returned: int) -> Ranges:
+        request = self._request
+        request[:] = (96, flags, start, end, 0, self._vector, _REGIONS, 0, 0, mask, any_of, returned)
+        found: list[Ranges] = []
+        while start < end:
+            request[_START] = start
+            count = attempt_held(NR.IOCTL, self._file, _PAGEMAP_SCAN, self._address)
+            if count < 0:
+                check(count, "PAGEMAP_SCAN", f"process {self.pid} from {start:#x} to {end:#x}")
+            if count:
+                found.append(self._regions[:count].copy())
+            walked = int(request[_WALK_END])
+            if walked <= start:
+                break
+            start = walked
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate(found) if found else np.empty((0, 3), np.uint64)
