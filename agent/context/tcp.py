@@ -1,0 +1,211 @@
+"""TCP sockets: tcp(7). What is carried: established connections (also those that the peer has half closed), with their
+queues and windows; listening sockets; sockets that are not connected.
+
+A connection that is being opened or closed (SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSING, LAST_ACK) is not: after a takeover
+the program finds an unconnected socket in its place, and the peer is reset. Connections that the program has not
+accepted yet belong to no descriptor and are reset, too.
+
+Which sockets changed is told by one dump of sock_diag: a connection whose row in it is the same keeps its record, byte
+for byte. The others are read exactly (`agent.kernel.tcp_repair`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from agent.context.kind import Depends, Restore, Walk
+from agent.context.look import Look
+from agent.context.network import FAMILY_OF, Network, row_of
+from agent.context.record import pack, unpack
+from agent.context.socket_options import Option, read_options
+from agent.kernel import sock_diag
+from agent.kernel.libc import NR
+from agent.kernel.pidfd import get_descriptor
+from agent.kernel.tcp_repair import Connection, Window, adopt, discard, read_connection
+from agent.reason import Reason
+
+UNCONNECTED, LISTENING, CONNECTED, HALF_CLOSED = range(4)
+"""What a record's socket is. HALF_CLOSED: the peer sends nothing more (CLOSE_WAIT)."""
+
+_ROLES: Final = {
+    sock_diag.LISTEN: LISTENING,
+    sock_diag.ESTABLISHED: CONNECTED,
+    sock_diag.CLOSE_WAIT: HALF_CLOSED,
+}
+_RECEIVING: Final = 1  # bit of INET_DIAG_SHUTDOWN
+_OPTIONS_EVERY: Final = 16
+_OPTIONS_AT_FIRST: Final = 2
+_FORGET_AT_LEAST: Final = 64
+
+_ConnectionFields = tuple[int, int, bytes, int, int, bytes, int, int, int, int, int, int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """One TCP socket.
+
+    family: AF_INET or AF_INET6. role: UNCONNECTED, LISTENING, CONNECTED or HALF_CLOSED. flags: of open(2). local, peer:
+    addresses as bind(2) takes them, b"" where there is none. backlog: of listen(2). shut: the program has shut down
+    receiving. connection: the fields of `Connection`, its window's at the end; None unless connected. captured_ms:
+    CLOCK_REALTIME of the moment to which the connection's timestamp belongs, in ms.
+    """
+
+    family: int
+    role: int
+    flags: int
+    local: bytes
+    peer: bytes
+    backlog: int
+    shut: bool
+    options: tuple[Option, ...]
+    connection: _ConnectionFields | None
+    captured_ms: int
+
+    def state(self) -> Connection:
+        """The connection of a socket that is CONNECTED or HALF_CLOSED. Raises ValueError for the others."""
+        if self.connection is None:
+            raise ValueError("this TCP socket is not connected")
+        values = self.connection
+        return Connection(*values[:11], Window(*values[11:]))
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found last time: the row of the dump, the descriptor's flags, what was made of them, and how often."""
+
+    row: bytes
+    flags: int
+    data: bytes
+    options: tuple[Option, ...]
+    times: int
+
+
+class TcpKind:
+    """Captures and restores TCP sockets of one program."""
+
+    name = "tcp"
+    depends: Depends = "content"
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._known: dict[int, _Known] = {}
+
+    def owns(self, look: Look, walk: Walk) -> bool:
+        """Whether it is a TCP socket, of IPv4 or IPv6."""
+        return self._network.protocol(look, walk) in ("TCP", "TCPv6")
+
+    def capture(self, look: Look, walk: Walk) -> bytes:
+        """The socket's record: the one before, if nothing has happened to the socket."""
+        row = self._network.tcp(walk).get(look.inode, b"")
+        known = self._known.get(look.inode)
+        if known is not None and row and known.row == row and known.flags == look.flags:
+            return known.data
+        family = FAMILY_OF[self._network.protocol(look, walk)]
+        # Options change without a trace, most of all just after a connection was accepted.
+        times = known.times + 1 if known is not None else 0
+        fresh = known is None or times < _OPTIONS_AT_FIRST or times % _OPTIONS_EVERY == 0
+        duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
+        try:
+            options = read_options(duplicate, family, socket.SOCK_STREAM) if fresh or known is None else known.options
+            data = pack(_record(duplicate, family, row, look.flags, options))
+        finally:
+            discard(duplicate)
+        self._remember(look, walk, _Known(row, look.flags, data, options, times))
+        return data
+
+    def reasons(self, look: Look, walk: Walk) -> list[Reason]:
+        """States that are not carried."""
+        row = self._network.tcp(walk).get(look.inode)
+        state = int(row_of(row)["state"]) if row else sock_diag.CLOSE
+        if state in _ROLES or state == sock_diag.CLOSE:
+            return []
+        what = f"a TCP connection in state {sock_diag.STATE_NAMES[state]}, which a takeover resets"
+        return [Reason(what, walk.where(look.number))]
+
+    def restore(self, key: str, data: bytes, restore: Restore) -> None:
+        """Make an empty socket at its number; `agent.restored_sockets` makes of it what the record says."""
+        record = unpack(Tcp, data, key)
+        kind = socket.SOCK_STREAM | (record.flags & os.O_NONBLOCK)
+        restore.place(key, restore.batch.add(NR.SOCKET, record.family, kind, 0, name=f"socket of {key}"))
+
+    def _remember(self, look: Look, walk: Walk, known: _Known) -> None:
+        if len(self._known) > _FORGET_AT_LEAST + 2 * len(walk.looks):
+            inodes = {other.inode for other in walk.looks.values()}
+            self._known = {inode: one for inode, one in self._known.items() if inode in inodes}
+        self._known[look.inode] = known
+
+
+def socket_address(family: int, address: bytes, port: int, interface: int) -> bytes:
+    """An address as bind(2) takes it. address: 16 bytes, of which IPv4 has the first four."""
+    if family == socket.AF_INET:
+        return struct.pack("<H", family) + struct.pack(">H", port) + address[:4] + bytes(8)
+    # A link-local address means something only together with its interface.
+    scope = interface if address[0] == 0xFE and address[1] & 0xC0 == 0x80 else 0
+    return struct.pack("<H", family) + struct.pack(">HI", port, 0) + address + struct.pack("<I", scope)
+
+
+def addresses_of(row: np.void) -> tuple[bytes, bytes]:
+    """Local and peer address of a row of `SOCKET`; the peer's is b"" where there is none."""
+    family, interface = int(row["family"]), int(row["interface"])
+    local = socket_address(family, row["local"].tobytes(), int(row["local_port"]), interface)
+    port = int(row["peer_port"])
+    return local, socket_address(family, row["peer"].tobytes(), port, interface) if port else b""
+
+
+def _record(duplicate: socket.socket, family: int, raw: bytes, flags: int, options: tuple[Option, ...]) -> Tcp:
+    if not raw:
+        return _unlisted(duplicate, family, flags, options)
+    row = row_of(raw)
+    role = _ROLES.get(int(row["state"]), UNCONNECTED)
+    local, peer = addresses_of(row)
+    shut = bool(int(row["shutdown"]) & _RECEIVING)
+    if role == LISTENING:
+        return Tcp(family, role, flags, local, b"", int(row["send_queue"]), shut, options, None, 0)
+    if role == UNCONNECTED:
+        return Tcp(family, role, flags, b"", b"", 0, False, options, None, 0)
+    captured_ms = time.time_ns() // 1_000_000
+    state = read_connection(duplicate)
+    role = _ROLES.get(state.state, UNCONNECTED)
+    if role not in (CONNECTED, HALF_CLOSED):  # reset by its peer a moment ago
+        return Tcp(family, UNCONNECTED, flags, b"", b"", 0, False, options, None, 0)
+    return Tcp(family, role, flags, local, peer, 0, shut, options, _flat(state), captured_ms)
+
+
+def _unlisted(duplicate: socket.socket, family: int, flags: int, options: tuple[Option, ...]) -> Tcp:
+    """A socket that is not in the kernel's list: never connected, or bound only."""
+    name = duplicate.getsockname()
+    local = b""
+    if name[1]:
+        scope = name[3] if family == socket.AF_INET6 else 0
+        packed = socket.inet_pton(family, name[0]).ljust(16, b"\0")
+        local = socket_address(family, packed, name[1], scope)
+    return Tcp(family, UNCONNECTED, flags, local, b"", 0, False, options, None, 0)
+
+
+def _flat(state: Connection) -> _ConnectionFields:
+    window = state.window
+    return (
+        state.state,
+        state.send_next,
+        state.send_queue,
+        state.unsent,
+        state.receive_next,
+        state.receive_queue,
+        state.mss,
+        state.options,
+        state.send_scale,
+        state.receive_scale,
+        state.timestamp,
+        window.send_update,
+        window.send,
+        window.send_max,
+        window.receive,
+        window.receive_update,
+    )

@@ -1,0 +1,125 @@
+"""One netlink(7) socket: requests and their answers.
+
+Calls are made with the interpreter lock held: the kernel's answer is there when the request returns, and whoever waits
+for it (a stopped program, a client during a takeover) must not wait for another Python thread, too.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import KernelError
+from agent.kernel.libc import NR, attempt_held
+
+REQUEST, ACK, DUMP, CREATE, REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
+HEADER_BYTES: Final = 16
+
+_HEADER: Final = struct.Struct("<IHHII")
+_ERROR, _DONE = 2, 3
+_BUFFER_BYTES: Final = 128 << 10
+
+
+class Netlink:
+    """A netlink socket of one protocol, in the network namespace in which it was opened. Not for two threads."""
+
+    def __init__(self, protocol: int, name: str) -> None:
+        """name: what it talks to, for errors. Raises KernelError."""
+        self.name = name
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            self._socket.bind((0, 0))
+        except OSError as error:
+            raise KernelError("netlink socket", name, error.errno or 0) from error
+        self._number = self._socket.fileno()
+        self._buffer = np.zeros(_BUFFER_BYTES, dtype=np.uint8)
+        self._view = self._buffer.data
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def send(self, kind: int, flags: int, body: bytes) -> int:
+        """Send a request; give its sequence number."""
+        self._sequence += 1
+        message = np.frombuffer(
+            _HEADER.pack(HEADER_BYTES + len(body), kind, flags, self._sequence, 0) + body, dtype=np.uint8
+        )
+        sent = attempt_held(NR.SENDTO, self._number, message.ctypes.data, len(message), 0, 0, 0)
+        if sent < 0:
+            raise KernelError(f"request {kind}", self.name, -sent)
+        return self._sequence
+
+    def receive(self) -> NDArray[np.uint8]:
+        """The next datagram, in a buffer that the next one overwrites."""
+        size = attempt_held(NR.RECVFROM, self._number, self._buffer.ctypes.data, _BUFFER_BYTES, 0, 0, 0)
+        if size < 0:
+            raise KernelError("answer", self.name, -size)
+        return self._buffer[:size]
+
+    def header(self, at: int) -> tuple[int, int, int]:
+        """Length, kind and sequence number of the message at offset `at` of the last datagram."""
+        length, kind, _, sequence, _ = _HEADER.unpack_from(self._view, at)
+        return length, kind, sequence
+
+    def exchange(self, kind: int, flags: int, body: bytes, target: str) -> list[bytes]:
+        """Send a request and give the bodies of its answers. Raises KernelError naming `target`."""
+        sequence = self.send(kind, flags, body)
+        answers: list[bytes] = []
+        while True:
+            for answer_kind, content in self.messages(len(self.receive()), sequence):
+                if answer_kind == _DONE:
+                    return answers
+                if answer_kind == _ERROR:
+                    error = -int.from_bytes(content[:4], "little", signed=True)
+                    if error:
+                        raise KernelError(self.name, target, error)
+                    return answers
+                answers.append(content)
+            if not flags & (DUMP | ACK) and answers:
+                return answers
+
+    def messages(self, size: int, sequence: int) -> Iterator[tuple[int, bytes]]:
+        """Kind and body of each message of the last datagram that answers request `sequence`."""
+        at = 0
+        while at + HEADER_BYTES <= size:
+            length, kind, found = self.header(at)
+            if length < HEADER_BYTES:
+                return
+            if found == sequence:
+                yield kind, bytes(self._view[at + HEADER_BYTES : at + length])
+            at += (length + 3) & ~3
+
+
+def is_end(kind: int) -> bool:
+    """Whether a message of this kind ends a dump."""
+    return kind == _DONE
+
+
+def is_error(kind: int) -> bool:
+    """Whether a message of this kind carries an error number (0: an acknowledgement)."""
+    return kind == _ERROR
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """One attribute, padded."""
+    return struct.pack("<HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes in `data`, the last of each kind."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("<HH", data, at)
+        if length < 4:
+            break
+        found[kind] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found

@@ -1,0 +1,310 @@
+"""TCP connections as state that can be read and made again: the socket option TCP_REPAIR (linux/tcp.h).
+
+A socket in repair mode can be asked for its sequence numbers and queues, and can be given them; its connect(2) sends
+nothing and its close(2) is silent. Reading does not disturb the peer; two marks that it leaves on the socket are wiped
+off here: leaving repair mode clears SO_REUSEADDR, and mode 0 would send a window probe, so -1 is used.
+
+All functions take a duplicate of the program's descriptor, in this process. No duplicate may be kept while the program
+runs: its own close(2) would send no FIN.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from agent.errors import CaptureError, KernelError
+from agent.kernel.libc import NR, attempt_held
+
+TCP_MAXSEG, TCP_INFO = 2, 11
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS = 19, 20, 21, 22
+TCP_TIMESTAMP, TCP_REPAIR_WINDOW = 24, 29
+REPAIR_OFF, REPAIR_ON, REPAIR_OFF_SILENT = 0, 1, -1
+NO_QUEUE, RECEIVE_QUEUE, SEND_QUEUE = 0, 1, 2
+
+OPTION_TIMESTAMPS, OPTION_SACK, OPTION_SCALE = 1, 2, 4
+"""Bits of tcpi_options: what both sides agreed on when they connected."""
+
+_TCPOPT_MSS, _TCPOPT_WINDOW, _TCPOPT_SACK, _TCPOPT_TIMESTAMP = 2, 3, 4, 8
+_SIOCINQ, _SIOCOUTQ, _SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
+_PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_PAGE_BYTES: Final = 4096
+_FILL_BYTES: Final = 16 * _PAGE_BYTES  # tcp_send_rcvq makes one buffer of at most 17 pages of each call
+_ATTEMPTS: Final = 20
+_WINDOW: Final = struct.Struct("<5I")
+
+_word = np.zeros(1, dtype=np.int32)
+_queue_buffer = np.zeros(64 << 10, dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What each side may send (struct tcp_repair_window); sequence numbers and bytes."""
+
+    send_update: int
+    send: int
+    send_max: int
+    receive: int
+    receive_update: int
+
+    def encode(self) -> bytes:
+        """As the kernel takes it."""
+        return _WINDOW.pack(self.send_update, self.send, self.send_max, self.receive, self.receive_update)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One side of an established TCP connection.
+
+    state: its state, of `agent.kernel.sock_diag`. send_next: sequence number of the next byte that the program will
+    write; `send_queue` holds the bytes before it that the peer has not acknowledged, the last `unsent` of them never
+    sent. receive_next: sequence number of the next byte that the peer will send; `receive_queue` holds the bytes before
+    it that the program has not read (the peer's FIN is behind them and counts as one). mss: the peer's. options:
+    OPTION_* bits. send_scale, receive_scale: window scales. timestamp: the clock of the timestamp option in ms (RFC
+    7323), its lowest bit is the kernel's own (tcp_usec_ts).
+    """
+
+    state: int
+    send_next: int
+    send_queue: bytes
+    unsent: int
+    receive_next: int
+    receive_queue: bytes
+    mss: int
+    options: int
+    send_scale: int
+    receive_scale: int
+    timestamp: int
+    window: Window
+
+    @property
+    def send_unacknowledged(self) -> int:
+        """Sequence number of the first byte that the peer has not acknowledged (SND.UNA)."""
+        return (self.send_next - len(self.send_queue)) & 0xFFFFFFFF
+
+    @property
+    def sent_next(self) -> int:
+        """Sequence number of the first byte that was never sent (SND.NXT)."""
+        return (self.send_next - self.unsent) & 0xFFFFFFFF
+
+
+def signed(value: int) -> int:
+    """A sequence number as the C int that setsockopt(2) takes."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def adopt(descriptor: int, family: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A Python socket over a descriptor, without the four system calls by which Python would find out what it is."""
+    return socket.socket(family, kind, 0, fileno=descriptor)
+
+
+def discard(connection: socket.socket) -> None:
+    """Close a duplicate with the interpreter lock held."""
+    attempt_held(NR.CLOSE, connection.detach())
+
+
+def freeze(connection: socket.socket) -> None:
+    """Put the socket into repair mode for good: whoever closes it last, nothing is sent."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_ON)
+    except OSError as error:
+        raise KernelError("TCP_REPAIR on", "a connection", error.errno or 0) from error
+
+
+def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> Connection:
+    """Read an established connection exactly, while the program that owns it stands still.
+
+    keep_repair: leave the socket in repair mode (of a dying program: its end is silent then).
+    Raises KernelError; CaptureError if the peer sends so fast that no consistent view could be had.
+    """
+    tcp, option = socket.IPPROTO_TCP, connection.getsockopt
+    reuse_address = option(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    try:
+        connection.setsockopt(tcp, TCP_REPAIR, REPAIR_ON)
+        try:
+            information, receive_next, receive_queue = _read_receive_queue(connection)
+            send_next, send_queue, unsent = _read_send_queue(connection)
+            return Connection(
+                state=information[0],
+                send_next=send_next,
+                send_queue=send_queue,
+                unsent=unsent,
+                receive_next=receive_next,
+                receive_queue=receive_queue,
+                mss=option(tcp, TCP_MAXSEG),
+                options=information[5] & (OPTION_TIMESTAMPS | OPTION_SACK | OPTION_SCALE),
+                send_scale=information[6] & 15,
+                receive_scale=information[6] >> 4,
+                timestamp=option(tcp, TCP_TIMESTAMP) & 0xFFFFFFFF,
+                window=Window(*_WINDOW.unpack(option(tcp, TCP_REPAIR_WINDOW, _WINDOW.size))),
+            )
+        finally:
+            if not keep_repair:
+                connection.setsockopt(tcp, TCP_REPAIR, REPAIR_OFF_SILENT)
+                if reuse_address:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse_address)
+    except OSError as error:
+        raise KernelError("TCP_REPAIR", "an established connection", error.errno or 0) from error
+
+
+def timestamp_clock(connection: socket.socket) -> int:
+    """The clock of a connection's timestamp option, in ms."""
+    return connection.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP) & 0xFFFFFFFF
+
+
+def queue_lengths(connection: socket.socket) -> tuple[int, int]:
+    """How many bytes wait to be read, and how many to be acknowledged."""
+    number = connection.fileno()
+    return _ioctl(number, _SIOCINQ), _ioctl(number, _SIOCOUTQ)
+
+
+def _read_receive_queue(connection: socket.socket) -> tuple[bytes, int, bytes]:
+    """Start of TCP_INFO, sequence number, content. The peer may send at any time: what was read is right if the
+    sequence number is the same before and after; its FIN counts in it, too."""
+    tcp = socket.IPPROTO_TCP
+    number = connection.fileno()
+    connection.setsockopt(tcp, TCP_REPAIR_QUEUE, RECEIVE_QUEUE)
+    receive_next = connection.getsockopt(tcp, TCP_QUEUE_SEQ)
+    for _ in range(_ATTEMPTS):
+        size = _ioctl(number, _SIOCINQ)
+        queue = _peek(number, size) if size else b""
+        information = connection.getsockopt(tcp, TCP_INFO, 8)
+        before, receive_next = receive_next, connection.getsockopt(tcp, TCP_QUEUE_SEQ)
+        if before == receive_next:
+            return information, receive_next & 0xFFFFFFFF, queue
+    raise CaptureError(f"a TCP connection received data during each of {_ATTEMPTS} attempts to read its queue")
+
+
+def _read_send_queue(connection: socket.socket) -> tuple[int, bytes, int]:
+    """Its end stands still with the program; the peer's acknowledgements shorten it from the front, and one look at
+    the queue is atomic. `unsent` is read last: too small a number is safe (it is sent again), too large is not."""
+    tcp = socket.IPPROTO_TCP
+    number = connection.fileno()
+    connection.setsockopt(tcp, TCP_REPAIR_QUEUE, SEND_QUEUE)
+    send_next = connection.getsockopt(tcp, TCP_QUEUE_SEQ) & 0xFFFFFFFF
+    size = _ioctl(number, _SIOCOUTQ)
+    if not size:
+        return send_next, b"", 0
+    queue = _peek(number, size)
+    return send_next, queue, min(_ioctl(number, _SIOCOUTQNSD), len(queue))
+
+
+def _peek(number: int, size: int) -> bytes:
+    """The content of the selected queue, `size` bytes or a few less or more."""
+    global _queue_buffer
+    if size >= len(_queue_buffer):
+        _queue_buffer = np.zeros(2 * size, dtype=np.uint8)
+    got = attempt_held(NR.RECVFROM, number, _queue_buffer.ctypes.data, len(_queue_buffer), _PEEK, 0, 0)
+    if got == -11:  # EAGAIN: emptied meanwhile, or nothing but the peer's FIN
+        return b""
+    if got < 0:
+        raise OSError(-got, "peek")
+    return _queue_buffer[:got].tobytes()
+
+
+def _ioctl(number: int, request: int) -> int:
+    result = attempt_held(NR.IOCTL, number, request, _word.ctypes.data)
+    if result < 0:
+        raise OSError(-result, "ioctl")
+    return int(_word[0])
+
+
+# -------------------------------------------------------------------- making a connection
+
+
+def begin(connection: socket.socket, state: Connection) -> None:
+    """First step, on a fresh socket: repair mode and the sequence numbers at which the queues begin. Then bind(2) and
+    connect(2), then `complete`."""
+    tcp, put = socket.IPPROTO_TCP, connection.setsockopt
+    put(tcp, TCP_REPAIR, REPAIR_ON)
+    # The connect derives the segment size from it; without, segments have 524 bytes.
+    put(tcp, TCP_MAXSEG, state.mss)
+    put(tcp, TCP_REPAIR_QUEUE, SEND_QUEUE)
+    put(tcp, TCP_QUEUE_SEQ, signed(state.send_next - len(state.send_queue)))
+    put(tcp, TCP_REPAIR_QUEUE, RECEIVE_QUEUE)
+    put(tcp, TCP_QUEUE_SEQ, signed(state.receive_next - len(state.receive_queue)))
+
+
+def bind(one: socket.socket, address: bytes) -> None:
+    """bind(2) to an address as the kernel takes it."""
+    _call_with_address(one, NR.BIND, "bind", address)
+
+
+def connect(one: socket.socket, address: bytes) -> None:
+    """connect(2) to an address as the kernel takes it; in repair mode nothing is sent.
+
+    Raises KernelError: EADDRNOTAVAIL (the connection exists on this node already), ENETUNREACH.
+    """
+    _call_with_address(one, NR.CONNECT, "connect", address)
+
+
+def _call_with_address(one: socket.socket, number: int, name: str, address: bytes) -> None:
+    memory = np.frombuffer(address, dtype=np.uint8)
+    result = attempt_held(number, one.fileno(), memory.ctypes.data, len(address))
+    if result < 0:
+        raise KernelError(name, f"a socket to {readable_address(address)}", -result)
+
+
+def readable_address(address: bytes) -> str:
+    """An address as the kernel takes it, as a person reads it."""
+    family, port = int.from_bytes(address[:2], "little"), int.from_bytes(address[2:4], "big")
+    if family == socket.AF_INET:
+        return f"{socket.inet_ntop(socket.AF_INET, address[4:8])}:{port}"
+    if family == socket.AF_INET6:
+        return f"[{socket.inet_ntop(socket.AF_INET6, address[8:24])}]:{port}"
+    return address.hex()
+
+
+def disconnect(connection: socket.socket) -> None:
+    """Make a fresh socket of one in repair mode, bound as before; nothing is sent. It can be given a state again."""
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_ON)
+    _call_with_address(connection, NR.CONNECT, "disconnect", bytes(16))  # AF_UNSPEC
+    connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # ECONNABORTED, which the program must not see
+
+
+def complete(connection: socket.socket, state: Connection) -> None:
+    """Last step, after `connect`: agreed options, queues, windows. The socket stays in repair mode; what was never sent
+    is not in it yet, it has to be written once repair mode has ended."""
+    tcp, put = socket.IPPROTO_TCP, connection.setsockopt
+    put(tcp, TCP_REPAIR_OPTIONS, _agreed(state))
+    if state.options & OPTION_TIMESTAMPS:
+        put(tcp, TCP_TIMESTAMP, signed(state.timestamp))
+    if state.receive_queue:
+        put(tcp, TCP_REPAIR_QUEUE, RECEIVE_QUEUE)
+        fill(connection, state.receive_queue)
+    sent = len(state.send_queue) - state.unsent
+    if sent:
+        put(tcp, TCP_REPAIR_QUEUE, SEND_QUEUE)
+        fill(connection, state.send_queue[:sent])
+    put(tcp, TCP_REPAIR_WINDOW, state.window.encode())
+
+
+def leave(connection: socket.socket, *, probe: bool) -> None:
+    """End repair mode; `probe`: send one segment that makes the peer answer with where it stands."""
+    put = connection.setsockopt
+    put(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, NO_QUEUE)
+    put(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF if probe else REPAIR_OFF_SILENT)
+
+
+def _agreed(state: Connection) -> bytes:
+    parts = [struct.pack("<II", _TCPOPT_MSS, state.mss)]
+    if state.options & OPTION_SCALE:
+        parts.append(struct.pack("<II", _TCPOPT_WINDOW, state.send_scale | state.receive_scale << 16))
+    if state.options & OPTION_SACK:
+        parts.append(struct.pack("<II", _TCPOPT_SACK, 0))
+    if state.options & OPTION_TIMESTAMPS:
+        parts.append(struct.pack("<II", _TCPOPT_TIMESTAMP, 0))
+    return b"".join(parts)
+
+
+def fill(connection: socket.socket, data: bytes) -> None:
+    """Write all of `data`; into the selected queue, or, outside of repair mode, to the peer. The buffer must have room
+    for it (`agent.context.socket_options`). Raises OSError EAGAIN."""
+    view = memoryview(data)
+    while view:
+        view = view[connection.send(view[:_FILL_BYTES], socket.MSG_DONTWAIT) :]

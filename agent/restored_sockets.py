@@ -1,0 +1,283 @@
+"""From records to live sockets: the second half of a takeover for TCP and UDP.
+
+The kinds have made empty sockets at the right numbers of the shadow. This room configures them from outside, through
+duplicates that exist only while the shadow stands still: three times cheaper than injected calls, it needs no privilege
+of the program's user, and one connection that can't be made again costs that connection, not the takeover.
+
+    configure()   BEFORE the address is on this node: a segment that finds the address but no socket draws a reset.
+    finish()      AFTER it was claimed and announced: connections leave repair mode.
+
+Bytes that were sent but not acknowledged are the delicate part. The peer may have them or not. The kernel would wait
+for its initial timeout of one second before it sends them again, and if they are sent as new while the peer already
+acknowledges them, the connection stalls. So the peer is asked (one probe segment), its answer tells the kernel what it
+has, and the connection is made once more with only the rest, which goes out at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.context.record import unpack
+from agent.context.socket_options import (
+    IP,
+    IP_TRANSPARENT,
+    IPV6,
+    IPV6_TRANSPARENT,
+    SO_BUF_LOCK,
+    SO_RCVBUF,
+    SO_RCVBUFFORCE,
+    SO_REUSEADDR,
+    SO_SNDBUF,
+    SO_SNDBUFFORCE,
+    SOL,
+    Option,
+    different_from_new,
+    set_options,
+    value_of,
+)
+from agent.context.tcp import HALF_CLOSED, LISTENING, UNCONNECTED, Tcp
+from agent.context.udp import Udp
+from agent.errors import KernelError, RestoreError
+from agent.kernel import tcp_repair
+from agent.kernel.pidfd import get_descriptor
+from agent.kernel.tcp_repair import OPTION_TIMESTAMPS, Connection, adopt, discard
+
+_CLOCK_BIT: Final = 1  # of a timestamp: which clock the kernel uses (tcp_usec_ts)
+_CLOCK_MARGIN_MS: Final = 10
+_CLOCK_MARGIN_OLDER_MS: Final = 500
+_ANSWER_S_MAX: Final = 0.005
+_POLL_S: Final = 0.0001
+_SEGMENTS_IN_AT: Final = 140
+_LOCKS: Final = {(SOL, SO_SNDBUF): 1, (SOL, SO_RCVBUF): 2}
+"""The bit of SO_BUF_LOCK that says that the program has set this size itself."""
+_LATER: Final = frozenset(
+    {(SOL, SO_REUSEADDR), (SOL, SO_BUF_LOCK), (IP, IP_TRANSPARENT), (IPV6, IPV6_TRANSPARENT), *_LOCKS}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredConnection:
+    """What a prober must know of a connection that was made again: addresses as bind(2) takes them, and the sequence
+    numbers of the record. timestamp: the record's clock, None where the connection has no timestamps."""
+
+    family: int
+    local: bytes
+    peer: bytes
+    sent_next: int
+    receive_next: int
+    timestamp: int | None
+
+
+@dataclass(slots=True)
+class _Pending:
+    number: int
+    record: Tcp
+    state: Connection
+    socket: socket.socket
+
+
+class RestoredSockets:
+    """The network sockets of one takeover. Use `configure`, then `finish`; `abandon` gives up in between.
+
+    exact: the records are from after the program's last moment, with the address gone (last gasp, planned switch).
+    Otherwise the peer may have seen more than they know: each connection may send nothing before its peer has answered
+    in accord with its record (its window is closed, so the kernel itself waits), see `agent.connections`.
+    """
+
+    def __init__(self, pidfd: int, *, exact: bool, now_ms: int | None = None) -> None:
+        """pidfd: of the shadow. now_ms: CLOCK_REALTIME."""
+        self._pidfd = pidfd
+        self._exact = exact
+        self._now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        self._pending: list[_Pending] = []
+        self.connections: list[RestoredConnection] = []
+        self.failed: list[str] = []
+
+    def configure(self, tcp: Iterable[tuple[int, bytes]], udp: Iterable[tuple[int, bytes]]) -> None:
+        """Make of empty sockets what records say; numbers of the shadow and records. Connections stay in repair mode.
+
+        Raises RestoreError if a socket that is no connection can't be made (its port is taken on this node).
+        """
+        records = [(number, unpack(Tcp, data)) for number, data in tcp]
+        records.sort(key=lambda one: one[1].role != LISTENING)
+        for number, record in records:
+            if record.role in (UNCONNECTED, LISTENING):
+                self._passive(number, record)
+            else:
+                self._connection(number, record)
+        for number, data in udp:
+            self._datagrams(number, unpack(Udp, data))
+
+    def finish(self) -> None:
+        """Let the connections go on; the address must be on this node, and announced."""
+        asked: list[_Pending] = []
+        for one in self._pending:
+            unacknowledged = len(one.state.send_queue) > one.state.unsent
+            tcp_repair.leave(one.socket, probe=unacknowledged or not self._exact)
+            if unacknowledged:
+                asked.append(one)
+            else:
+                self._conclude(one, one.state.send_queue)
+        deadline_s = time.monotonic() + _ANSWER_S_MAX
+        while asked:
+            unanswered = []
+            for one in asked:
+                if _has_answer(one.socket):
+                    self._conclude(one, self._send_rest_only(one))
+                else:
+                    unanswered.append(one)
+            asked = unanswered
+            if asked and time.monotonic() > deadline_s:
+                break
+            if asked:
+                time.sleep(_POLL_S)
+        for one in asked:
+            self._conclude(one, one.state.send_queue[len(one.state.send_queue) - one.state.unsent :])
+        self._pending = []
+
+    def abandon(self) -> None:
+        """Close the duplicates; connections in repair mode end silently with the shadow."""
+        for one in self._pending:
+            discard(one.socket)
+        self._pending = []
+
+    # ---------------------------------------------------------------- inside
+
+    def _duplicate(self, number: int, family: int, kind: int) -> socket.socket:
+        return adopt(get_descriptor(self._pidfd, number), family, kind)
+
+    def _passive(self, number: int, record: Tcp) -> None:
+        one = self._duplicate(number, record.family, socket.SOCK_STREAM)
+        try:
+            # Between binding and listening nobody else can have the port, whatever the program itself wanted.
+            one.setsockopt(SOL, SO_REUSEADDR, 1)
+            _prepare(one, record.family, socket.SOCK_STREAM, record.options)
+            if record.local:
+                tcp_repair.bind(one, record.local)
+            if record.role == LISTENING:
+                one.listen(record.backlog)
+            _set_marks(one, record.family, record.options)
+        except (KernelError, OSError) as error:
+            raise _not_restored(number, record.local, error) from error
+        finally:
+            discard(one)
+
+    def _datagrams(self, number: int, record: Udp) -> None:
+        one = self._duplicate(number, record.family, socket.SOCK_DGRAM)
+        try:
+            one.setsockopt(SOL, SO_REUSEADDR, value_of(record.options, SOL, SO_REUSEADDR))
+            _prepare(one, record.family, socket.SOCK_DGRAM, record.options)
+            if record.local:
+                tcp_repair.bind(one, record.local)
+            if record.peer:
+                tcp_repair.connect(one, record.peer)
+            _set_marks(one, record.family, record.options)
+        except (KernelError, OSError) as error:
+            raise _not_restored(number, record.local, error) from error
+        finally:
+            discard(one)
+
+    def _connection(self, number: int, record: Tcp) -> None:
+        recorded = record.state()
+        state = self._at_this_time(recorded, record.captured_ms)
+        one = self._duplicate(number, record.family, socket.SOCK_STREAM)
+        try:
+            _prepare(one, record.family, socket.SOCK_STREAM, record.options)
+            _make_room(one, record.options, state)
+            tcp_repair.begin(one, state)
+            tcp_repair.bind(one, record.local)
+            tcp_repair.connect(one, record.peer)
+            tcp_repair.complete(one, state)
+        except (KernelError, OSError) as error:
+            # The program finds a socket that is not connected, and closes it.
+            self.failed.append(f"descriptor {number}: {error}")
+            tcp_repair.leave(one, probe=False)
+            discard(one)
+            return
+        clock = recorded.timestamp if recorded.options & OPTION_TIMESTAMPS else None
+        known = (record.family, record.local, record.peer, state.sent_next, state.receive_next, clock)
+        self.connections.append(RestoredConnection(*known))
+        self._pending.append(_Pending(number, record, state, one))
+
+    def _at_this_time(self, state: Connection, captured_ms: int) -> Connection:
+        """The peer drops segments whose timestamps are older than what it has seen, so the clock goes on from the
+        record's moment, with a margin for clocks of nodes that differ and for what was sent after the record."""
+        margin_ms = _CLOCK_MARGIN_MS if self._exact else _CLOCK_MARGIN_OLDER_MS
+        clock = state.timestamp + max(self._now_ms - captured_ms, 0) + margin_ms
+        clock = clock & ~_CLOCK_BIT | state.timestamp & _CLOCK_BIT
+        window = state.window if self._exact else replace(state.window, send=0)
+        return replace(state, timestamp=clock & 0xFFFFFFFF, window=window)
+
+    def _send_rest_only(self, one: _Pending) -> bytes:
+        """Make the connection once more, without what the peer turned out to have; gives what it lacks."""
+        state = tcp_repair.read_connection(one.socket, keep_repair=True)
+        if state.send_queue:
+            tcp_repair.disconnect(one.socket)
+            rest = replace(state, unsent=len(state.send_queue))
+            tcp_repair.begin(one.socket, rest)
+            tcp_repair.connect(one.socket, one.record.peer)
+            tcp_repair.complete(one.socket, rest)
+        tcp_repair.leave(one.socket, probe=False)
+        unsent = one.state.send_queue[len(one.state.send_queue) - one.state.unsent :]
+        return state.send_queue + unsent
+
+    def _conclude(self, one: _Pending, unsent: bytes) -> None:
+        try:
+            if unsent:
+                tcp_repair.fill(one.socket, unsent)
+            if one.record.role == HALF_CLOSED or one.record.shut:
+                one.socket.shutdown(socket.SHUT_RD)
+            _set_marks(one.socket, one.record.family, one.record.options)
+        except (KernelError, OSError) as error:
+            self.failed.append(f"descriptor {one.number}: {error}")
+        finally:
+            discard(one.socket)
+
+
+def _prepare(one: socket.socket, family: int, kind: int, options: tuple[Option, ...]) -> None:
+    """All that can be set ahead, and the right to use an address that is not here yet."""
+    one.setsockopt(*((IP, IP_TRANSPARENT) if family == socket.AF_INET else (IPV6, IPV6_TRANSPARENT)), 1)
+    different = different_from_new(options, family, kind)
+    set_options(one, (option for option in different if option[:2] not in _LATER))
+    locked = value_of(options, SOL, SO_BUF_LOCK)
+    set_options(one, (option for option in different if locked & _LOCKS.get(option[:2], 0)))
+
+
+def _make_room(one: socket.socket, options: tuple[Option, ...], state: Connection) -> None:
+    """Buffers that take the queues, and the receive window that the peer was promised. The kernel doubles sizes."""
+    receive = max(value_of(options, SOL, SO_RCVBUF) // 2, len(state.receive_queue))
+    if 2 * receive > one.getsockopt(SOL, SO_RCVBUF):
+        one.setsockopt(SOL, SO_RCVBUFFORCE, receive)
+    send = max(value_of(options, SOL, SO_SNDBUF) // 2, len(state.send_queue))
+    if state.send_queue and 2 * send > one.getsockopt(SOL, SO_SNDBUF):
+        one.setsockopt(SOL, SO_SNDBUFFORCE, send)
+
+
+def _set_marks(one: socket.socket, family: int, options: tuple[Option, ...]) -> None:
+    """What had to be different while the socket was made: set it to what the program had."""
+    put = one.setsockopt
+    put(SOL, SO_BUF_LOCK, value_of(options, SOL, SO_BUF_LOCK))
+    put(SOL, SO_REUSEADDR, value_of(options, SOL, SO_REUSEADDR))
+    if family == socket.AF_INET:
+        put(IP, IP_TRANSPARENT, value_of(options, IP, IP_TRANSPARENT))
+    else:
+        put(IPV6, IPV6_TRANSPARENT, value_of(options, IPV6, IPV6_TRANSPARENT))
+
+
+def _has_answer(one: socket.socket) -> bool:
+    """Whether the peer has sent anything since the connection was made again."""
+    information = one.getsockopt(socket.IPPROTO_TCP, tcp_repair.TCP_INFO, _SEGMENTS_IN_AT + 4)
+    return information[_SEGMENTS_IN_AT:] != bytes(4)
+
+
+def _not_restored(number: int, local: bytes, error: Exception) -> RestoreError:
+    where = tcp_repair.readable_address(local) if local else "no address"
+    hint = ""
+    if getattr(error, "errno", 0) == errno.EADDRINUSE:
+        hint = "another program on this node uses this port; stop it"
+    return RestoreError(f"the socket of descriptor {number} at {where}: {error}", hint=hint)
