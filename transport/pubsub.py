@@ -145,6 +145,7 @@ class Subscriber:
     state: waiting (there is no checkpoint yet), full (its full transfer is under way), following.
     acked: the newest version that it holds. sent: where it will be when all that was sent has arrived.
     unacked: versions sent but not acknowledged, with the times in nanoseconds. since: where its full transfer began.
+    resync: it has refused something, and takes no delta before the union that answers.
     """
 
     subscriber: int
@@ -155,6 +156,7 @@ class Subscriber:
     sent: Version
     since: Version = NOTHING
     refusals: int = 0
+    resync: bool = False
     unacked: deque[tuple[Version, int]] = field(default_factory=deque)
 
 
@@ -215,6 +217,8 @@ class Publisher:
                 effects.append(self._drop(subscriber, "acknowledges nothing"))
             elif subscriber.state == "waiting":
                 effects += self._begin(now_ns, subscriber)
+            elif subscriber.resync:
+                effects += self._catch_up(now_ns, subscriber)
             elif subscriber.state == "following" and len(subscriber.unacked) < CREDIT:
                 # With credit it has been sent everything up to the base: `_catch_up` runs whenever credit comes back.
                 self._mark_sent(now_ns, subscriber)
@@ -257,6 +261,7 @@ class Publisher:
     def _full(self, subscriber: Subscriber) -> list[PublisherEffect]:
         subscriber.acked = subscriber.sent = NOTHING
         subscriber.unacked.clear()
+        subscriber.resync = False
         if self._latest == NOTHING:
             subscriber.state = "waiting"
             return []
@@ -281,6 +286,7 @@ class Publisher:
     def _mark_sent(self, now_ns: int, subscriber: Subscriber) -> None:
         subscriber.sent = self._latest
         subscriber.unacked.append((self._latest, now_ns))
+        subscriber.resync = False
 
     def _acked(self, now_ns: int, subscriber: Subscriber, version: Version) -> list[PublisherEffect]:
         if version not in (sent for sent, _ in subscriber.unacked):
@@ -299,6 +305,7 @@ class Publisher:
         if event.holds not in held or subscriber.refusals > UNION_AFTER_REFUSALS_MAX:
             return self._full(subscriber)
         subscriber.unacked.clear()
+        subscriber.resync = True
         subscriber.state, subscriber.acked, subscriber.sent = "following", event.holds, event.holds
         return self._catch_up(now_ns, subscriber)
 

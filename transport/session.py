@@ -5,8 +5,8 @@ At its End everything is verified: it follows what is held, nothing is missing, 
 history has the digest that the primary gave it. Only then it is *committed*: the performer may apply it, and tells when
 it has. Half a checkpoint is never committed.
 
-After a refusal the session tells the primary once from where to go on, and is deaf until a checkpoint begins that can
-be accepted: what was already under way builds on the refused one.
+After a refusal the session tells the primary once from where to go on, and is deaf until a union or a full transfer
+begins that can be accepted, which is the primary's answer: deltas were already under way when it was told.
 
 Memory: the primary has at most CREDIT checkpoints unacknowledged, and an acknowledgement is held back while more than
 BACKLOG committed ones wait to be applied; so at most CREDIT + BACKLOG encoded checkpoints are staged here.
@@ -30,7 +30,9 @@ BACKLOG: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Event: there is a connection to the primary."""
+    """Event: there is a connection to the primary. token: its fencing token, as the controller gave it."""
+
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class MirrorSession:
 
     @property
     def token(self) -> int:
-        """The highest fencing token seen in a checkpoint that was not refused for it."""
+        """The highest fencing token that is known here; a checkpoint with a lower one is refused."""
         return self._token
 
     @property
@@ -204,6 +206,7 @@ class MirrorSession:
         """Take in one event; return what is to be done, in this order. `now_ns`: any clock that does not go back."""
         if isinstance(event, Connected):
             self._deaf = False
+            self._token = max(self._token, event.token)
             return [*self._discard(), SendSubscribe(self._tip)]
         if isinstance(event, Disconnected):
             # Held back acknowledgements are not lost: the next Subscribe says what is held.
@@ -250,6 +253,8 @@ class MirrorSession:
             # Deaf: it was under way when the refusal went out, and counts with it.
             text = f"checkpoint {header.version} builds on {header.base}; {self._tip} is held"
             return [] if self._deaf else self._refuse(Reason.WRONG_BASE, text)
+        if self._deaf and header.kind == "delta":
+            return []
         if self._open is not None:
             return self._refuse(Reason.UNEXPECTED, f"{header.version} begins before {self._open.version} has ended")
         self._deaf = False
