@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -60,7 +60,7 @@ class _Layer:
     written: Ranges
     row: int
     dropped: Ranges
-    failed: Pages = NO_PAGES
+    failed: Pages = field(default_factory=lambda: NO_PAGES)
 
 
 class MemoryCapture:
