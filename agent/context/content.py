@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.errors import RestoreError
+from agent.reason import Reason
 from transport.checkpoint import Records
 
 PIECE_BYTES = 128 << 10
@@ -65,9 +66,20 @@ def capture(path: str, stamp: Stamp, skip: Sequence[tuple[int, int]] = ()) -> Re
     return records
 
 
+def too_large(status: os.stat_result, what: str, where: str, covered_bytes: int = 0) -> list[Reason]:
+    """A refusal when more must be carried than CONTENT_BYTES_MAX; `covered_bytes` are mirrored with the memory."""
+    if status.st_size - covered_bytes <= CONTENT_BYTES_MAX:
+        return []
+    size_mib, max_mib = status.st_size >> 20, CONTENT_BYTES_MAX >> 20
+    return [
+        Reason(f"{what} of {size_mib} MiB; at most {max_mib} are carried", where, "let the program keep less in it")
+    ]
+
+
 def unchanged(previous: Records, stamp: Stamp) -> Records:
     """The pieces of an earlier checkpoint."""
-    return {key: data for key, data in previous.items() if key.startswith(stamp.prefix)}
+    prefix = stamp.prefix
+    return {key: data for key, data in previous.items() if key.startswith(prefix)}
 
 
 def write(path: str, stamp: Stamp, records: Records, skip: Sequence[tuple[int, int]] = ()) -> None:

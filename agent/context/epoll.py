@@ -5,7 +5,7 @@ the description lives on under another one (dup(2)), and even use the number for
 registered anew under its old number, which is lent to its description for that moment.
 
 Not carried: an EPOLLONESHOT entry that has fired and waits to be armed again still hears of hang-ups and errors
-afterwards (epoll_ctl(2) can't ask for less), and entries whose description no number of the program stands for any more.
+afterwards (epoll_ctl(2) can't ask for less); and entries whose description no number of the program stands for now.
 The ready list needs no record: adding what is ready makes it ready, for edge-triggered entries, too, which may so see
 an edge again that the program has already seen.
 """

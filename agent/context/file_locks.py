@@ -24,7 +24,7 @@ _FLOCK64 = struct.Struct("<hh4xqqi4x")
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """kind: FLOCK, POSIX, OFDLCK (or LEASE ...). mode: READ or WRITE. Bytes start..end; end -1 = to the end of the file."""
+    """kind: FLOCK, POSIX, OFDLCK (or LEASE ...). mode: READ or WRITE. Bytes start..end; end -1: to the file's end."""
 
     kind: str
     mode: str

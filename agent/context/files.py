@@ -2,7 +2,7 @@
 
 A regular file that can be written needs a rule of program.toml, because its content is not mirrored:
 
-local    each node has a file of its own at that path (a log): made if it is missing, the offset no further than its end.
+local    each node has a file of its own at that path (a log): made if it is missing, the offset at most at its end.
 discard  a file whose content does not matter (a cache): emptied.
 shared   see `agent.context.shared_files`.
 """

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from agent.batch import Batch, Row
 from agent.context.clocks import ProgramClocks
@@ -33,7 +33,8 @@ class Walk:
     """One capture of a stopped program's table.
 
     looks: by number, ascending. keys: of the description behind each number. clocks: the program's. previous: the
-    records of the checkpoint before. extra: records beside the descriptions' own, filled by the kinds.
+    records of the checkpoint before. dying: every thread stands at its end. extra: records beside the descriptions'
+    own, filled by the kinds.
     """
 
     pid: int
@@ -44,7 +45,33 @@ class Walk:
     looks: dict[int, Look]
     keys: dict[int, str]
     reread: Callable[[int], Look]
+    dying: bool = False
     extra: Records = field(default_factory=dict)
+    maps: bytes | None = None
+    sockets: dict[int, str] | None = None
+
+    def socket_keys(self) -> dict[int, str]:
+        """The keys of all sockets by inode."""
+        if self.sockets is None:
+            self.sockets = {
+                look.inode: self.keys[number] for number, look in self.looks.items() if look.link.startswith("socket:")
+            }
+        return self.sockets
+
+    def mapped_shared(self, status: os.stat_result) -> tuple[tuple[int, int], ...]:
+        """The byte ranges of a file that the program has mapped shared, ascending, joined."""
+        if self.maps is None:
+            with open(f"/proc/{self.pid}/maps", "rb") as file:
+                self.maps = file.read()
+        found = []
+        identity = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino} ".encode()
+        for line in self.maps.splitlines():
+            if identity in line:
+                addresses, permissions, offset = line.split(None, 3)[:3]
+                if permissions.endswith(b"s"):
+                    start, end = (int(address, 16) for address in addresses.split(b"-"))
+                    found.append((int(offset, 16), int(offset, 16) + end - start))
+        return _joined(sorted(found))
 
     @contextmanager
     def duplicate(self, number: int) -> Iterator[int]:
@@ -71,7 +98,7 @@ class Kind(Protocol):
     depends: Depends
 
     def owns(self, look: Look, walk: Walk) -> bool:
-        """Whether this description is of this kind."""
+        """Whether this description is of this kind; kinds are asked in the order in which they are entered."""
 
     def capture(self, look: Look, walk: Walk) -> bytes:
         """Its record; `look` is that of its lowest number. Raises Unsupported where `reasons` has a refusal."""
@@ -81,6 +108,22 @@ class Kind(Protocol):
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
         """Add the rows that make it again, unless it came with an earlier one (the other end of a pipe)."""
+
+
+@runtime_checkable
+class MadeAhead(Protocol):
+    """A kind with content that is written outside of the batch, before it runs."""
+
+    def make_ahead(self, key: str, data: bytes, restore: Restore) -> None:
+        """Make what the descriptions will be opened from, and fill it."""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A kind that needs something which must be on the mirror's node."""
+
+    def check(self, key: str, data: bytes, root: str) -> None:
+        """Whether it is there, ahead of a takeover; `root`: where the shadow's files start. Raises RestoreError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +140,9 @@ class Restore:
 
     pid: the shadow's host pid. places: the numbers of each description by key, ascending. opened: keys that are placed.
     batch: takes the rows. now: runs rows at once (for content that is too large for a batch).
-    shared_memory: the shadow's own descriptors of memfds that the program has mapped, by (device, inode) of the original.
+    shared_memory: (device, inode) of the original -> the shadow's own descriptor of memory that the program has mapped.
+    inner_files: the same for files that are made during this takeover; `kept` of these are closed at its end.
+    sealed: memfds whose seals are set. later: what adds rows once everything stands at its number.
     """
 
     pid: int
@@ -109,6 +154,19 @@ class Restore:
     clocks: ProgramClocks
     shared_memory: Callable[[int, int], int | None]
     opened: set[str] = field(default_factory=set)
+    inner_files: dict[tuple[int, int], int] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
+    sealed: set[tuple[int, int]] = field(default_factory=set)
+    later: list[Callable[[], None]] = field(default_factory=list)
+
+    def keep_until_end(self, identity: tuple[int, int], spare: int) -> None:
+        """The shadow's number `spare` is the file (device, inode) of the original, until all descriptions are open."""
+        self.inner_files[identity] = spare
+        self.kept.append(spare)
+
+    def own_path(self, number: int) -> str:
+        """A path by which the agent can open what stands at a number of the shadow."""
+        return f"/proc/{self.pid}/fd/{number}"
 
     def records_of(self, kind: str) -> list[tuple[str, bytes]]:
         """Key and record of every description of a kind."""
@@ -140,6 +198,16 @@ class Restore:
         if not path.startswith("/"):
             raise RestoreError(f"{path} is no absolute path")
         return f"/proc/{self.pid}/root{path}"
+
+
+def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    joined: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def refuse(reason: Reason) -> Unsupported:

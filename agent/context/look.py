@@ -54,8 +54,8 @@ class Look:
 class Watch:
     """Reads one process's descriptor table again and again; a `Look` that did not change stays the same object.
 
-    Keeps one descriptor of this process for each of the program's, up to half of its own limit: what is kept is the file
-    in /proc, never the program's own description. `close` gives them back.
+    Keeps one descriptor of this process for each of the program's, up to half of its own limit: what is kept is the
+    file in /proc, never the program's own description. `close` gives them back.
     """
 
     def __init__(self, pid: int) -> None:
@@ -98,11 +98,14 @@ class Watch:
         if len(raw) >= _FIRST_READ_BYTES and kept is not None:
             raw = _read_all(kept)
         before = self._looks.get(name)
-        if before is not None and raw == self._raw[name]:
-            if before.link.startswith(_WITH_OWN_INODE) or os.readlink(name, dir_fd=self._links) == before.link:
-                return before
+        same = before is not None and raw == self._raw[name]
+        if same and before is not None and before.link.startswith(_WITH_OWN_INODE):
+            return before
+        link = os.readlink(name, dir_fd=self._links)
+        if same and before is not None and before.link == link:
+            return before
         self._raw[name] = raw
-        look = self._looks[name] = _parse(int(name), os.readlink(name, dir_fd=self._links), raw)
+        look = self._looks[name] = _parse(int(name), link, raw)
         return look
 
     def _read_info(self, name: str) -> bytes:

@@ -75,7 +75,7 @@ class PipeKind:
         return found
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
-        """Make the pipe with the first of its ends; both go to spare numbers first, for they may be wanted crosswise."""
+        """Make the pipe with the first of its ends; both go to spare numbers first: they may be wanted crosswise."""
         if key in restore.opened:
             return
         end = unpack(PipeEnd, data, key)

@@ -1,7 +1,7 @@
 """Files that may be written and that both nodes see: rule `shared` of program.toml.
 
-Such a file may be ahead of the memory that a takeover continues from. What was appended since the checkpoint is cut off,
-if the program only appends (O_APPEND); if the file was changed in another way, the takeover is refused.
+Such a file may be ahead of the memory that a takeover continues from. What was appended since the checkpoint is cut
+off, if the program only appends (O_APPEND); if the file was changed in another way, the takeover is refused.
 """
 
 from __future__ import annotations
