@@ -93,6 +93,8 @@ def _parse_elf64(path: str, machine: int, content: bytes) -> Executable:
     table, entry_bytes, entries = struct.unpack_from("<Q14xHH", content, 32)
     headers = [struct.unpack_from("<IIQQQQ", content, table + entry_bytes * row) for row in range(entries)]
     loads = [(address, address + size, offset) for kind, _, offset, address, _, size in headers if kind == _PT_LOAD]
+    if any(offset + size > len(content) for kind, _, offset, _, _, size in headers if kind == _PT_LOAD):
+        raise ValueError("it is cut off")
     interpreter = ""
     dynamic: list[tuple[int, int]] = []
     for kind, _, offset, _, _, size in headers:

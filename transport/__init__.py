@@ -1,1 +1,1 @@
-"""Bytes and peers: frames, checkpoints as values, the stream between agents, control. Knows nothing of processes."""
+"""Bytes and peers: frames, checkpoints as values, the stream between agents, control sockets. Knows no processes."""
