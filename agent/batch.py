@@ -168,6 +168,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def spent(self) -> bool:
+        """Whether it has run; a failed run counts."""
+        return self._ran
+
     def add(
         self,
         number: int,
@@ -210,9 +215,9 @@ class Batch:
             self._expected.append((row.index, expect))
         return row
 
-    def load32(self, place: Blob | Spot | int, *, name: str = "load") -> Row:
+    def load32(self, place: Blob | Spot | int, *, name: str = "load", expect: int | None = None) -> Row:
         """A row whose result is the signed 32-bit value that stands at `place` (address or blob) at that time."""
-        return self.add(_LOAD32, place, name=name, may_fail=True)
+        return self.add(_LOAD32, place, name=name, expect=expect, may_fail=True)
 
     def load64(self, place: Blob | Spot | int, *, name: str = "load") -> Row:
         """A row whose result is the 64-bit value in memory at `place` at that time."""
@@ -274,14 +279,18 @@ class Batch:
         """An upper bound of what `compile` gives."""
         return (len(self.names) + 1) * ROW_BYTES + len(self._blob) + 2 * _ALIGN
 
+    def mark_spent(self) -> None:
+        """No row can be added to this batch or to its parts any more."""
+        self._ran = True
+        for part, _ in self._parts:
+            part._ran = True
+
     def conclude(self, compiled: memoryview) -> None:
         """Take results and blobs from the memory after the run, and check them."""
         count = len(self.names)
         table = np.frombuffer(compiled, dtype=np.int64, count=count * ROW_WORDS).reshape(count, ROW_WORDS)
         self.results = table[:, _RESULT].tolist()
-        self._ran = True
         for part, base_row in self._parts:
-            part._ran = True
             part.results = self.results[base_row : base_row + len(part.names)]
         blob_start = len(compiled) - len(self._blob)
         for blob, offset in self._places.values():
@@ -311,7 +320,7 @@ class Batch:
         for argument in arguments:
             if not isinstance(argument, Row):
                 resolved.append(argument)
-            elif argument.batch._ran:
+            elif argument.batch.spent:
                 resolved.append(argument.result)
             else:
                 source = self._index_of(argument)
@@ -374,6 +383,8 @@ def run_together(runner: Runner, batches: Mapping[int, Batch]) -> None:
         spans.append((batch, offset, offset + len(compiled)))
         pieces.append(compiled + bytes(-len(compiled) % _ALIGN))
         offset += len(pieces[-1])
+    for batch in busy.values():
+        batch.mark_spent()
     runner.write(address, b"".join(pieces))
     runner.execute(starts)
     after = memoryview(runner.read(address, offset))

@@ -22,12 +22,14 @@ O_CLOEXEC: Final = 0o2000000
 class DescriptorTable:
     """The numbers in use in one shadow, as they will be once all rows added so far have run.
 
-    floor: the first number that is no program's. Not thread-safe; one table belongs to one shadow.
+    floor: the first number that is no program's. used: all numbers in use; spares: those of them that are the shadow's
+    own.
     """
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
         self.used: set[int] = set()
+        self.spares: set[int] = set()
         self._hint = 0
         self._spare_hint = floor
 
@@ -46,7 +48,16 @@ class DescriptorTable:
             number += 1
         self._spare_hint = number
         self.used.add(number)
+        self.spares.add(number)
         return number
+
+    def move_floor(self, batch: Batch, floor: int) -> dict[int, int]:
+        """Let the spare numbers begin at `floor`; those in use below it move up. Gives old number -> new one."""
+        self.floor = self._spare_hint = floor
+        moved: dict[int, int] = {}
+        for number in sorted(number for number in self.spares if number < floor):
+            moved[number] = self.park(batch, number)
+        return moved
 
     def take(self, number: int) -> None:
         """`number` is in use from now on. Raises RestoreError if it already was."""
@@ -59,6 +70,7 @@ class DescriptorTable:
         if number not in self.used:
             raise RestoreError(f"descriptor {number} of the shadow is released but not in use")
         self.used.discard(number)
+        self.spares.discard(number)
         if number < self._hint:
             self._hint = number
         if self.floor <= number < self._spare_hint:

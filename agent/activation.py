@@ -1,0 +1,134 @@
+"""The takeover: a shadow becomes the program.
+
+The order is not free:
+- threads before descriptors would be slow (a shared descriptor table grows only after an RCU grace period), so both are
+  prepared ahead, and here only what changed since;
+- sockets are restored before the address is there, for a packet that finds the address but no socket is answered with a
+  reset; they leave repair mode after it, for only then can they send;
+- credentials come after everything that needs the agent's, CPU timers and signals near the end, and restartable
+  sequences last of all in each thread, because the kernel writes into their areas from then on;
+- the trampoline goes before the registers are set: unmapping it takes a system call;
+- the announcement leaves while the registers already stand, and the program goes at once after it.
+The time of each step is measured; none depends on how much memory the program has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from agent.batch import Batch, run_together
+from agent.context import process, signals, threads, timers
+from agent.kernel import ptrace
+from transport.checkpoint import Records
+
+if TYPE_CHECKING:
+    from agent.shadow import Shadow
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineStep:
+    """One step of a takeover: what was done, and how long it took in microseconds."""
+
+    name: str
+    duration_us: int
+
+
+class DescriptorRooms(Protocol):
+    """All that has a descriptor, as a takeover needs it; see `agent.context.descriptors`."""
+
+    def activate(self, shadow: Shadow, records: Records, batch: Batch) -> None:
+        """Rows that make every descriptor at its number; connections are left in repair mode."""
+
+    def finish(self, shadow: Shadow, records: Records, batch: Batch) -> None:
+        """Rows for when the address is there: connections leave repair mode and may send."""
+
+
+class _Timeline:
+    def __init__(self) -> None:
+        self.steps: list[TimelineStep] = []
+        self._last_ns = time.perf_counter_ns()
+
+    def done(self, name: str) -> None:
+        now_ns = time.perf_counter_ns()
+        self.steps.append(TimelineStep(name, (now_ns - self._last_ns) // 1000))
+        self._last_ns = now_ns
+
+
+def prepare(shadow: Shadow, records: Records, *, highest_descriptor: int = 0) -> None:
+    """Do ahead of a takeover whatever can be done: call this after each checkpoint that was applied.
+
+    The layout has been applied. Work is done only for what changed since the last call. Raises RestoreError,
+    KernelError, TraceeGone: the mirror can't take over then.
+    """
+    shadow.make_room_for_descriptors(highest_descriptor)
+    process.prepare(shadow, records)
+    threads.prepare(shadow, records)
+    signals.prepare(shadow, records)
+
+
+def activate(
+    shadow: Shadow,
+    records: Records,
+    descriptors: DescriptorRooms,
+    *,
+    claim_address: Callable[[], None],
+    announce: Callable[[], None],
+    options: int,
+    highest_descriptor: int = 0,
+) -> list[TimelineStep]:
+    """Let the shadow go on as the program, at the checkpoint whose memory and layout it holds and whose `records` these
+    are.
+
+    claim_address: puts the program's address onto this node. announce: tells the neighbours. options: those of ptrace
+    for a running program (without EXITKILL). The calling thread stays the tracer of all threads, which run when this
+    returns. Raises RestoreError, KernelError, TraceeGone; up to "address" nothing can be seen from outside, and the
+    shadow must be destroyed.
+    """
+    timeline = _Timeline()
+    prepare(shadow, records, highest_descriptor=highest_descriptor)
+    timeline.done("prepare")
+    batch = shadow.batch()
+    descriptors.activate(shadow, records, batch)
+    timeline.done("descriptors, rows")
+    batch.run()
+    timeline.done("descriptors")
+    batch = shadow.batch()
+    process.activate(shadow, records, batch)
+    signals.activate(shadow, records, batch)
+    batch.run()
+    timeline.done("process")
+    claim_address()
+    timeline.done("address")
+    batch = shadow.batch()
+    descriptors.finish(shadow, records, batch)
+    batch.run()
+    timeline.done("sockets")
+    _set_up_threads(shadow, records)
+    timeline.done("threads")
+    shadow.drop_trampoline(signals.trap_action(records))
+    timeline.done("trampoline")
+    threads.set_registers(shadow, records)
+    timeline.done("registers")
+    announce()
+    timeline.done("announcement")
+    for tid in shadow.threads.values():
+        ptrace.set_options(tid, options)
+    for tid in shadow.threads.values():
+        ptrace.cont(tid)
+    timeline.done("go")
+    return timeline.steps
+
+
+def _set_up_threads(shadow: Shadow, records: Records) -> None:
+    batches = threads.activate(shadow, records)
+    leader = batches[shadow.leader]
+    timers.activate(shadow, records, leader)
+    signals.add_pending(leader, shadow.number, None, signals.shared_pending(records))
+    shadow.close_own_descriptors(leader)
+    run_together(shadow, batches)
+    batch = shadow.batch()
+    process.finish(records, batch)
+    batch.run()

@@ -1,0 +1,57 @@
+"""A program is killed and goes on in its shadow; it judges for itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.spawner import Spawner
+from tests.agent.double import Original, await_line, build, compiled, launch, pump, take_over
+
+
+@pytest.fixture
+def spawner() -> Iterator[Spawner]:
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    with Spawner() as started:
+        yield started
+    signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    path = tmp_path / "output"
+    path.touch()
+    return path
+
+
+def continued(spawner: Spawner, original: Original, output: Path, go: Path) -> int:
+    """Kill the program, let its shadow go on, and give its exit code."""
+    image = original.image()
+    shadow = build(spawner, image)
+    try:
+        original.kill()
+        take_over(shadow, image, output)
+        go.touch()
+        await_line(output, "PASS", "FAIL")
+        ended = pump(lambda ended: shadow.pid in ended)
+        return os.waitstatus_to_exitcode(ended[shadow.pid])
+    finally:
+        shadow.destroy()
+
+
+@pytest.mark.parametrize("name", ["threads"])
+def test_a_program_goes_on(name: str, spawner: Spawner, tmp_path: Path, output: Path) -> None:
+    path, go = compiled(name, tmp_path), tmp_path / "go"
+    original = launch(spawner, path, str(go), output=output)
+    try:
+        await_line(output, "ready")
+        original.stop()
+        code = continued(spawner, original, output, go)
+        assert await_line(output, "PASS", "FAIL") == "PASS", output.read_text()
+        assert code == 7
+    finally:
+        original.kill()
