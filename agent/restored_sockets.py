@@ -18,10 +18,10 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
 from agent.context.socket_options import (
     IP,
@@ -46,6 +46,7 @@ from agent.errors import KernelError, RestoreError
 from agent.kernel import tcp_repair
 from agent.kernel.pidfd import get_descriptor
 from agent.kernel.tcp_repair import OPTION_TIMESTAMPS, Connection, adopt, discard
+from transport.checkpoint import Records
 
 _CLOCK_BIT: Final = 1  # of a timestamp: which clock the kernel uses (tcp_usec_ts)
 _CLOCK_MARGIN_MS: Final = 10
@@ -98,19 +99,19 @@ class RestoredSockets:
         self.connections: list[RestoredConnection] = []
         self.failed: list[str] = []
 
-    def configure(self, tcp: Iterable[tuple[int, bytes]], udp: Iterable[tuple[int, bytes]]) -> None:
-        """Make of empty sockets what records say; numbers of the shadow and records. Connections stay in repair mode.
+    def configure(self, records: Records) -> None:
+        """Make of empty sockets what records say. Connections stay in repair mode.
 
         Raises RestoreError if a socket that is no connection can't be made (its port is taken on this node).
         """
-        records = [(number, unpack(Tcp, data)) for number, data in tcp]
-        records.sort(key=lambda one: one[1].role != LISTENING)
-        for number, record in records:
+        sockets = [(number, unpack(Tcp, data)) for number, data in records_of_kind(records, "tcp")]
+        sockets.sort(key=lambda one: one[1].role != LISTENING)
+        for number, record in sockets:
             if record.role in (UNCONNECTED, LISTENING):
                 self._passive(number, record)
             else:
                 self._connection(number, record)
-        for number, data in udp:
+        for number, data in records_of_kind(records, "udp"):
             self._datagrams(number, unpack(Udp, data))
 
     def finish(self) -> None:

@@ -12,12 +12,17 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.errors import KernelError
+from agent.kernel.libc import NR, attempt_held
 from agent.kernel.rtnetlink import IFF_LOOPBACK, IFF_NOARP, Link
 
 ETHERTYPE_ARP, ETHERTYPE_IPV6 = 0x0806, 0x86DD
 _ALL_NODES: Final = IPv6Address("ff02::1")
 _OVERRIDE: Final = 0x20000000
+_UNHEARD: Final = frozenset({errno.ENETDOWN, errno.ENOBUFS})  # the interface is down; its cable is
 _TARGET_LINK_ADDRESS: Final = b"\x02\x01"
 
 Address = IPv4Address | IPv6Address
@@ -69,21 +74,20 @@ class NeighbourSocket:
         need none."""
         if self._quiet:
             return True
-        frame = announcement(address, self.link.hardware)
+        frame = np.frombuffer(announcement(address, self.link.hardware), dtype=np.uint8)
         for _ in range(times):
-            try:
-                self._send(frame)
-            except OSError as error:
-                if error.errno == errno.ENETDOWN:
-                    return False
-                raise KernelError("announcement", f"{address} on {self.link.name}", error.errno or 0) from error
+            error = self._send(frame)
+            if error in _UNHEARD:
+                return False
+            if error:
+                raise KernelError("announcement", f"{address} on {self.link.name}", error)
         return True
 
-    def _send(self, frame: bytes) -> None:
-        try:
-            self._socket.send(frame)
-        except OSError as error:
-            if error.errno != errno.ENETDOWN:
-                raise
+    def _send(self, frame: NDArray[np.uint8]) -> int:
+        """Send, and give the error number or 0."""
+        for _ in range(2):
             # A packet socket reports once that the link has been down, though it is up again (packet(7), "Errors").
-            self._socket.send(frame)
+            sent = attempt_held(NR.SENDTO, self._socket.fileno(), frame.ctypes.data, len(frame), 0, 0, 0)
+            if sent != -errno.ENETDOWN:
+                break
+        return -min(sent, 0)

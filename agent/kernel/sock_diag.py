@@ -46,8 +46,8 @@ SOCKET: Final = np.dtype(
         ("state", "u1"),
         ("shutdown", "u1"),
         ("scales", "u1"),
-        ("local_port", ">u2"),
-        ("peer_port", ">u2"),
+        ("local_port", "u2"),
+        ("peer_port", "u2"),
         ("local", "u1", 16),
         ("peer", "u1", 16),
         ("interface", "u4"),
@@ -102,6 +102,7 @@ _INFO_FIELDS: Final = {
     "send_window": 228,
     "receive_window": 232,
 }
+_FORMATS: Final = {"local_port": np.dtype(">u2"), "peer_port": np.dtype(">u2")}
 _INFO_BYTES_MIN: Final = 236
 
 Sockets = NDArray[np.void]
@@ -133,8 +134,8 @@ class SocketDiagnosis:
         False: there is no such connection any more. Raises KernelError: EOPNOTSUPP where the kernel lacks it.
         """
         identity = (
-            row["local_port"].tobytes(),
-            row["peer_port"].tobytes(),
+            int(row["local_port"]).to_bytes(2, "big"),
+            int(row["peer_port"]).to_bytes(2, "big"),
             row["local"].tobytes(),
             row["peer"].tobytes(),
             int(row["interface"]),
@@ -200,7 +201,7 @@ def _read_run(buffer: NDArray[np.uint8], start: int) -> tuple[Sockets, int]:
     layout = np.dtype(
         {
             "names": names,
-            "formats": [SOCKET[name] for name in names],
+            "formats": [_FORMATS.get(name, SOCKET[name]) for name in names],
             "offsets": [places[name] for name in names],
             "itemsize": step,
         }

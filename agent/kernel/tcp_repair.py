@@ -152,15 +152,9 @@ def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> 
         raise KernelError("TCP_REPAIR", "an established connection", error.errno or 0) from error
 
 
-def timestamp_clock(connection: socket.socket) -> int:
-    """The clock of a connection's timestamp option, in ms."""
-    return connection.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP) & 0xFFFFFFFF
-
-
-def queue_lengths(connection: socket.socket) -> tuple[int, int]:
-    """How many bytes wait to be read, and how many to be acknowledged."""
-    number = connection.fileno()
-    return _ioctl(number, _SIOCINQ), _ioctl(number, _SIOCOUTQ)
+def state_of(connection: socket.socket) -> int:
+    """The state of a TCP socket, of `agent.kernel.sock_diag`."""
+    return connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1)[0]
 
 
 def _read_receive_queue(connection: socket.socket) -> tuple[bytes, int, bytes]:

@@ -1,0 +1,105 @@
+"""A `tests.victims.tcp_server` on a node, and the move of its sockets to another one on another node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from agent.context.clocks import ProgramClocks
+from agent.context.kind import Kind, Walk
+from agent.context.look import Watch
+from agent.context.network import Network
+from agent.context.tcp import TcpKind
+from agent.context.udp import UdpKind
+from tests.agent.lan import Lan
+from transport.checkpoint import Records
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server:
+    """The server process on a node."""
+
+    def __init__(self, lan: Lan, node: str) -> None:
+        self._process = subprocess.Popen(
+            ("ip", "netns", "exec", lan.name(node), sys.executable, "-m", "tests.victims.tcp_server"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def command(self, **commands: Any) -> Any:
+        """Send a command and give its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(commands).encode() + b"\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it if it still lives, and give everything back."""
+        if self._process.poll() is None:
+            self.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        os.close(self.pidfd)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SocketCapture:
+    """Captures the sockets of a server that holds still; what it finds unchanged stays the same object."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._network = Network()
+        self._kinds: tuple[Kind, ...] = (TcpKind(self._network), UdpKind(self._network))
+        self._watch = Watch(server.pid)
+        self._clocks = ProgramClocks(server.pid)
+
+    def capture(self) -> Records:
+        """The records of all TCP and UDP sockets."""
+        walk = Walk(
+            pid=self._server.pid,
+            pidfd=self._server.pidfd,
+            rule_for=lambda _: None,
+            clocks=self._clocks,
+            previous={},
+            looks={look.number: look for look in self._watch.look()},
+            keys={},
+            reread=self._watch.reread,
+        )
+        records: Records = {}
+        for look in walk.looks.values():
+            for kind in self._kinds:
+                if kind.owns(look, walk):
+                    records[f"ofd/{kind.name}:{look.number}"] = kind.capture(look, walk)
+        return records
+
+    def close(self) -> None:
+        """Give back what is kept."""
+        self._watch.close()
+        self._network.close()
+
+    def __enter__(self) -> SocketCapture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
