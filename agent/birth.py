@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -85,7 +86,11 @@ class Birth:
         for number, pair in launch.limits.items():
             self._stage(f"limit {number}")
             soft, hard = (resource.RLIM_INFINITY if value == UNLIMITED else value for value in pair)
-            resource.setrlimit(number, (soft, hard))
+            try:
+                resource.setrlimit(number, (soft, hard))
+            except ValueError as error:
+                # Python's word for "not permitted".
+                raise PermissionError(errno.EPERM, str(error)) from error
 
     def _close_on_exec(self, from_number: int) -> None:
         call(NR.CLOSE_RANGE, from_number, _DESCRIPTOR_MAX, _CLOSE_RANGE_CLOEXEC, operation="close_range")

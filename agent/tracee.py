@@ -1,0 +1,493 @@
+"""One program as its tracer sees it: seized, stopped as a whole, resumed, and watched in between.
+
+A thread counts as stopped only in PTRACE_EVENT_STOP, where no signal and no half-done clone is in its hands: whatever
+else stops it (the delivery of a signal, the report of a birth) is completed first, under a pending PTRACE_INTERRUPT, so
+that it stops again before it executes a single instruction of its own. What a stop interrupts is made to go on by
+`agent.restart`. Children of the program are not followed: they are let go at once, and counted.
+
+All of this happens in one OS thread. SIGCHLD should be blocked in the whole process (`agent.kernel.wait`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from agent.errors import CheckpointAbandoned, KernelError, TraceeGone
+from agent.kernel import pidfd, procfs, ptrace, registers, wait
+from agent.kernel.register_block import RegisterBlock
+from agent.kernel.wait import StopEvent
+from agent.program_event import ChildForked, DeathKind, Dying, Executed, Exited, ProgramEvent, death_kind
+from agent.remote import CALL_DEADLINE_S, Remote, syscall_instruction
+from agent.restart import RestartTable
+from agent.socket_timeout import socket_timeout
+from agent.traced_thread import MOVING, State, TracedThread
+
+OPTIONS = (
+    ptrace.TRACECLONE | ptrace.TRACEFORK | ptrace.TRACEVFORK | ptrace.TRACEEXEC | ptrace.TRACEEXIT | ptrace.TRACESYSGOOD
+)
+
+_HELD_WAIT_S = 0.002
+_NAP_S = 0.001
+_EPERM = 1
+
+
+class Tracee:
+    """A program, seized with `seize` while it runs, or taken over with `adopt` from a shadow that this thread traces.
+
+    clock: the program's CLOCK_MONOTONIC in nanoseconds; the agent's own, unless they are in different time namespaces.
+    children_forked: how many children the program has made. abandoned: how many stops did not succeed.
+    block: the registers of all threads in the order of `threads`, as of the last stop.
+    """
+
+    def __init__(self, pid: int, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.pid = pid
+        self.leader = pid
+        self.memory = procfs.open_file(pid, "mem", os.O_RDWR)
+        self.pidfd = pidfd.open_pidfd(pid)
+        self.block = RegisterBlock()
+        self.restarts = RestartTable(clock, self._read, self._write, self._socket_timeout)
+        self.children_forked = 0
+        self.abandoned = 0
+        self._threads: dict[int, TracedThread] = {}
+        self._moving: set[int] = set()
+        self._view: dict[int, int] | None = None
+        self._events: list[ProgramEvent] = []
+        self._stopping = False
+        self._disturbance = ""
+        self._fatal_status = 0
+        self._dying_told = False
+        self._ended = False
+        self._instruction: int | None = None
+        self._lent: dict[int, Remote] = {}
+
+    # ---- being attached
+
+    def seize(self, options: int = OPTIONS) -> None:
+        """Attach to every thread of the running program. Raises TraceeGone; KernelError EPERM: already traced, or no
+        right."""
+        self._options = options
+        while self._discover():
+            pass
+
+    def adopt(self, threads: Mapping[int, int], options: int = OPTIONS) -> None:
+        """Take over a program that this thread traces already, all of whose threads are in a ptrace-stop.
+
+        threads: host tid -> its id in the program's PID namespace. Turns EXITKILL off, and leaves every thread in the
+        stop from which `resume` lets it go.
+        """
+        self._options = options
+        for tid, number in threads.items():
+            # Clears what a single step may have left behind (the trap flag outlives a tracer).
+            ptrace.interrupt(tid)
+            ptrace.cont(tid)
+            self._threads[tid] = TracedThread(tid, State.RUNNING, number)
+            self._moving.add(tid)
+        self._stopping = True
+        self._await_all(time.monotonic() + CALL_DEADLINE_S)
+        for tid in threads:
+            ptrace.set_options(tid, options)
+        self._view = None
+
+    def detach(self) -> None:
+        """Let the stopped program go for good; it runs on, untraced."""
+        for thread in self._threads.values():
+            if thread.state in (State.STOPPED, State.GROUP_STOPPED):
+                try:
+                    ptrace.detach(thread.tid)
+                except TraceeGone:
+                    pass
+        self._threads.clear()
+        self._moving.clear()
+        self._stopping = False
+        self._view = None
+
+    def close(self) -> None:
+        """Close the descriptors held of the program; does not detach."""
+        os.close(self.memory)
+        os.close(self.pidfd)
+
+    # ---- what is known
+
+    @property
+    def threads(self) -> dict[int, int]:
+        """Host tid -> id in the program's PID namespace of every thread that is not ending by itself; ascending by
+        tid."""
+        if self._view is None:
+            self._view = {
+                tid: self._number(thread)
+                for tid, thread in sorted(self._threads.items())
+                if thread.state is not State.LEAVING
+            }
+        return self._view
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the program stands still since a successful `stop`."""
+        return self._stopping and not self._moving
+
+    @property
+    def group_stopped(self) -> bool:
+        """Whether a signal (SIGSTOP, SIGTSTP ...) has stopped the program, apart from any stop of ours."""
+        return any(thread.state in (State.GROUP_STOPPED, State.LISTENING) for thread in self._threads.values())
+
+    @property
+    def dying(self) -> DeathKind | None:
+        """How the program is dying, from the first thread that is held on its way out; None: it lives, or has ended."""
+        return death_kind(self._fatal_status) if self._fatal_status and not self._ended else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has ended and was reaped."""
+        return self._ended
+
+    # ---- stopping and resuming
+
+    def stop(self, deadline_s: float) -> None:
+        """Bring every thread to a stand, repair the calls that this interrupted, and read all registers into `block`.
+
+        deadline_s: second of CLOCK_MONOTONIC. Raises CheckpointAbandoned, with the program running again, when a thread
+        did not stop by then (it waits for a vfork child, or for a disk), or when the program ended or replaced itself.
+        """
+        self._drain()
+        self._stopping = True
+        self._disturbance = "it is dying" if self._ended or self._fatal_status else ""
+        try:
+            for tid in tuple(self._moving):
+                self._interrupt(tid)
+            self._await_all(deadline_s)
+            self._read_registers()
+        except (CheckpointAbandoned, TraceeGone) as error:
+            self.abandoned += 1
+            self.resume()
+            if isinstance(error, TraceeGone):
+                raise CheckpointAbandoned(f"program {self.pid}: {error.what} in the middle of a stop") from error
+            raise
+
+    def resume(self) -> None:
+        """Let every stopped thread run on."""
+        self._stopping = False
+        request = ptrace.raw
+        for tid, thread in self._threads.items():
+            # A thread that was killed meanwhile is gone (ESRCH), and its death will be told.
+            if thread.state is State.STOPPED:
+                request(ptrace.CONT, tid, 0, 0)
+                thread.state = State.RUNNING
+                self._moving.add(tid)
+            elif thread.state is State.GROUP_STOPPED:
+                request(ptrace.LISTEN, tid, 0, 0)
+                thread.state = State.LISTENING
+                self._moving.add(tid)
+
+    def pump(self) -> list[ProgramEvent]:
+        """Handle everything that the running program's threads have waiting, without blocking; what has happened since
+        the last call, in order."""
+        self._drain()
+        events, self._events = self._events, []
+        return events
+
+    def remote(self, tid: int, deadline_s: float = CALL_DEADLINE_S) -> Remote:
+        """A scope for system calls in the stopped thread `tid`; see `Remote`."""
+        if self._instruction is None:
+            self._instruction = syscall_instruction(self.pid, self.memory)
+        return Remote(
+            tid,
+            memory=self.memory,
+            instruction=self._instruction,
+            options=self._options,
+            on_trouble=self._remote_trouble,
+            deadline_s=deadline_s,
+        )
+
+    def read_dying(self) -> None:
+        """Read the registers of all threads that are held on their way out into `block`, in the order of `threads`.
+
+        They are as the fatal signal found them: see `agent.restart.suspect`. Raises TraceeGone.
+        """
+        tids = list(self.threads)
+        self.block.read(tids)
+        for row, tid in enumerate(tids):
+            if (remote := self._lent.get(tid)) is not None:
+                self.block.registers[row] = remote.registers
+
+    def release_dying(self) -> None:
+        """Let a program that is held on its way out die; its end will be told by `pump`."""
+        for thread in self._threads.values():
+            if thread.state is State.HELD:
+                ptrace.raw(ptrace.CONT, thread.tid, 0, 0)
+                self._set(thread, State.LEAVING)
+
+    # ---- the events
+
+    def _drain(self) -> None:
+        while (found := wait.poll_raw())[0] > 0:
+            self._handle(StopEvent(*found))
+
+    def _handle(self, event: StopEvent) -> None:
+        thread = self._threads.get(event.tid)
+        if thread is None and (thread := self._meet(event)) is None:
+            return
+        if event.exited:
+            self._lose(thread, event.status)
+            return
+        if event.tid in self._lent and event.event != wait.EVENT_EXIT:
+            self._lent.pop(event.tid).restore()
+            self._stand(thread, group=False)
+            return
+        try:
+            self._handle_stop(thread, event)
+        except TraceeGone:
+            # Killed between its stop and our answer; the next event tells.
+            self._set(thread, State.RUNNING)
+
+    def _handle_stop(self, thread: TracedThread, event: StopEvent) -> None:
+        match event.event:
+            case wait.EVENT_EXIT:
+                self._leave(thread)
+            case wait.EVENT_EXEC:
+                self._become_another(thread)
+            case wait.EVENT_CLONE:
+                self._expect(ptrace.event_message(thread.tid))
+                self._go_on(thread)
+            case wait.EVENT_FORK | wait.EVENT_VFORK:
+                self.children_forked += 1
+                self._events.append(ChildForked(ptrace.event_message(thread.tid)))
+                self._go_on(thread)
+            case wait.EVENT_STOP:
+                self._stand(thread, group=event.is_group_stop)
+            case 0 if event.signal & 0x80:
+                # The late end of an injected call.
+                self._go_on(thread)
+            case 0:
+                # Repaired first: a handler turns -ERESTARTNOHAND into the EINTR that is due; an ignored signal must
+                # not.
+                self._repair(thread.tid)
+                self._go_on(thread, event.signal)
+            case _:
+                self._go_on(thread)
+
+    def _meet(self, event: StopEvent) -> TracedThread | None:
+        """An event of a thread that is not known: born a moment ago, or it belongs to a child of the program."""
+        if event.exited:
+            return None
+        if procfs.has_task(self.pid, event.tid):
+            return self._add(event.tid)
+        try:
+            ptrace.detach(event.tid, event.signal if event.is_signal_delivery else 0)
+        except TraceeGone:
+            pass
+        return None
+
+    def _expect(self, tid: int) -> None:
+        """A birth is reported; the new thread may have come and gone before that."""
+        if tid not in self._threads and procfs.has_task(self.pid, tid):
+            self._add(tid)
+
+    def _stand(self, thread: TracedThread, *, group: bool) -> None:
+        if self._stopping:
+            self._set(thread, State.GROUP_STOPPED if group else State.STOPPED)
+        elif group:
+            ptrace.listen(thread.tid)
+            self._set(thread, State.LISTENING)
+        else:
+            # A stop that came too late, or the end of a group stop: it has interrupted the thread's call all the same.
+            self._repair(thread.tid)
+            ptrace.cont(thread.tid)
+            self._set(thread, State.RUNNING)
+
+    def _go_on(self, thread: TracedThread, signal: int = 0) -> None:
+        """Let a thread complete what it was stopped for; while the program is being stopped, no further than that."""
+        if self._stopping:
+            ptrace.interrupt(thread.tid)
+        ptrace.cont(thread.tid, signal)
+        self._set(thread, State.RUNNING)
+
+    def _leave(self, thread: TracedThread) -> None:
+        status = ptrace.event_message(thread.tid)
+        if death_kind(status) == "exited":
+            self._set(thread, State.LEAVING)
+            ptrace.cont(thread.tid)
+        else:
+            self._set(thread, State.HELD)
+            self._fatal_status = status
+            self._disturbance = "a fatal signal has struck it"
+        self._tell_dying()
+
+    def _tell_dying(self) -> None:
+        """Once nobody runs any more: those that end by themselves will be gone, all others are held."""
+        if self._fatal_status and not self._dying_told:
+            states = {thread.state for thread in self._threads.values()}
+            if states <= {State.HELD, State.LEAVING}:
+                self._dying_told = True
+                self._events.append(Dying(self._fatal_status))
+
+    def _lose(self, thread: TracedThread, status: int) -> None:
+        del self._threads[thread.tid]
+        self._moving.discard(thread.tid)
+        self._view = None
+        self._lent.pop(thread.tid, None)
+        self.restarts.forget(thread.tid)
+        self._tell_dying()
+        if thread.tid == self.leader:
+            # The kernel tells the end of the leader after that of all others.
+            self._threads.clear()
+            self._moving.clear()
+            self._ended = True
+            self._disturbance = "it has ended"
+            self._events.append(Exited(status))
+
+    def _become_another(self, thread: TracedThread) -> None:
+        """All other threads are gone, and the one that called execve(2) has the leader's id now."""
+        self._threads = {thread.tid: thread}
+        self._moving = {thread.tid}
+        self._view = None
+        self._instruction = None
+        self._lent.clear()
+        self.restarts.forget_all()
+        former, self.memory = self.memory, procfs.open_file(self.pid, "mem", os.O_RDWR)
+        os.close(former)
+        self._disturbance = "it has replaced itself (execve)"
+        self._events.append(Executed())
+        self._go_on(thread)
+
+    # ---- helpers of stop()
+
+    def _await_all(self, deadline_s: float) -> None:
+        held_until_s = time.monotonic() + _HELD_WAIT_S
+        while True:
+            if self._disturbance:
+                raise CheckpointAbandoned(f"program {self.pid}: {self._disturbance}")
+            if not self._moving:
+                if not self._discover():
+                    return
+                continue
+            tid, status = wait.poll_raw()
+            if tid > 0:
+                self._handle(StopEvent(tid, status))
+                continue
+            if self._forget_zombie():
+                continue
+            now_s = time.monotonic()
+            if now_s >= deadline_s:
+                raise CheckpointAbandoned(self._who_moves(), hint="it will be tried again")
+            # In the first moment it would cost more to get the interpreter lock back than others could use it for.
+            nap = wait.await_child_signal if now_s < held_until_s else wait.await_child_signal_free
+            nap(min(_NAP_S, deadline_s - now_s))
+
+    def _discover(self) -> bool:
+        """Attach to threads that are not known (born by a clone that is hidden from tracers, or before the seizure)."""
+        if procfs.task_count(self.pid) == len(self._threads):
+            return False
+        found = set(procfs.tasks(self.pid))
+        for tid in found - self._threads.keys():
+            self._attach(tid)
+        for tid in self._threads.keys() - found:
+            del self._threads[tid]
+            self._moving.discard(tid)
+            self._view = None
+        return True
+
+    def _attach(self, tid: int) -> None:
+        try:
+            ptrace.seize(tid, self._options)
+        except TraceeGone:
+            return
+        except KernelError as error:
+            if error.errno != _EPERM or procfs.status(self.pid, tid).tracer != threading.get_native_id():
+                raise
+        self._add(tid)
+        if self._stopping:
+            self._interrupt(tid)
+
+    def _interrupt(self, tid: int) -> None:
+        if self._threads[tid].state is not State.LEAVING:
+            # Gone (ESRCH): its end will be told.
+            ptrace.raw(ptrace.INTERRUPT, tid, 0, 0)
+
+    def _forget_zombie(self) -> bool:
+        """A leader that has ended before its threads stays in the list until they have ended too."""
+        leader = self._threads.get(self.leader)
+        if leader is None or leader.state is not State.LEAVING or self.leader not in self._moving:
+            return False
+        if procfs.stat(self.pid, self.leader).state == "Z":
+            self._moving.discard(self.leader)
+            return True
+        return False
+
+    def _who_moves(self) -> str:
+        tid = min(self._moving)
+        try:
+            where = procfs.read_text(self.pid, "wchan", tid)
+        except (TraceeGone, KernelError):
+            where = "0"
+        place = f" (in {where})" if where not in ("", "0") else ""
+        return (
+            f"program {self.pid}: {len(self._moving)} of {len(self._threads)} threads did not stop, thread {tid}{place}"
+        )
+
+    def _read_registers(self) -> None:
+        tids = list(self.threads)
+        self.block.read(tids)
+        values = self.block.registers
+        results = values[:, registers.RAX].view(np.int64)
+        calls = values[:, registers.ORIG_RAX].view(np.int64)
+        interrupted = (calls >= 0) & ((results == -registers.EINTR) | (results == -registers.ERESTART_RESTARTBLOCK))
+        rows = set(np.flatnonzero(interrupted).tolist())
+        rows.update(row for row, tid in enumerate(tids) if self.restarts.blocked(tid) is not None)
+        for row in sorted(rows):
+            if self.restarts.repair(tids[row], values[row]):
+                ptrace.set_registers(tids[row], values[row])
+
+    def _repair(self, tid: int) -> None:
+        values = ptrace.get_registers(tid)
+        if self.restarts.repair(tid, values):
+            ptrace.set_registers(tid, values)
+
+    # ---- small things
+
+    def _add(self, tid: int) -> TracedThread:
+        thread = self._threads[tid] = TracedThread(tid)
+        self._moving.add(tid)
+        self._view = None
+        return thread
+
+    def _set(self, thread: TracedThread, state: State) -> None:
+        if State.LEAVING in (state, thread.state):
+            self._view = None
+        thread.state = state
+        if state in MOVING:
+            self._moving.add(thread.tid)
+        else:
+            self._moving.discard(thread.tid)
+
+    def _number(self, thread: TracedThread) -> int:
+        if thread.number is None:
+            thread.number = procfs.namespace_tid(self.pid, thread.tid)
+        return thread.number
+
+    def _remote_trouble(self, remote: Remote, event: StopEvent | None) -> None:
+        if (thread := self._threads.get(remote.tid)) is None:
+            return
+        self._lent[remote.tid] = remote
+        self._set(thread, State.RUNNING)
+        if event is not None:
+            self._handle(event)
+
+    def _read(self, address: int, length: int) -> bytes:
+        try:
+            return os.pread(self.memory, length, address)
+        except OSError as error:
+            raise KernelError("read of memory", f"program {self.pid} at {address:#x}", error.errno or 0) from error
+
+    def _write(self, address: int, content: bytes) -> None:
+        try:
+            os.pwrite(self.memory, content, address)
+        except OSError as error:
+            raise KernelError("write of memory", f"program {self.pid} at {address:#x}", error.errno or 0) from error
+
+    def _socket_timeout(self, descriptor: int, receiving: bool) -> float | None:
+        return socket_timeout(self.pidfd, descriptor, receiving)
