@@ -1,8 +1,8 @@
 """The demo's own controller: who serves (pure). The cluster decides this for real, with a quorum and leases.
 
 It knows one primary, at most one mirror and the fencing token. The order of its effects is the order in which they
-must be done: a mirror is activated only after the old primary is known to be fenced (its agent says so, or every
-process of its node is dead), and the old primary's agent lets go of what it holds only when the new one serves.
+must be done: a mirror is activated only after the old primary is known to be fenced (its agent says so, or its node
+is cut off), and the old primary's agent lets go of what it holds only when the new one serves.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class ProgramEnded:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """An agent's connection has ended. `dead`: every process of its node is known to be dead and its link is cut."""
+    """An agent's connection has ended. `fenced`: its node's link is cut, nothing of it reaches anyone."""
 
     node: str
-    dead: bool
+    fenced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ def step(standing: Standing, event: Event) -> tuple[Standing, list[Effect]]:
             return replace(standing, mirror=None), []
         case MirrorFailed(node) if node == standing.promoting:
             return standing, [GiveUp(f"the mirror on node {node} failed while it took over")]
-        case NodeLost(node, dead):
-            return _node_lost(replace(standing, lost=standing.lost | {node}), node, dead)
+        case NodeLost(node, fenced):
+            return _node_lost(replace(standing, lost=standing.lost | {node}), node, fenced)
         case ProgramEnded(node) if node == standing.primary and standing.promoting is None:
             return _program_ended(standing, event)
         case Activated(node) if node == standing.promoting:
@@ -121,14 +121,14 @@ def step(standing: Standing, event: Event) -> tuple[Standing, list[Effect]]:
     return standing, []
 
 
-def _node_lost(standing: Standing, node: str, dead: bool) -> tuple[Standing, list[Effect]]:
+def _node_lost(standing: Standing, node: str, fenced: bool) -> tuple[Standing, list[Effect]]:
     if node == standing.mirror:
         return replace(standing, mirror=None), []
     if node == standing.promoting:
         return standing, [GiveUp(f"node {node} was lost while it took over")]
     if node != standing.primary or standing.promoting is not None:
         return standing, []
-    if not dead:
+    if not fenced:
         return standing, [GiveUp(f"the agent on node {node} is gone but its program may still serve")]
     return _promote(standing, None)
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from kagemusha.demo.report import Report, Step, Takeover, TakeoverKind
 
 WIDTH = 100
-_BAR_COLUMNS = 46
+_BAR_COLUMNS = 48
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 _TITLES: dict[TakeoverKind, str] = {
@@ -52,7 +52,9 @@ class Display:
 
     def __init__(self, file: IO[str] | None = None) -> None:
         console = Console(file=file, highlight=False)
-        self._console = Console(file=file, highlight=False, width=min(console.width, WIDTH))
+        self._console = Console(
+            file=file, highlight=False, width=min(console.width, WIDTH) if console.is_terminal else WIDTH
+        )
 
     def title(self) -> None:
         """What this is."""
@@ -114,9 +116,9 @@ def bar(at: float, took: float, columns: int) -> str:
 def _bars(steps: list[Step]) -> Table:
     end_ms = max((step.at_ms + step.took_ms for step in steps), default=0.0) or 1.0
     table = Table.grid(padding=(0, 1))
-    table.add_column(width=26, no_wrap=True)
+    table.add_column(width=29, no_wrap=True)
     table.add_column(width=_BAR_COLUMNS, no_wrap=True)
-    table.add_column(justify="right", width=9)
+    table.add_column(justify="right", width=11, no_wrap=True)
     for step in steps:
         whole = step.name.startswith("client")
         drawn = Text(bar(step.at_ms / end_ms, step.took_ms / end_ms, _BAR_COLUMNS), "yellow" if whole else "cyan")
@@ -136,7 +138,7 @@ def _count(number: int) -> Text:
 
 def _verdict(takeover: Takeover) -> Text:
     text = Text.assemble("lost ", _count(takeover.writes_lost), f" of {takeover.writes_acknowledged:,} writes")
-    text.append(f" (staleness before: {takeover.staleness_reported_ms:.0f} ms)")
+    text.append(f" (staleness {takeover.staleness_reported_ms:.0f} ms)")
     for name, survived, of in (
         ("idle", takeover.connections_idle_survived, takeover.connections_idle),
         ("busy", takeover.connections_busy_survived, takeover.connections_busy),

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import Any
 
 from kagemusha.demo.resp import command
 
 VALUE_BYTES = 1024
+LISTENS_S = 10.0
 _BATCH = 256
 
 
 def fill(host: str, port: int, mib: int) -> dict[str, Any]:
     """Write `mib` MiB of random values; returns how many keys there are and what redis says of its memory, in bytes.
 
-    OSError if redis can't be reached, ValueError if it refuses a value.
+    Waits up to 10 s for redis to listen. OSError if redis can't be reached, ValueError if it refuses a value.
     """
     keys = mib * (1 << 20) // VALUE_BYTES
-    with socket.create_connection((host, port), timeout=20) as sock, sock.makefile("rb") as replies:
+    with _connected(host, port) as sock, sock.makefile("rb") as replies:
         for first in range(0, keys, _BATCH):
             numbers = range(first, min(first + _BATCH, keys))
             values = os.urandom(VALUE_BYTES * len(numbers))
@@ -35,3 +37,14 @@ def fill(host: str, port: int, mib: int) -> dict[str, Any]:
         text = replies.read(int(replies.readline()[1:]) + 2).decode()
     memory = dict(line.partition(":")[::2] for line in text.split("\r\n") if ":" in line)
     return {"keys": keys, "used_memory_bytes": int(memory["used_memory"])}
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    end_s = time.monotonic() + LISTENS_S
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=20)
+        except ConnectionRefusedError:
+            if time.monotonic() > end_s:
+                raise
+        time.sleep(0.01)

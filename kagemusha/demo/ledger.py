@@ -76,6 +76,7 @@ class Connection:
         return Seen(
             kind=self.kind,
             number=self.number,
+            acknowledged=bisect_right(self.replies_ns, gap[0]) if gap else first,
             replies=len(self.replies_ns) - first,
             gap_ns=gap[1] - gap[0] if gap else None,
             answered_ns=gap[1] if gap else None,
@@ -83,10 +84,6 @@ class Connection:
             hangs=hangs,
             lost=[one for one in self.lost if one.noticed_ns > event_ns],
         )
-
-    def written_between(self, since_ns: int, until_ns: int) -> int:
-        """How many replies came in (since_ns, until_ns]."""
-        return bisect_right(self.replies_ns, until_ns) - bisect_right(self.replies_ns, since_ns)
 
     def around(self, since_ns: int, until_ns: int) -> list[int]:
         """The times of the replies in [since_ns, until_ns], in ns after since_ns."""
@@ -97,10 +94,12 @@ class Connection:
 @dataclass(slots=True)
 class Seen:
     """One connection's view of an event. `gap_ns`: the longest time without a reply, from the last one before the
-    event on (None: no reply since); `answered_ns`: when that gap ended."""
+    event on (None: no reply since); `answered_ns`: when that gap ended; `acknowledged`: how many replies came before
+    it."""
 
     kind: Kind
     number: int
+    acknowledged: int
     replies: int
     gap_ns: int | None
     answered_ns: int | None
@@ -118,6 +117,7 @@ class Seen:
 class Outcome:
     """What all clients together saw of one event; times in ns of CLOCK_MONOTONIC, `gaps_ns` per kind, longest.
 
+    `answered_ns`, `first_answered_ns`: when the longest gap ended, and when the first connection's gap did.
     An idle connection says nothing while it is idle: it counts for survival, not for the gap.
     """
 
@@ -128,6 +128,7 @@ class Outcome:
     gap_ns: int | None
     gaps_ns: dict[str, int]
     answered_ns: int | None
+    first_answered_ns: int | None
     idle: int
     idle_survived: int
     busy: int
@@ -138,8 +139,8 @@ class Outcome:
     silent: list[str]
 
 
-def outcome(connections: Iterable[Connection], since_ns: int, event_ns: int) -> Outcome:
-    """Judge an event that began at `event_ns`; the writes at stake are those acknowledged since `since_ns`."""
+def outcome(connections: Iterable[Connection], event_ns: int) -> Outcome:
+    """Judge an event that began at `event_ns`; at stake are all writes that were acknowledged until it struck."""
     connections = list(connections)
     seen = [one.seen(event_ns) for one in connections]
     speaking = [one for one in seen if one.kind != "idle" and one.gap_ns is not None]
@@ -152,12 +153,13 @@ def outcome(connections: Iterable[Connection], since_ns: int, event_ns: int) -> 
         gaps[one.kind] = max(gaps.get(one.kind, 0), one.gap_ns or 0)
     return Outcome(
         event_ns=event_ns,
-        writes_acknowledged=sum(one.written_between(since_ns, event_ns) for one in connections if one.kind != "idle"),
+        writes_acknowledged=sum(one.acknowledged for one in seen if one.kind != "idle"),
         writes_lost=len(lost),
         oldest_lost_ns=min((write.acknowledged_ns for write in lost), default=None),
         gap_ns=worst.gap_ns if worst else None,
         gaps_ns=gaps,
         answered_ns=worst.answered_ns if worst else None,
+        first_answered_ns=min((one.answered_ns or 0 for one in speaking), default=None),
         idle=len(idle),
         idle_survived=sum(one.survived for one in idle),
         busy=len(busy),

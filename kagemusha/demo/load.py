@@ -9,7 +9,7 @@ reads one request a line from its standard input, `{"do": NAME, ...}`, and answe
     rate     per_second                  writes of all busy connections together; 0: as fast as they are answered
     measure  seconds                     answers with the writes per second of this time
     ping                                 every idle connection asks once; answers with how many did get their reply
-    settle   since_ns event_ns           after an event: waits until every connection has proved its writes, or hangs;
+    settle   event_ns                    after an event: waits until every connection has proved its writes, or hangs;
                                          answers with the Outcome and the replies around the event
     stop                                 ends
 
@@ -32,7 +32,7 @@ from time import monotonic_ns
 from typing import Any
 
 from kagemusha.demo.fill import fill
-from kagemusha.demo.ledger import SLOTS, outcome
+from kagemusha.demo.ledger import SLOTS, Connection, outcome
 from kagemusha.demo.writers import Client, Idler, Writer
 
 LOOK_FOR_HANGS_NS = 50_000_000
@@ -162,12 +162,15 @@ class Load:
 
     def ping(self) -> dict[str, Any]:
         """Every idle connection asks once."""
-        before = [len(idler.seen.replies_ns) for idler in self.idlers]
-        since_ns = monotonic_ns()
+        goals = [(idler.seen, len(idler.seen.replies_ns), len(idler.seen.hangs_ns)) for idler in self.idlers]
         for idler in self.idlers:
             idler.ping()
-        self.until(lambda: all(map(_has_answered, self.idlers, before, itertools.repeat(since_ns))), SETTLE_LIMIT_NS)
-        good = sum(len(idler.seen.replies_ns) > count for idler, count in zip(self.idlers, before, strict=True))
+
+        def ended(seen: Connection, replies: int, hangs: int) -> bool:
+            return len(seen.replies_ns) > replies or len(seen.hangs_ns) > hangs
+
+        self.until(lambda: all(ended(*goal) for goal in goals), SETTLE_LIMIT_NS)
+        good = sum(len(seen.replies_ns) > replies for seen, replies, _ in goals)
         return {"answered": good, "of": len(self.idlers)}
 
     def measure(self, seconds: float) -> dict[str, Any]:
@@ -180,7 +183,7 @@ class Load:
     def _written(self) -> int:
         return sum(len(writer.seen.replies_ns) for writer in self.writers)
 
-    def settle(self, since_ns: int, event_ns: int) -> dict[str, Any]:
+    def settle(self, event_ns: int) -> dict[str, Any]:
         """Wait until all connections have proved what they had written before the event, and judge it."""
         goals = [(writer, len(writer.seen.replies_ns) + SLOTS + 1) for writer in self.writers]
 
@@ -190,16 +193,10 @@ class Load:
 
         self.until(lambda: all(settled(writer, goal) for writer, goal in goals), SETTLE_LIMIT_NS)
         self.ping()
-        judged = outcome((client.seen for client in self.clients), since_ns, event_ns)
+        judged = outcome((client.seen for client in self.clients), event_ns)
         from_ns, to_ns = event_ns - TRACE_BEFORE_NS, event_ns + TRACE_AFTER_NS
         trace = {f"{one.seen.kind} {one.seen.number}": one.seen.around(from_ns, to_ns) for one in self.clients}
         return {"outcome": asdict(judged), "trace": trace, "trace_before_ns": TRACE_BEFORE_NS}
-
-
-def _has_answered(idler: Idler, before: int, since_ns: int) -> bool:
-    """Whether an idle connection has an answer, or an end, since it was asked."""
-    ends = [*idler.seen.resets_ns[-1:], *idler.seen.hangs_ns[-1:]]
-    return len(idler.seen.replies_ns) > before or any(at_ns > since_ns for at_ns in ends)
 
 
 class Requests:

@@ -126,6 +126,7 @@ class Machine:
         self.name = name
         self.port = f"to-{name}"
         self.address = f"10.77.0.{host_number}"
+        self.is_cut = False
         self.network = NetworkNamespace.create(f"{PREFIX}{run_id}-{name}")
         self._bridge = NetworkNamespace(f"{PREFIX}{run_id}-bridge")
 
@@ -138,9 +139,11 @@ class Machine:
     def cut(self) -> None:
         """Pull the cable: nothing leaves or reaches the machine, and nobody is told."""
         self._bridge.ip(f"link set dev {self.port} down")
+        self.is_cut = True
 
     def heal(self) -> None:
         """Put the cable back."""
+        self.is_cut = False
         self._bridge.ip(f"link set dev {self.port} up")
 
     def command(self, *argv: str) -> list[str]:
@@ -160,7 +163,6 @@ class Node(Machine):
         self.directory = directory
         self.own = directory.nodes / name
         self.own.mkdir(exist_ok=True)
-        self.alive = True
         self._holder = self._hold(CLOCK_SHIFTS_S[name])
         self._holder_pid = self._furnished()
 
@@ -201,7 +203,6 @@ class Node(Machine):
 
     def kill(self) -> int:
         """The power goes: SIGKILL to every process of the node. Returns how many there were."""
-        self.alive = False
         return self.network.kill_all()
 
     def close(self) -> None:

@@ -184,14 +184,19 @@ class Idler(Client):
         self._wanted = False
 
     def connected(self) -> None:
-        """Ask, if that was wanted while there was no connection."""
+        """Ask, if that was wanted while there was no connection, or was not answered by the one that broke."""
         if self._wanted:
             self.ping()
+
+    def broken(self) -> None:
+        """As with every client; the question stands."""
+        self._wanted = self._wanted or self.asked_ns != 0
+        super().broken()
 
     def ping(self) -> None:
         """Ask; the answer, an error or a hang follows. Without a connection: as soon as there is one."""
         self._wanted = self.sock is None or self.asked_ns != 0
-        if self._wanted or self.sock is None:
+        if self.sock is None or self.asked_ns:
             return
         self.asked_ns = monotonic_ns()
         try:

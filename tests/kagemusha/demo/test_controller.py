@@ -52,7 +52,7 @@ def test_a_crash_goes_on_from_the_newest_checkpoint() -> None:
 
 
 def test_a_lost_node_is_not_rebuilt() -> None:
-    standing, effects = play(MIRRORED, NodeLost("a", dead=True), Activated("b"))
+    standing, effects = play(MIRRORED, NodeLost("a", fenced=True), Activated("b"))
     assert effects == [Activate("b", 2, None)]
     assert standing.primary == "b"
     assert standing.mirror is None
@@ -63,9 +63,9 @@ def test_a_lost_node_is_not_rebuilt() -> None:
     [
         (MIRRORED, killed(fenced=False), "not fenced"),
         (MIRRORED, killed(by_itself=True), "ended by itself"),
-        (MIRRORED, NodeLost("a", dead=False), "may still serve"),
+        (MIRRORED, NodeLost("a", fenced=False), "may still serve"),
         (Standing("a", 1), killed(), "no mirror"),
-        (Standing("a", 1, promoting="b"), NodeLost("b", dead=True), "lost while it took over"),
+        (Standing("a", 1, promoting="b"), NodeLost("b", fenced=True), "lost while it took over"),
         (Standing("a", 1, promoting="b"), MirrorFailed("b"), "failed while it took over"),
     ],
 )
@@ -77,7 +77,7 @@ def test_where_nobody_may_serve_it_says_why(standing: Standing, event: Event, wh
 
 
 def test_the_end_of_a_node_that_was_replaced_already_is_no_second_takeover() -> None:
-    standing, effects = play(MIRRORED, killed(), NodeLost("a", dead=True), killed(), Activated("b"))
+    standing, effects = play(MIRRORED, killed(), NodeLost("a", fenced=True), killed(), Activated("b"))
     assert effects == [Activate("b", 2, FINAL)]
     assert standing == Standing("b", 2, lost=frozenset("a"))
 
@@ -101,7 +101,7 @@ def test_tokens_rise_and_nobody_is_activated_before_the_primary_has_ended(events
         if isinstance(event, ProgramEnded) and event.node == standing.primary:
             ended = ended or (event.fenced and not event.by_itself)
         if isinstance(event, NodeLost) and event.node == standing.primary:
-            ended = ended or event.dead
+            ended = ended or event.fenced
         standing, effects = step(standing, event)
         for effect in effects:
             if isinstance(effect, Activate):

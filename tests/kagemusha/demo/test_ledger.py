@@ -41,8 +41,8 @@ def test_nothing_is_lost_when_nothing_was_lost() -> None:
     connection, server = Connection("busy", 0), Server()
     write(connection, server, 200, from_ms=0)
     write(connection, server, 200, from_ms=500)
-    judged = outcome([connection], 0, 200 * MS)
-    assert (judged.writes_lost, judged.busy_survived, judged.writes_acknowledged) == (0, 1, 199)
+    judged = outcome([connection], 200 * MS)
+    assert (judged.writes_lost, judged.busy_survived, judged.writes_acknowledged) == (0, 1, 200)
     assert judged.gap_ns == 301 * MS
     assert judged.answered_ns == 500 * MS
 
@@ -54,7 +54,7 @@ def test_every_lost_write_is_found_with_its_time(written: int, kept: int) -> Non
     write(connection, server, written, from_ms=0)
     server.back_to(kept)
     write(connection, server, SLOTS, from_ms=1000)
-    judged = outcome([connection], -1, 999 * MS)
+    judged = outcome([connection], 999 * MS)
     assert sorted(lost.number for lost in connection.lost) == list(range(kept + 1, written + 1))
     assert judged.writes_lost == written - kept
     assert judged.oldest_lost_ns == (kept * MS if written > kept else None)
@@ -75,7 +75,7 @@ def test_values_that_nobody_wrote_are_named() -> None:
     write(connection, server, 40, from_ms=0)
     connection.unexpected(999, 40 * MS)
     connection.unexpected(connection.expected() - 1, 40 * MS)
-    judged = outcome([connection], 0, 39 * MS)
+    judged = outcome([connection], 39 * MS)
     assert judged.foreign == ["busy 3: write 41 found 999, expected 25", "busy 3: write 41 found 24, expected 25"]
 
 
@@ -86,7 +86,7 @@ def test_a_connection_survives_only_if_it_answers_without_a_reset_or_a_hang() ->
     connections[1].resets_ns.append(150)
     connections[2].hangs_ns.append(150)
     connections[3].replies_ns.append(1)
-    judged = outcome(connections, 0, 100)
+    judged = outcome(connections, 100)
     assert (judged.idle, judged.idle_survived, judged.reset, judged.hung) == (4, 1, 1, 1)
     assert judged.silent == ["idle 3"]
 
@@ -98,7 +98,7 @@ def test_what_happened_before_the_event_does_not_count() -> None:
     connection.resets_ns.append(50 * MS)
     write(connection, server, SLOTS, from_ms=100)
     write(connection, server, SLOTS, from_ms=200)
-    judged = outcome([connection], 150 * MS, 199 * MS)
+    judged = outcome([connection], 199 * MS)
     assert (judged.writes_lost, judged.reset, judged.busy_survived) == (0, 0, 1)
 
 
@@ -106,7 +106,7 @@ def test_idle_connections_count_for_survival_and_not_for_the_gap() -> None:
     idle, busy = Connection("idle", 0), Connection("busy", 0)
     idle.replies_ns.extend([0, 5000 * MS])
     busy.replies_ns.extend([3999 * MS, 4010 * MS])
-    judged = outcome([idle, busy], 0, 4000 * MS)
+    judged = outcome([idle, busy], 4000 * MS)
     assert judged.gap_ns == 11 * MS
     assert judged.gaps_ns == {"busy": 11 * MS}
     assert judged.idle_survived == 1

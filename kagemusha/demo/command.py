@@ -1,0 +1,107 @@
+"""`kagemusha demo`: its options, its exit code, and that it cleans up whatever happens."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kagemusha.demo.display import Display
+from kagemusha.demo.errors import DemoError
+from kagemusha.demo.nodes import Directory, Machines, clear_crashed_runs, new_run_id
+from kagemusha.demo.report import Report
+from kagemusha.demo.scenario import Scenario
+from kagemusha.demo.story import Story
+from kagemusha.exit_codes import ExitCode
+from transport.errors import KagemushaError
+
+LIMITS = {"memory_mib": (1, 65536), "interval_ms": (10, 1000), "rounds": (0, 1000), "load_share": (0.01, 1.0)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo. Returns 0 only if it kept everything that was promised. Raises DemoError and other errors of
+    kagemusha after everything was cleaned up."""
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    story = Story(options.memory_mib, options.interval_ms, options.rounds, options.load_share)
+    for name, (lowest, highest) in LIMITS.items():
+        if not lowest <= getattr(story, name) <= highest:
+            option = "--load" if name == "load_share" else f"--{name.replace('_', '-')}"
+            raise DemoError(f"{option} must be from {lowest} to {highest}, not {getattr(story, name)}")
+    report = _run(story, Display(sys.stderr if options.json else sys.stdout), keep=options.keep)
+    if report is None:
+        return ExitCode.INTERRUPTED
+    if options.record is not None:
+        _write(options.record, report.record())
+    if options.json:
+        print(report.to_json(), flush=True)
+    return ExitCode.FAILED if report.broken_promises() else ExitCode.OK
+
+
+def _run(story: Story, display: Display, *, keep: bool) -> Report | None:
+    """Run the scenario; None if it was interrupted. What failed is told with the place of the logs, which then stay."""
+    clear_crashed_runs()
+    directory = Directory(new_run_id())
+    try:
+        return asyncio.run(_play(story, display, directory))
+    except asyncio.CancelledError:
+        display.failure("interrupted; everything was cleaned up")
+        return None
+    except KagemushaError as error:
+        keep = True
+        hint = error.hint if str(directory.logs) in error.hint else f"{error.hint}; logs: {directory.logs}".lstrip("; ")
+        raise DemoError(error.what, hint=hint) from error
+    except BaseException:
+        keep = True
+        raise
+    finally:
+        directory.close(keep=keep)
+
+
+async def _play(story: Story, display: Display, directory: Directory) -> Report:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    display.title()
+    with display.task("two nodes and a client, each with its own network; nodes with own files and clocks"):
+        machines = Machines(directory)
+    scenario = Scenario(story, display, machines)
+    try:
+        return await scenario.play()
+    finally:
+        # Killing every process in the namespaces needs no orderly end of anything, so it works after any failure.
+        machines.close()
+        await scenario.close()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise DemoError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    story = Story()
+    parser = argparse.ArgumentParser(
+        prog="kagemusha demo",
+        description="A running redis-server is killed under load, and goes on in another process on another node; "
+        "both nodes and the client are namespaces of this machine. Takes root, and changes nothing outside of them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--json", action="store_true", help="one JSON object as the last line of stdout, all else on stderr")
+    add("--memory-mib", type=int, metavar="N", default=story.memory_mib, help="random data to fill redis with")
+    add("--interval-ms", type=int, metavar="N", default=story.interval_ms, help="from one checkpoint to the next")
+    add("--rounds", type=int, metavar="N", default=story.rounds, help="how often redis is killed")
+    share_help = "load during takeovers, as a part of what redis does without a mirror; 1: as fast as it answers"
+    add("--load", dest="load_share", type=float, metavar="SHARE", default=story.load_share, help=share_help)
+    add("--record", type=Path, metavar="FILE", help="write all that was seen, for docs/make_takeover_picture.py")
+    add("--keep", action="store_true", help="leave the logs in place")
+    return parser
