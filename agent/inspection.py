@@ -45,7 +45,7 @@ def inspect_process(pid: int) -> Inspection:
     try:
         status = procfs.status(pid)
         refusals = [*_tracer(where, status), *_word_size(where, pid), *_seccomp(where, status)]
-        refusals += _mapping_reasons(where, procfs.mappings(pid))
+        refusals += mapping_reasons(where, procfs.mappings(pid))
         return Inspection(refusals, [*_children(where, pid), *_replaced_files(where, pid)])
     except TraceeGone as error:
         raise PreflightError(f"there is no process {pid}", hint="give the pid of the running program") from error
@@ -103,7 +103,8 @@ def _children(where: str, pid: int) -> list[Reason]:
     ]
 
 
-def _mapping_reasons(where: str, mappings: list[procfs.Mapping]) -> list[Reason]:
+def mapping_reasons(where: str, mappings: list[procfs.Mapping]) -> list[Reason]:
+    """What is mapped and can't be mirrored, each kind once."""
     found = {}
     for mapping in mappings:
         for start, (what, remedy) in _MAPPING_KINDS.items():

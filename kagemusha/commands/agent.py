@@ -22,8 +22,9 @@ def agent(
     """Run the agent of one instance: it launches or follows a program as its control socket orders."""
     require_root("an agent traces the program and restores its connections")
     from agent.program_file import load_definition
-    from agent.runner import run
 
     definition = load_definition(config)
     endpoint = parse_endpoint(listen)
+    from agent.runner import run
+
     raise typer.Exit(run(definition, node=node, directory=directory, control=control, listen=endpoint, pki=pki))
