@@ -33,11 +33,14 @@ def median_takeover(record: dict[str, Any]) -> dict[str, Any]:
     return takeover
 
 
-def draw_replies(axes: Axes, takeover: dict[str, Any]) -> None:
-    """A row of marks per connection; idle ones have nothing to show."""
+def draw_replies(axes: Axes, takeover: dict[str, Any], from_ms: float, to_ms: float) -> None:
+    """A row of marks per connection, of the replies in a time; idle ones have nothing to show."""
     speaking = {name: times for name, times in takeover["trace"].items() if not name.startswith("idle")}
     before_ms = takeover["trace_before_ns"] / NS_PER_MS
-    rows = [[at_ns / NS_PER_MS - before_ms for at_ns in times] for times in speaking.values()]
+    rows = [
+        [at_ms for at_ns in times if from_ms <= (at_ms := at_ns / NS_PER_MS - before_ms) <= to_ms]
+        for times in speaking.values()
+    ]
     colours = [ANEW if name.startswith("anew") else BUSY for name in speaking]
     axes.eventplot(rows, colors=colours, linelengths=0.75, linewidths=0.6)
     axes.invert_yaxis()
@@ -62,10 +65,11 @@ def draw(record: dict[str, Any], to: Path) -> None:
     """Write the picture."""
     takeover = median_takeover(record)
     gap_ms = takeover["gap_ms"]
+    from_ms, to_ms = -1.5 * gap_ms, 3 * gap_ms
     figure, (above, below) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 6.5), height_ratios=(3, 2), layout="constrained"
     )
-    draw_replies(above, takeover)
+    draw_replies(above, takeover, from_ms, to_ms)
     draw_steps(below, takeover["steps"])
     for axes in (above, below):
         axes.axvline(0, color=KILL, linewidth=1.2)
@@ -83,7 +87,7 @@ def draw(record: dict[str, Any], to: Path) -> None:
     )
     above.annotate("kill -9", (0, 1), xycoords=("data", "axes fraction"), color=KILL, fontsize=9, ha="right", va="top")
     below.set_xlabel("ms after the kill", color=INK)
-    below.set_xlim(-1.5 * gap_ms, 3 * gap_ms)
+    below.set_xlim(from_ms, to_ms)
     # Without a date and with fixed ids the same run gives the same file.
     figure.savefig(to, metadata={"Date": None})
 

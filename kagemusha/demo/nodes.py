@@ -84,12 +84,14 @@ class Directory:
         return self.path / "logs"
 
     def close(self, *, keep: bool) -> None:
-        """Give the lock back and, unless `keep`, remove the directory."""
+        """Give the lock back and remove the directory; with `keep` only what is secret in it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
         if keep:
             (self.path / "lock").unlink(missing_ok=True)
+            for keys in self.nodes.glob("*/pki"):
+                shutil.rmtree(keys, ignore_errors=True)
         else:
             shutil.rmtree(self.path, ignore_errors=True)
 

@@ -28,7 +28,6 @@ SETTLE_S = 40.0
 MIB = 1 << 20
 _CHECKPOINTS_AFTER_PING = 3
 _LOOK_AGAIN_S = 0.02
-_WARM_UP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Scenario:
         """What mirroring costs: the same clients without a mirror and with one, as fast as redis answers."""
         report, story = self.report, self._story
         with self._display.task("redis without a mirror") as task:
-            await self._writes_per_second(_WARM_UP_S)
+            await self._writes_per_second(self._story.warm_up_s)
             report.unmirrored_per_second = await self._writes_per_second(story.measure_s)
             task.result = f"{report.unmirrored_per_second:,.0f} writes/s"
         start_s = time.monotonic()
@@ -125,7 +124,7 @@ class Scenario:
         with self._display.task(f"load at {story.load_share:.0%} of what redis does without a mirror") as task:
             rate = 0 if story.load_share >= 1 else int(story.load_share * report.unmirrored_per_second)
             await self._ask("rate", per_second=rate)
-            await self._writes_per_second(_WARM_UP_S)
+            await self._writes_per_second(self._story.warm_up_s)
             before = await self._primary.status()
             report.load_per_second = await self._writes_per_second(story.measure_s)
             await self._note_primary(before)
@@ -155,7 +154,7 @@ class Scenario:
         conductor = self._conductor
         with self._display.task("clients write, checkpoints travel"):
             await self._settle_idle_connections()
-            await self._writes_per_second(_WARM_UP_S)
+            await self._writes_per_second(self._story.warm_up_s)
         conductor.takeover = seen = Seen()
         before = await self._poll()
         event_ns = await strike(before)

@@ -26,6 +26,7 @@ class Story:
     rounds: int = 3
     load_share: float = 0.6
     measure_s: float = 3.0
+    warm_up_s: float = 1.0
     idle: int = 20
     busy: int = 20
     anew: int = 5

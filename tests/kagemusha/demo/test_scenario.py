@@ -1,0 +1,60 @@
+"""The whole story with an agent that mirrors nothing: everything moves, and the report says that nothing was kept."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from kagemusha.demo import agents
+from kagemusha.demo.display import Display
+from kagemusha.demo.errors import DemoError
+from kagemusha.demo.nodes import Machines
+from kagemusha.demo.report import Report
+from kagemusha.demo.scenario import Scenario
+from kagemusha.demo.story import Story
+
+QUICK = Story(memory_mib=1, rounds=1, measure_s=0.2, warm_up_s=0.1, idle=2, busy=3, anew=1)
+PLAIN_AGENT = ("-m", "tests.kagemusha.demo.plain_agent")
+
+
+async def play(machines: Machines, story: Story) -> tuple[Report, str]:
+    """The report, and what a person saw."""
+    file = io.StringIO()
+    scenario = Scenario(story, Display(file), machines)
+    try:
+        return await scenario.play(), file.getvalue()
+    finally:
+        machines.close()
+        await scenario.close()
+
+
+async def test_an_agent_that_mirrors_nothing_is_found_out(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "COMMAND", PLAIN_AGENT)
+    report, said = await play(machines, QUICK)
+    takeovers = json.loads(report.to_json())["takeovers"]
+    kinds = ["process_killed", "switchover", "node_killed"]
+    assert [one["kind"] for one in takeovers] == kinds
+    assert [(one["from"], one["to"], one["token"]) for one in takeovers] == [
+        ("a", "b", 2),
+        ("b", "a", 3),
+        ("a", "b", 4),
+    ]
+    for one in takeovers:
+        assert one["writes_lost"] == one["writes_acknowledged"] > 0
+        assert (one["connections_idle_survived"], one["connections_busy_survived"]) == (0, 0)
+        assert one["connections_hung"] == 0
+    for kind in kinds:
+        assert any(kind in line and "idle connections survived" in line for line in report.broken_promises())
+        assert any(kind in line and "reported staleness" in line for line in report.broken_promises())
+    assert "✗" in said
+
+
+async def test_an_agent_that_does_not_start_is_one_line_with_its_own_words(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "COMMAND", ("-c", "raise SystemExit('this kernel is too old')"))
+    with pytest.raises(DemoError, match="the agent of node a ended with status 1: this kernel is too old") as failed:
+        await play(machines, QUICK)
+    assert str(machines.directory.logs) in failed.value.hint
