@@ -15,8 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from agent.errors import CheckpointAbandoned, KernelError, TraceeGone
 from agent.kernel import pidfd, procfs, ptrace, registers, wait
 from agent.kernel.register_block import RegisterBlock
@@ -34,6 +32,8 @@ OPTIONS = (
 _HELD_WAIT_S = 0.002
 _NAP_S = 0.001
 _EPERM = 1
+_STOPPED = 0x80057F
+_TO_REPAIR = frozenset({registers.word(-registers.EINTR), registers.word(-registers.ERESTART_RESTARTBLOCK)})
 
 
 class Tracee:
@@ -49,6 +49,7 @@ class Tracee:
         self.leader = pid
         self.memory = procfs.open_file(pid, "mem", os.O_RDWR)
         self.pidfd = pidfd.open_pidfd(pid)
+        self._tasks = procfs.TaskDirectory(pid)
         self.block = RegisterBlock()
         self.restarts = RestartTable(clock, self._read, self._write, self._socket_timeout)
         self.children_forked = 0
@@ -110,6 +111,7 @@ class Tracee:
         """Close the descriptors held of the program; does not detach."""
         os.close(self.memory)
         os.close(self.pidfd)
+        self._tasks.close()
 
     # ---- what is known
 
@@ -365,22 +367,28 @@ class Tracee:
                 if not self._discover():
                     return
                 continue
+            # Before the look: who was kept from running until after the deadline still looks once.
+            now_s = time.monotonic()
             tid, status = wait.poll_raw()
             if tid > 0:
-                self._handle(StopEvent(tid, status))
+                if status == _STOPPED and tid in self._threads and tid not in self._lent:
+                    # What nearly always comes.
+                    self._threads[tid].state = State.STOPPED
+                    self._moving.discard(tid)
+                else:
+                    self._handle(StopEvent(tid, status))
                 continue
             if self._forget_zombie():
                 continue
-            now_s = time.monotonic()
             if now_s >= deadline_s:
                 raise CheckpointAbandoned(self._who_moves(), hint="it will be tried again")
             # In the first moment it would cost more to get the interpreter lock back than others could use it for.
             nap = wait.await_child_signal if now_s < held_until_s else wait.await_child_signal_free
-            nap(min(_NAP_S, deadline_s - now_s))
+            nap(_NAP_S)
 
     def _discover(self) -> bool:
         """Attach to threads that are not known (born by a clone that is hidden from tracers, or before the seizure)."""
-        if procfs.task_count(self.pid) == len(self._threads):
+        if self._tasks.count() == len(self._threads):
             return False
         found = set(procfs.tasks(self.pid))
         for tid in found - self._threads.keys():
@@ -433,14 +441,13 @@ class Tracee:
         tids = list(self.threads)
         self.block.read(tids)
         values = self.block.registers
-        results = values[:, registers.RAX].view(np.int64)
-        calls = values[:, registers.ORIG_RAX].view(np.int64)
-        interrupted = (calls >= 0) & ((results == -registers.EINTR) | (results == -registers.ERESTART_RESTARTBLOCK))
-        rows = set(np.flatnonzero(interrupted).tolist())
-        rows.update(row for row, tid in enumerate(tids) if self.restarts.blocked(tid) is not None)
-        for row in sorted(rows):
-            if self.restarts.repair(tids[row], values[row]):
-                ptrace.set_registers(tids[row], values[row])
+        results = values[:, registers.RAX].tolist()
+        for row, result in enumerate(results):
+            tid = tids[row]
+            if result not in _TO_REPAIR and self.restarts.blocked(tid) is None:
+                continue
+            if self.restarts.repair(tid, values[row]):
+                ptrace.set_registers(tid, values[row])
 
     def _repair(self, tid: int) -> None:
         values = ptrace.get_registers(tid)

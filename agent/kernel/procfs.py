@@ -69,10 +69,22 @@ def tasks(pid: int) -> list[int]:
         return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
 
 
-def task_count(pid: int) -> int:
-    """How many threads there are: cheaper than `tasks`."""
-    with _translating(path_of(pid, "task"), pid):
-        return os.stat(f"/proc/{pid}/task").st_nlink - 2
+class TaskDirectory:
+    """/proc/PID/task, held open: how many threads there are, without a list of them."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._descriptor = open_file(pid, "task", os.O_RDONLY | os.O_DIRECTORY)
+
+    def count(self) -> int:
+        """The number of threads, with those that have ended and are not reaped; raises TraceeGone."""
+        count = os.fstat(self._descriptor).st_nlink - 2
+        if count <= 0:
+            raise TraceeGone(self._pid)
+        return count
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def has_task(pid: int, tid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,17 +33,17 @@ class RegisterBlock:
         self._registers = np.zeros((capacity, registers.COUNT), np.uint64)
         self._masks = np.zeros(capacity, np.uint64)
         self._xstate = np.zeros((capacity, self._xstate_bytes), np.uint8)
-        # Two iovecs for each thread; the kernel writes the length that it filled into each, so both are set again
-        # before a read.
-        self._iovecs = np.zeros((capacity, 2, 2), np.uint64)
-        self._lengths = np.zeros((capacity, 2), np.uint64)
-        self._lengths[:, 0] = registers.BYTES
-        self._lengths[:, 1] = self._xstate_bytes
-        rows = np.arange(capacity, dtype=np.uint64)
-        self._iovecs[:, 0, 0] = np.uint64(self._registers.ctypes.data) + rows * np.uint64(registers.BYTES)
-        self._iovecs[:, 1, 0] = np.uint64(self._xstate.ctypes.data) + rows * np.uint64(self._xstate_bytes)
-        base, masks = self._iovecs.ctypes.data, self._masks.ctypes.data
-        self._pointers = [(base + 32 * row, base + 32 * row + 16, masks + 8 * row) for row in range(capacity)]
+        # Two iovecs for each thread. The kernel puts the size of the register set into their lengths: the same again.
+        self._iovecs = (ctypes.c_uint64 * (4 * capacity))()
+        base = ctypes.addressof(self._iovecs)
+        general, extended, masks = self._registers.ctypes.data, self._xstate.ctypes.data, self._masks.ctypes.data
+        self._rows = []
+        for row in range(capacity):
+            self._iovecs[4 * row] = general + row * registers.BYTES
+            self._iovecs[4 * row + 1] = registers.BYTES
+            self._iovecs[4 * row + 2] = extended + row * self._xstate_bytes
+            self._iovecs[4 * row + 3] = self._xstate_bytes
+            self._rows.append((base + 32 * row, base + 32 * row + 16, masks + 8 * row))
 
     @property
     def registers(self) -> NDArray[np.uint64]:
@@ -64,9 +65,8 @@ class RegisterBlock:
             self._grow(max(self._capacity, len(tids)))
         if len(tids) > self._capacity:
             self._grow(2 * len(tids))
-        self._iovecs[:, :, 1] = self._lengths
         raw = ptrace.raw
-        for tid, (general, extended, mask) in zip(tids, self._pointers, strict=False):
+        for tid, (general, extended, mask) in zip(tids, self._rows, strict=False):
             if (
                 raw(ptrace.GETREGSET, tid, registers.NT_PRSTATUS, general) == -1
                 or raw(ptrace.GETREGSET, tid, registers.NT_X86_XSTATE, extended) == -1
@@ -75,9 +75,9 @@ class RegisterBlock:
             if raw(ptrace.GETSIGMASK, tid, ptrace.SIGMASK_BYTES, mask) == -1:
                 raise ptrace.failure(ptrace.GETSIGMASK, tid)
         self.count = len(tids)
-        if not np.array_equal(self._iovecs[: self.count, :, 1], self._lengths[: self.count]):
-            raise KernelError("ptrace GETREGSET", "a thread with other register sets (32-bit?)", _EINVAL)
-
-    def write_registers(self, row: int, tid: int) -> None:
-        """Set the general registers of thread `tid` from row `row`."""
-        ptrace.set_registers(tid, self._registers[row])
+        lengths = set(self._iovecs[1 : 4 * self.count : 2])
+        if lengths - {registers.BYTES, self._xstate_bytes}:
+            self._grow(self._capacity)
+            raise KernelError(
+                "ptrace GETREGSET", "a 32-bit thread", _EINVAL, hint="only 64-bit programs can be mirrored"
+            )
