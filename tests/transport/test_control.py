@@ -1,0 +1,83 @@
+"""The control messages: every one comes back, none is without a place."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from transport import control
+from transport.checkpoint import NOTHING, Version
+from transport.control import CONTROL, ControlMessage, Event, MirrorView, Pauses, Reply, Request, Status, Sync
+from transport.errors import FrameError
+
+VERSION = Version(1, 2, 3)
+MIRROR = MirrorView("redis@b", 4, "following", VERSION, 1, 100, 3.5, Sync(1, 2, 3))
+STATUS = Status(
+    program="redis",
+    instance="redis@a",
+    incarnation=1,
+    role="primary",
+    status="mirrored",
+    reason="",
+    token=1,
+    version=VERSION,
+    lag_checkpoints=1,
+    lag_ms=1.5,
+    lag_bytes=10,
+    staleness_ms=20.5,
+    pauses=Pauses(500, 900, 1200),
+    checkpoints=9,
+    abandoned=1,
+    refused={"corrupt": 1},
+    bytes=100,
+    memory_bytes=1 << 27,
+    sync=None,
+    mirrors=(MIRROR,),
+    connections=3,
+    children=0,
+    pid=99,
+)
+MESSAGES: list[ControlMessage] = [
+    control.Launch(1),
+    control.Follow("10.0.0.1", 7000, "b", 1),
+    control.Activate(2, VERSION),
+    control.Activate(2, None),
+    control.Switch(),
+    control.Fence(),
+    control.Resume(1),
+    control.Release(),
+    control.Terminate(1000),
+    control.GetStatus(),
+    control.Quit(),
+    control.Ok(),
+    control.Refused("no", "do"),
+    control.Held(VERSION),
+    STATUS,
+    control.Hello("redis", "redis@a", 1, 99, 7000),
+    control.Exited(9, VERSION, True, True, ""),
+    control.Exited(139, None, True, False, "crashed"),
+    control.Mirrored("redis@b", 1, VERSION),
+    control.Activated(2, NOTHING, (("threads", 100), ("go", 20))),
+    control.Settled(20, 3),
+    control.Failed("no memory", "more"),
+    control.Progress("redis@b", Sync(1, 2, 3)),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_comes_back(message: ControlMessage) -> None:
+    assert CONTROL.decode(*CONTROL.encode(message)) == message
+
+
+def test_every_message_has_its_place() -> None:
+    assert {type(message) for message in MESSAGES} == {*get_args(Request), *get_args(Reply), *get_args(Event)}
+    for message in MESSAGES:
+        kind, _ = CONTROL.encode(message)
+        assert isinstance(message, Request if kind < 64 else Reply if kind < 128 else Event)
+
+
+def test_a_token_is_a_number() -> None:
+    kind, body = CONTROL.encode(control.Launch(1))
+    with pytest.raises(FrameError, match=r"Launch\.token: int expected"):
+        CONTROL.decode(kind, body[:-1] + b"\xc3")
