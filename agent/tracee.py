@@ -23,7 +23,8 @@ from agent.program_event import ChildForked, DeathKind, Dying, Executed, Exited,
 from agent.remote import CALL_DEADLINE_S, Remote, syscall_instruction
 from agent.restart import RestartTable
 from agent.socket_timeout import socket_timeout
-from agent.traced_thread import MOVING, State, TracedThread
+from agent.thread_table import ThreadTable
+from agent.traced_thread import State, TracedThread
 
 OPTIONS = (
     ptrace.TRACECLONE | ptrace.TRACEFORK | ptrace.TRACEVFORK | ptrace.TRACEEXEC | ptrace.TRACEEXIT | ptrace.TRACESYSGOOD
@@ -54,9 +55,7 @@ class Tracee:
         self.restarts = RestartTable(clock, self._read, self._write, self._socket_timeout)
         self.children_forked = 0
         self.abandoned = 0
-        self._threads: dict[int, TracedThread] = {}
-        self._moving: set[int] = set()
-        self._view: dict[int, int] | None = None
+        self._threads = ThreadTable(pid)
         self._events: list[ProgramEvent] = []
         self._stopping = False
         self._disturbance = ""
@@ -86,26 +85,22 @@ class Tracee:
             # Clears what a single step may have left behind (the trap flag outlives a tracer).
             ptrace.interrupt(tid)
             ptrace.cont(tid)
-            self._threads[tid] = TracedThread(tid, State.RUNNING, number)
-            self._moving.add(tid)
+            self._threads.add(tid, number)
         self._stopping = True
         self._await_all(time.monotonic() + CALL_DEADLINE_S)
         for tid in threads:
             ptrace.set_options(tid, options)
-        self._view = None
 
     def detach(self) -> None:
         """Let the stopped program go for good; it runs on, untraced."""
-        for thread in self._threads.values():
+        for thread in self._threads:
             if thread.state in (State.STOPPED, State.GROUP_STOPPED):
                 try:
                     ptrace.detach(thread.tid)
                 except TraceeGone:
                     pass
-        self._threads.clear()
-        self._moving.clear()
+        self._threads.keep_only()
         self._stopping = False
-        self._view = None
 
     def close(self) -> None:
         """Close the descriptors held of the program; does not detach."""
@@ -119,23 +114,17 @@ class Tracee:
     def threads(self) -> dict[int, int]:
         """Host tid -> id in the program's PID namespace of every thread that is not ending by itself; ascending by
         tid."""
-        if self._view is None:
-            self._view = {
-                tid: self._number(thread)
-                for tid, thread in sorted(self._threads.items())
-                if thread.state is not State.LEAVING
-            }
-        return self._view
+        return self._threads.numbers()
 
     @property
     def stopped(self) -> bool:
         """Whether the program stands still since a successful `stop`."""
-        return self._stopping and not self._moving
+        return self._stopping and not self._threads.moving
 
     @property
     def group_stopped(self) -> bool:
         """Whether a signal (SIGSTOP, SIGTSTP ...) has stopped the program, apart from any stop of ours."""
-        return any(thread.state in (State.GROUP_STOPPED, State.LISTENING) for thread in self._threads.values())
+        return self._threads.any_in(State.GROUP_STOPPED, State.LISTENING)
 
     @property
     def dying(self) -> DeathKind | None:
@@ -159,7 +148,7 @@ class Tracee:
         self._stopping = True
         self._disturbance = "it is dying" if self._ended or self._fatal_status else ""
         try:
-            for tid in tuple(self._moving):
+            for tid in tuple(self._threads.moving):
                 self._interrupt(tid)
             self._await_all(deadline_s)
             self._read_registers()
@@ -174,16 +163,14 @@ class Tracee:
         """Let every stopped thread run on."""
         self._stopping = False
         request = ptrace.raw
-        for tid, thread in self._threads.items():
+        for thread in self._threads:
             # A thread that was killed meanwhile is gone (ESRCH), and its death will be told.
             if thread.state is State.STOPPED:
-                request(ptrace.CONT, tid, 0, 0)
-                thread.state = State.RUNNING
-                self._moving.add(tid)
+                request(ptrace.CONT, thread.tid, 0, 0)
+                self._threads.put(thread, State.RUNNING)
             elif thread.state is State.GROUP_STOPPED:
-                request(ptrace.LISTEN, tid, 0, 0)
-                thread.state = State.LISTENING
-                self._moving.add(tid)
+                request(ptrace.LISTEN, thread.tid, 0, 0)
+                self._threads.put(thread, State.LISTENING)
 
     def pump(self) -> list[ProgramEvent]:
         """Handle everything that the running program's threads have waiting, without blocking; what has happened since
@@ -218,10 +205,10 @@ class Tracee:
 
     def release_dying(self) -> None:
         """Let a program that is held on its way out die; its end will be told by `pump`."""
-        for thread in self._threads.values():
+        for thread in self._threads:
             if thread.state is State.HELD:
                 ptrace.raw(ptrace.CONT, thread.tid, 0, 0)
-                self._set(thread, State.LEAVING)
+                self._threads.put(thread, State.LEAVING)
 
     # ---- the events
 
@@ -244,7 +231,7 @@ class Tracee:
             self._handle_stop(thread, event)
         except TraceeGone:
             # Killed between its stop and our answer; the next event tells.
-            self._set(thread, State.RUNNING)
+            self._threads.put(thread, State.RUNNING)
 
     def _handle_stop(self, thread: TracedThread, event: StopEvent) -> None:
         match event.event:
@@ -277,7 +264,7 @@ class Tracee:
         if event.exited:
             return None
         if procfs.has_task(self.pid, event.tid):
-            return self._add(event.tid)
+            return self._threads.add(event.tid)
         try:
             ptrace.detach(event.tid, event.signal if event.is_signal_delivery else 0)
         except TraceeGone:
@@ -287,66 +274,59 @@ class Tracee:
     def _expect(self, tid: int) -> None:
         """A birth is reported; the new thread may have come and gone before that."""
         if tid not in self._threads and procfs.has_task(self.pid, tid):
-            self._add(tid)
+            self._threads.add(tid)
 
     def _stand(self, thread: TracedThread, *, group: bool) -> None:
         if self._stopping:
-            self._set(thread, State.GROUP_STOPPED if group else State.STOPPED)
+            self._threads.put(thread, State.GROUP_STOPPED if group else State.STOPPED)
         elif group:
             ptrace.listen(thread.tid)
-            self._set(thread, State.LISTENING)
+            self._threads.put(thread, State.LISTENING)
         else:
             # A stop that came too late, or the end of a group stop: it has interrupted the thread's call all the same.
             self._repair(thread.tid)
             ptrace.cont(thread.tid)
-            self._set(thread, State.RUNNING)
+            self._threads.put(thread, State.RUNNING)
 
     def _go_on(self, thread: TracedThread, signal: int = 0) -> None:
         """Let a thread complete what it was stopped for; while the program is being stopped, no further than that."""
         if self._stopping:
             ptrace.interrupt(thread.tid)
         ptrace.cont(thread.tid, signal)
-        self._set(thread, State.RUNNING)
+        self._threads.put(thread, State.RUNNING)
 
     def _leave(self, thread: TracedThread) -> None:
         status = ptrace.event_message(thread.tid)
         if death_kind(status) == "exited":
-            self._set(thread, State.LEAVING)
+            self._threads.put(thread, State.LEAVING)
             ptrace.cont(thread.tid)
         else:
-            self._set(thread, State.HELD)
+            self._threads.put(thread, State.HELD)
             self._fatal_status = status
             self._disturbance = "a fatal signal has struck it"
         self._tell_dying()
 
     def _tell_dying(self) -> None:
         """Once nobody runs any more: those that end by themselves will be gone, all others are held."""
-        if self._fatal_status and not self._dying_told:
-            states = {thread.state for thread in self._threads.values()}
-            if states <= {State.HELD, State.LEAVING}:
-                self._dying_told = True
-                self._events.append(Dying(self._fatal_status))
+        if self._fatal_status and not self._dying_told and self._threads.all_in(State.HELD, State.LEAVING):
+            self._dying_told = True
+            self._events.append(Dying(self._fatal_status))
 
     def _lose(self, thread: TracedThread, status: int) -> None:
-        del self._threads[thread.tid]
-        self._moving.discard(thread.tid)
-        self._view = None
+        self._threads.remove(thread.tid)
         self._lent.pop(thread.tid, None)
         self.restarts.forget(thread.tid)
         self._tell_dying()
         if thread.tid == self.leader:
             # The kernel tells the end of the leader after that of all others.
-            self._threads.clear()
-            self._moving.clear()
+            self._threads.keep_only()
             self._ended = True
             self._disturbance = "it has ended"
             self._events.append(Exited(status))
 
     def _become_another(self, thread: TracedThread) -> None:
         """All other threads are gone, and the one that called execve(2) has the leader's id now."""
-        self._threads = {thread.tid: thread}
-        self._moving = {thread.tid}
-        self._view = None
+        self._threads.keep_only([thread])
         self._instruction = None
         self._lent.clear()
         self.restarts.forget_all()
@@ -363,7 +343,7 @@ class Tracee:
         while True:
             if self._disturbance:
                 raise CheckpointAbandoned(f"program {self.pid}: {self._disturbance}")
-            if not self._moving:
+            if not self._threads.moving:
                 if not self._discover():
                     return
                 continue
@@ -371,10 +351,10 @@ class Tracee:
             now_s = time.monotonic()
             tid, status = wait.poll_raw()
             if tid > 0:
-                if status == _STOPPED and tid in self._threads and tid not in self._lent:
+                thread = self._threads.get(tid)
+                if thread is not None and status == _STOPPED and tid not in self._lent:
                     # What nearly always comes.
-                    self._threads[tid].state = State.STOPPED
-                    self._moving.discard(tid)
+                    self._threads.put(thread, State.STOPPED)
                 else:
                     self._handle(StopEvent(tid, status))
                 continue
@@ -391,12 +371,11 @@ class Tracee:
         if self._tasks.count() == len(self._threads):
             return False
         found = set(procfs.tasks(self.pid))
-        for tid in found - self._threads.keys():
+        known = {thread.tid for thread in self._threads}
+        for tid in found - known:
             self._attach(tid)
-        for tid in self._threads.keys() - found:
-            del self._threads[tid]
-            self._moving.discard(tid)
-            self._view = None
+        for tid in known - found:
+            self._threads.remove(tid)
         return True
 
     def _attach(self, tid: int) -> None:
@@ -407,35 +386,34 @@ class Tracee:
         except KernelError as error:
             if error.errno != _EPERM or procfs.status(self.pid, tid).tracer != threading.get_native_id():
                 raise
-        self._add(tid)
+        self._threads.add(tid)
         if self._stopping:
             self._interrupt(tid)
 
     def _interrupt(self, tid: int) -> None:
-        if self._threads[tid].state is not State.LEAVING:
+        if self._threads.state(tid) is not State.LEAVING:
             # Gone (ESRCH): its end will be told.
             ptrace.raw(ptrace.INTERRUPT, tid, 0, 0)
 
     def _forget_zombie(self) -> bool:
         """A leader that has ended before its threads stays in the list until they have ended too."""
         leader = self._threads.get(self.leader)
-        if leader is None or leader.state is not State.LEAVING or self.leader not in self._moving:
+        if leader is None or leader.state is not State.LEAVING or self.leader not in self._threads.moving:
             return False
         if procfs.stat(self.pid, self.leader).state == "Z":
-            self._moving.discard(self.leader)
+            self._threads.moving.discard(self.leader)
             return True
         return False
 
     def _who_moves(self) -> str:
-        tid = min(self._moving)
+        tid = min(self._threads.moving)
         try:
             where = procfs.read_text(self.pid, "wchan", tid)
         except (TraceeGone, KernelError):
             where = "0"
         place = f" (in {where})" if where not in ("", "0") else ""
-        return (
-            f"program {self.pid}: {len(self._moving)} of {len(self._threads)} threads did not stop, thread {tid}{place}"
-        )
+        count = f"{len(self._threads.moving)} of {len(self._threads)} threads"
+        return f"program {self.pid}: {count} did not stop, thread {tid}{place}"
 
     def _read_registers(self) -> None:
         tids = list(self.threads)
@@ -456,31 +434,11 @@ class Tracee:
 
     # ---- small things
 
-    def _add(self, tid: int) -> TracedThread:
-        thread = self._threads[tid] = TracedThread(tid)
-        self._moving.add(tid)
-        self._view = None
-        return thread
-
-    def _set(self, thread: TracedThread, state: State) -> None:
-        if State.LEAVING in (state, thread.state):
-            self._view = None
-        thread.state = state
-        if state in MOVING:
-            self._moving.add(thread.tid)
-        else:
-            self._moving.discard(thread.tid)
-
-    def _number(self, thread: TracedThread) -> int:
-        if thread.number is None:
-            thread.number = procfs.namespace_tid(self.pid, thread.tid)
-        return thread.number
-
     def _remote_trouble(self, remote: Remote, event: StopEvent | None) -> None:
         if (thread := self._threads.get(remote.tid)) is None:
             return
         self._lent[remote.tid] = remote
-        self._set(thread, State.RUNNING)
+        self._threads.put(thread, State.RUNNING)
         if event is not None:
             self._handle(event)
 
