@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agent.connections import Expected
 from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
 from agent.context.socket_options import (
@@ -61,19 +62,6 @@ _LATER: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredConnection:
-    """What a prober must know of a connection that was made again: addresses as bind(2) takes them, and the sequence
-    numbers of the record. timestamp: the record's clock, None where the connection has no timestamps."""
-
-    family: int
-    local: bytes
-    peer: bytes
-    sent_next: int
-    receive_next: int
-    timestamp: int | None
-
-
 @dataclass(slots=True)
 class _Pending:
     number: int
@@ -96,7 +84,7 @@ class RestoredSockets:
         self._exact = exact
         self._now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self._pending: list[_Pending] = []
-        self.connections: list[RestoredConnection] = []
+        self.connections: list[Expected] = []
         self.failed: list[str] = []
 
     def configure(self, records: Records) -> None:
@@ -201,8 +189,10 @@ class RestoredSockets:
             discard(one)
             return
         clock = recorded.timestamp if recorded.options & OPTION_TIMESTAMPS else None
-        known = (record.family, record.local, record.peer, state.sent_next, state.receive_next, clock)
-        self.connections.append(RestoredConnection(*known))
+        between = (*tcp_repair.endpoint(record.local), *tcp_repair.endpoint(record.peer))
+        self.connections.append(
+            Expected(between, state.send_unacknowledged, state.sent_next, state.receive_next, clock)
+        )
         self._pending.append(_Pending(number, record, state, one))
 
     def _at_this_time(self, state: Connection, captured_ms: int) -> Connection:
@@ -277,8 +267,9 @@ def _has_answer(one: socket.socket) -> bool:
 
 
 def _not_restored(number: int, local: bytes, error: Exception) -> RestoreError:
-    where = tcp_repair.readable_address(local) if local else "no address"
     hint = ""
     if getattr(error, "errno", 0) == errno.EADDRINUSE:
         hint = "another program on this node uses this port; stop it"
-    return RestoreError(f"the socket of descriptor {number} at {where}: {error}", hint=hint)
+    return RestoreError(
+        f"the socket of descriptor {number} at {tcp_repair.readable_address(local)}: {error}", hint=hint
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from agent.errors import KernelError
 from agent.kernel.netlink import ACK, DUMP, REQUEST, Netlink, is_end, is_error
+
+Address = IPv4Address | IPv6Address
 
 NETLINK_SOCK_DIAG: Final = 4
 SOCK_DIAG_BY_FAMILY: Final = 20
@@ -127,25 +130,20 @@ class SocketDiagnosis:
         """All UDP sockets of `family` that are bound; fields that only TCP has are 0. Dtype: SOCKET."""
         return self._dump(_request(family, socket.IPPROTO_UDP, 0xFFFFFFFF, extensions=0))
 
-    def destroy(self, row: np.void) -> bool:
-        """Abort the connection of `row` (SOCK_DESTROY, CONFIG_INET_DIAG_DESTROY): its program sees ECONNABORTED, and
-        the peer is sent a reset that it takes only if it is exactly where this side believes it to be.
+    def destroy(self, local: Address, local_port: int, peer: Address, peer_port: int) -> bool:
+        """Abort a TCP connection (SOCK_DESTROY, CONFIG_INET_DIAG_DESTROY): its program sees ECONNABORTED, and the peer
+        is sent a reset that it takes only if it is exactly where this side believes it to be.
 
-        False: there is no such connection any more. Raises KernelError: EOPNOTSUPP where the kernel lacks it.
+        False: there is no such connection. Raises KernelError: EOPNOTSUPP where the kernel lacks it.
         """
-        identity = (
-            int(row["local_port"]).to_bytes(2, "big"),
-            int(row["peer_port"]).to_bytes(2, "big"),
-            row["local"].tobytes(),
-            row["peer"].tobytes(),
-            int(row["interface"]),
-            int(row["cookie"]) & 0xFFFFFFFF,
-            int(row["cookie"]) >> 32,
+        family = socket.AF_INET if isinstance(local, IPv4Address) else socket.AF_INET6
+        ports = local_port.to_bytes(2, "big"), peer_port.to_bytes(2, "big")
+        addresses = local.packed.ljust(16, b"\0"), peer.packed.ljust(16, b"\0")
+        body = _REQUEST.pack(
+            family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES, *ports, *addresses, 0, _NO_COOKIE, _NO_COOKIE
         )
-        family = int(row["family"])
-        body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 1 << int(row["state"]), *identity)
         try:
-            self._netlink.exchange(SOCK_DESTROY, REQUEST | ACK, body, "a TCP connection")
+            self._netlink.exchange(SOCK_DESTROY, REQUEST | ACK, body, f"the connection to {peer}, port {peer_port}")
         except KernelError as error:
             if error.errno in (errno.ENOENT, errno.ENOTCONN, errno.ESTALE):
                 return False

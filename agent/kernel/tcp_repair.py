@@ -37,6 +37,8 @@ _FILL_BYTES: Final = 16 * _PAGE_BYTES  # tcp_send_rcvq makes one buffer of at mo
 _ATTEMPTS: Final = 20
 _WINDOW: Final = struct.Struct("<5I")
 
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+
 _word = np.zeros(1, dtype=np.int32)
 _queue_buffer = np.zeros(64 << 10, dtype=np.uint8)
 
@@ -244,14 +246,28 @@ def _call_with_address(one: socket.socket, number: int, name: str, address: byte
         raise KernelError(name, f"a socket to {readable_address(address)}", -result)
 
 
-def readable_address(address: bytes) -> str:
-    """An address as the kernel takes it, as a person reads it."""
+def endpoint(address: bytes) -> tuple[str, int]:
+    """IP address and port of an address as the kernel takes it; of an IPv4 address in an IPv6 socket, the IPv4 one.
+
+    Raises ValueError for another family.
+    """
     family, port = int.from_bytes(address[:2], "little"), int.from_bytes(address[2:4], "big")
     if family == socket.AF_INET:
-        return f"{socket.inet_ntop(socket.AF_INET, address[4:8])}:{port}"
+        return socket.inet_ntop(socket.AF_INET, address[4:8]), port
     if family == socket.AF_INET6:
-        return f"[{socket.inet_ntop(socket.AF_INET6, address[8:24])}]:{port}"
-    return address.hex()
+        packed = address[8:24]
+        if packed.startswith(_MAPPED):
+            return socket.inet_ntop(socket.AF_INET, packed[12:]), port
+        return socket.inet_ntop(socket.AF_INET6, packed), port
+    raise ValueError(f"address of family {family}")
+
+
+def readable_address(address: bytes) -> str:
+    """An address as the kernel takes it, as a person reads it."""
+    try:
+        return "{}, port {}".format(*endpoint(address))
+    except ValueError:
+        return "no address"
 
 
 def disconnect(connection: socket.socket) -> None:
