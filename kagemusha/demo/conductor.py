@@ -81,7 +81,13 @@ class Conductor:
         self.takeover.ended_ns = time.monotonic_ns()
         self.takeover.last_gasp = True
         ended = controller.ProgramEnded(agent.node.name, by_itself=False, fenced=True, final=reply.version)
-        await self._step(ended)
+        token = self.standing.token
+        try:
+            await self._step(ended)
+        except DemoError:
+            # The mirror refused: nothing was lost but time, if the old primary goes on.
+            await agent.carry_out(control.Resume(token))
+            raise
 
     def check(self) -> None:
         """Raise what went wrong since, if anything did."""

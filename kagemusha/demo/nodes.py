@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -266,5 +267,5 @@ class Machines:
 
 
 def new_run_id() -> str:
-    """A name for this run that no living run has."""
-    return str(os.getpid())
+    """A name for this run that no other has, and that says which process it is."""
+    return f"{os.getpid()}-{secrets.token_hex(2)}"
