@@ -29,6 +29,10 @@ _ADDRESS_SHIFT: Final = np.uint64(PAGE_SHIFT + 9)
 
 Slots = NDArray[np.int64]
 
+DENSE_PAGES: Final = 64
+"""A window of which so many pages come at once is backed by one huge page; of others only the touched pages exist."""
+_SPARSE_WINDOWS: Final = 1 << 15
+
 
 class Image:
     """Page contents, sparse over a 47-bit address space. Not thread-safe.
@@ -38,35 +42,34 @@ class Image:
 
     def __init__(self, bytes_max: int) -> None:
         """bytes_max: most memory that the copy may take, rounded up to whole windows."""
-        self.windows_max = max(1, -(-bytes_max // _WINDOW_BYTES))
-        slots = self.windows_max * WINDOW_PAGES
-        self._memory, self._arena = reserve(slots)
-        table, words = reserve(_WINDOWS_OF_SPACE * 4 // PAGE_BYTES, huge=False)
-        self._table_memory = table
+        dense = max(1, -(-bytes_max // _WINDOW_BYTES))
+        self.bytes_max = dense * _WINDOW_BYTES
+        self._pools = (_Pool(0, dense), _Pool(dense, dense + max(dense, _SPARSE_WINDOWS)))
+        windows = self._pools[1].end
+        slots = windows * WINDOW_PAGES
+        self._memory, self._arena = reserve(slots, huge=False)
+        self._memory.madvise(mmap.MADV_HUGEPAGE, 0, dense * _WINDOW_BYTES)
+        self._table_memory, words = reserve(_WINDOWS_OF_SPACE * 4 // PAGE_BYTES, huge=False)
         self._table = words.reshape(-1).view(np.int32)
         """Window of the address space -> its window of the arena plus one; 0: none."""
         self.known = np.zeros(slots, np.bool_)
         self.changed = np.zeros(slots, np.uint32)
         self._remembered = np.zeros(slots, np.bool_)
-        self._origin = np.zeros(self.windows_max, np.uint64)
+        self._backed = np.zeros(slots, np.bool_)
+        """Whether the slot has been stored to since its memory was last given back."""
+        self._origin = np.zeros(windows, np.uint64)
         """Arena window -> window of the address space."""
-        self._used = np.zeros(self.windows_max, np.bool_)
-        self._top = 0
-        self._free: list[int] = []
+        self._used = np.zeros(windows, np.bool_)
         self.union_floor = 0
         """`changed_since` is exact for this number and later ones."""
         self._latest = 0
         self._pages_known = 0
+        self._pages_sparse = 0
 
     @property
     def bytes_held(self) -> int:
-        """Most memory that the image takes now."""
-        return (self._top - len(self._free)) * _WINDOW_BYTES
-
-    @property
-    def bytes_max(self) -> int:
-        """Most memory that the image may ever take."""
-        return self.windows_max * _WINDOW_BYTES
+        """Memory that the contents take now; never more than `bytes_max`."""
+        return self._pools[0].used * _WINDOW_BYTES + self._pages_sparse * PAGE_BYTES
 
     @property
     def pages(self) -> int:
@@ -78,7 +81,9 @@ class Image:
         windows = pages >> _WINDOW_SHIFT
         at = self._table[windows]
         if not at.all():
-            self._allocate(np.unique(windows[at == 0]))
+            missing, counts = np.unique(windows[at == 0], return_counts=True)
+            self._allocate(self._pools[0], missing[counts >= DENSE_PAGES])
+            self._allocate(self._pools[1], missing[counts < DENSE_PAGES])
             at = self._table[windows]
         slots: Slots = at.astype(np.int64)
         slots -= 1
@@ -91,8 +96,14 @@ class Image:
         np.take(self._arena, slots, axis=0, out=out, mode="clip")
 
     def put(self, slots: Slots, new: Contents, number: int) -> None:
-        """Store contents, which changed in checkpoint `number`."""
+        """Store contents, which changed in checkpoint `number`. CaptureError when `bytes_max` is reached."""
         self._latest = max(self._latest, number)
+        unbacked = slots[~self._backed[slots]]
+        if len(unbacked):
+            sparse = int((unbacked >= self._pools[1].start * WINDOW_PAGES).sum())
+            self._require_room(sparse * PAGE_BYTES)
+            self._pages_sparse += sparse
+            self._backed[unbacked] = True
         self._arena[slots] = new
         self._pages_known += len(slots) - int(self.known[slots].sum())
         self.known[slots] = True
@@ -118,14 +129,17 @@ class Image:
         self._pages_known -= len(doomed)
         self.known[doomed] = False
         empty = windows[~self.known.reshape(-1, WINDOW_PAGES)[windows].any(axis=1)]
-        for window in empty.tolist():
+        backed = self._backed.reshape(-1, WINDOW_PAGES)
+        for window in empty[backed[empty].any(axis=1)].tolist():
             self._memory.madvise(mmap.MADV_DONTNEED, window * _WINDOW_BYTES, _WINDOW_BYTES)
+        self._pages_sparse -= int(backed[empty[empty >= self._pools[1].start]].sum())
+        backed[empty] = False
         # Windows that were only covered hold nothing to remember.
         self._release(empty[~self._remembered.reshape(-1, WINDOW_PAGES)[empty].any(axis=1)])
 
     def pages_known(self) -> Pages:
         """All pages whose content is known, ascending."""
-        return self._ascending(np.flatnonzero(self.known[: self._top * WINDOW_PAGES]))
+        return self._ascending([np.flatnonzero(self.known[part]) + part.start for part in self._parts()])
 
     def changed_since(self, number: int) -> Pages:
         """The known pages that changed in a later checkpoint than `number`, ascending.
@@ -137,8 +151,9 @@ class Image:
                 f"what changed since checkpoint {number} is no longer known (since {self.union_floor}: yes)",
                 hint="send all pages",
             )
-        top = self._top * WINDOW_PAGES
-        return self._ascending(np.flatnonzero(self.known[:top] & (self.changed[:top] > number)))
+        return self._ascending(
+            [np.flatnonzero(self.known[part] & (self.changed[part] > number)) + part.start for part in self._parts()]
+        )
 
     def remembered(self, start: int, end: int) -> Pages:
         """The pages between two addresses that are known, or were known before they were unmapped; ascending."""
@@ -173,10 +188,11 @@ class Image:
 
     def _windows(self, first_page: int, end_page: int) -> tuple[Slots, Pages]:
         """The arena windows that touch [first_page, end_page), and their places in the address space, ascending."""
-        origins = self._origin[: self._top]
+        used = np.flatnonzero(self._used)
+        origins = self._origin[used]
         low, high = first_page >> 9, (end_page + WINDOW_PAGES - 1) >> 9
-        found = np.flatnonzero((origins >= np.uint64(low)) & (origins < np.uint64(high)) & self._used[: self._top])
-        places = origins[found]
+        found = used[(origins >= np.uint64(low)) & (origins < np.uint64(high))]
+        places = self._origin[found]
         order = np.argsort(places)
         return found[order], places[order]
 
@@ -194,37 +210,44 @@ class Image:
         slots[~held] = 0
         return slots, held
 
-    def _ascending(self, slots: Slots) -> Pages:
+    def _parts(self) -> list[slice]:
+        """The slots of the windows that were ever used."""
+        return [slice(pool.start * WINDOW_PAGES, pool.top * WINDOW_PAGES) for pool in self._pools]
+
+    def _ascending(self, parts: list[Slots]) -> Pages:
+        slots = np.concatenate(parts)
         pages: Pages = (self._origin[slots >> 9] << _WINDOW_SHIFT) + (slots & (WINDOW_PAGES - 1)).astype(np.uint64)
         pages.sort()
         return pages
 
-    def _allocate(self, windows: Pages) -> None:
-        missing = len(windows) - len(self._free) - (self.windows_max - self._top)
-        if missing > 0:
+    def _allocate(self, pool: _Pool, windows: Pages) -> None:
+        if not len(windows):
+            return
+        wanted_bytes = len(windows) * _WINDOW_BYTES if pool is self._pools[0] else 0
+        if len(windows) > pool.room or self.bytes_held + wanted_bytes > self.bytes_max:
             self._recycle()
-            missing = len(windows) - len(self._free) - (self.windows_max - self._top)
-        if missing > 0:
+        self._require_room(wanted_bytes if len(windows) <= pool.room else self.bytes_max)
+        fresh = pool.take(len(windows))
+        self._origin[fresh] = windows
+        self._used[fresh] = True
+        self._table[windows] = np.array(fresh, np.int32) + 1
+
+    def _require_room(self, wanted_bytes: int) -> None:
+        if self.bytes_held + wanted_bytes > self.bytes_max:
             raise CaptureError(
                 f"the program's memory does not fit into its image of {self.bytes_max >> 20} MiB",
                 hint="raise memory_mib_max of the program",
             )
-        fresh = [self._free.pop() for _ in range(min(len(self._free), len(windows)))]
-        rest = len(windows) - len(fresh)
-        fresh.extend(range(self._top, self._top + rest))
-        self._top += rest
-        self._origin[fresh] = windows
-        self._used[fresh] = True
-        self._table[windows] = np.array(fresh, np.int32) + 1
 
     def _recycle(self) -> None:
         """Take back the windows in which pages are only remembered: states older than the latest can't be served then.
 
         Covered windows in which nothing was ever known stay: what was found there may be on its way into the image.
         """
-        known = self.known[: self._top * WINDOW_PAGES].reshape(-1, WINDOW_PAGES).any(axis=1)
-        remembered = self._remembered[: self._top * WINDOW_PAGES].reshape(-1, WINDOW_PAGES).any(axis=1)
-        empty = np.flatnonzero(self._used[: self._top] & remembered & ~known)
+        windows = np.flatnonzero(self._used)
+        known = self.known.reshape(-1, WINDOW_PAGES)[windows].any(axis=1)
+        remembered = self._remembered.reshape(-1, WINDOW_PAGES)[windows].any(axis=1)
+        empty = windows[remembered & ~known]
         if len(empty):
             self.union_floor = self._latest
             self._remembered.reshape(-1, WINDOW_PAGES)[empty] = False
@@ -233,4 +256,30 @@ class Image:
     def _release(self, windows: Slots) -> None:
         self._table[self._origin[windows]] = 0
         self._used[windows] = False
-        self._free.extend(windows.tolist())
+        for pool in self._pools:
+            pool.free.extend(windows[(windows >= pool.start) & (windows < pool.end)].tolist())
+
+
+class _Pool:
+    """Which windows of one part of the arena are in use."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self.top = start
+        self.free: list[int] = []
+
+    @property
+    def used(self) -> int:
+        return self.top - self.start - len(self.free)
+
+    @property
+    def room(self) -> int:
+        return self.end - self.top + len(self.free)
+
+    def take(self, count: int) -> list[int]:
+        """So many windows; there must be room."""
+        again = min(count, len(self.free))
+        taken = [self.free.pop() for _ in range(again)]
+        taken.extend(range(self.top, self.top + count - again))
+        self.top += count - again
+        return taken

@@ -25,13 +25,11 @@ from agent.address_space import AddressSpace
 from agent.context.layout import WRITE, Area, Map, area_at, difference
 from agent.errors import KernelError, Unsupported
 from agent.image import Image
-from agent.kernel import pagemap as categories
 from agent.kernel.pagemap import Pagemap
 from agent.kernel.userfaultfd import EBUSY, EPERM, Userfaultfd
 from agent.page_ranges import (
     NO_RANGES,
     PAGE_BYTES,
-    PAGE_SHIFT,
     Pages,
     Ranges,
     clip,
@@ -119,9 +117,12 @@ class DirtyTracker:
         self._given_back.add(dirty)
 
     def scan_running(self) -> Dirty:
-        """What changed since the last scan, while the program runs. Mappings that came since may be missing still."""
+        """What changed since the last scan, while the program runs; mappings that came since the last stop are missing.
+
+        They are registered at a stop only: a mapping that is registered in part, because it was being changed, can't be
+        moved by mremap(2) any more (EFAULT).
+        """
         with self._collecting() as dirty:
-            self._follow(dirty, stopped=False)
             for start, end in self._sweeps:
                 try:
                     self._sift(self._pagemap.take_written(start, end, check_registered=False), dirty)
@@ -137,7 +138,7 @@ class DirtyTracker:
         Raises Unsupported when there is memory that can't be tracked.
         """
         with self._collecting() as dirty:
-            self._follow(dirty, stopped=True)
+            self._follow(dirty)
             for start, end in self._runs:
                 try:
                     if self._suspect:
@@ -146,7 +147,7 @@ class DirtyTracker:
                 except KernelError:
                     self.lost_runs += 1
                     for area in self._areas_between(start, end):
-                        self._adopt(area, dirty, stopped=True)
+                        self._adopt(area, dirty)
             for area in self._large:
                 self._scan_large(area, dirty, stopped=True)
             self._suspect = False
@@ -167,13 +168,23 @@ class DirtyTracker:
             self._given_back.add(dirty)
             raise
 
-    def adopt_all(self) -> Dirty:
-        """Count all of the program's memory as written: the beginning. The program may run."""
+    def register_all(self) -> None:
+        """The beginning: register everything. The program must stand still."""
+        self.space.refresh()
+        for area in self.space.areas:
+            if area.kind != "special":
+                self._register(area)
+        self._plan()
+
+    def take_all(self) -> Dirty:
+        """After `register_all`: count all of the program's memory as written. The program may run."""
         with self._collecting() as dirty:
-            self._follow(dirty, stopped=False)
+            for area in self.space.areas:
+                if self._is_carried(area):
+                    self._take(area, dirty)
         return dirty
 
-    def _follow(self, dirty: Dirty, *, stopped: bool) -> None:
+    def _follow(self, dirty: Dirty) -> None:
         """Register what was mapped since the last time; its whole content counts as written."""
         changed = self.space.refresh()
         if changed is None:
@@ -182,7 +193,7 @@ class DirtyTracker:
         self._untracked.difference_update((area.start, area.end) for area in gone)
         for change in difference(gone, come):
             if isinstance(change, Map):
-                self._adopt(change.area, dirty, stopped=stopped)
+                self._adopt(change.area, dirty)
         for area in come:
             if area.end > _SPACE_END and area.kind != "special":
                 raise Unsupported(f"the program maps memory at {area.start:#x}, above 47 bits of address")
@@ -229,7 +240,8 @@ class DirtyTracker:
             if low < high and self._is_carried(area):
                 yield area if (low, high) == (area.start, area.end) else area.piece(low, high)
 
-    def _register(self, area: Area, *, stopped: bool) -> bool:
+    def _register(self, area: Area) -> bool:
+        """Whether the area's content belongs to checkpoints; whether writes to it will be seen is noted."""
         try:
             self._uffd.register(area.start, area.end)
         except KernelError as error:
@@ -238,8 +250,6 @@ class DirtyTracker:
                     f"the program uses a userfaultfd of its own for {area.start:#x}-{area.end:#x}",
                     hint="such a program can be mirrored by named structures only",
                 ) from error
-            if error.errno != EPERM and not stopped:
-                return False  # It may be gone already; the next stop will tell.
             if area.protection & WRITE and error.errno != EPERM:
                 raise Unsupported(
                     f"writes to {area.path or 'memory'} at {area.start:#x} can't be tracked: {error.what}",
@@ -251,10 +261,13 @@ class DirtyTracker:
             return area.kind == "object"
         return True
 
-    def _adopt(self, area: Area, dirty: Dirty, *, stopped: bool) -> None:
-        """Register an area, protect all of it, and count all of its content as written."""
-        if not self._register(area, stopped=stopped):
-            return
+    def _adopt(self, area: Area, dirty: Dirty) -> None:
+        """Register an area and count all of its content as written."""
+        if self._register(area):
+            self._take(area, dirty)
+
+    def _take(self, area: Area, dirty: Dirty) -> None:
+        """Protect all of a registered area, and count all of its content as written."""
         large = area.end - area.start >= LARGE_BYTES
         # What taking gives is a part of what is populated, which is asked for after it: nothing falls between.
         take = self._pagemap.take_populated if large else self._pagemap.take_written
@@ -274,28 +287,11 @@ class DirtyTracker:
     def _by_content(self, area: Area, found: Ranges, dirty: Dirty) -> None:
         """Sort what exists between `area`'s ends into what must be read and what is zeros."""
         own_only = not area.shared and area.inode != 0
-        dirty.written.append(self._real(found, own_only=own_only))
+        dirty.written.append(self._pagemap.real(found, own_only=own_only))
         if area.zero_filled:
             dirty.dropped.append(ranges([(area.start, area.end)]))
         elif own_only:
             dirty.written.append(collapse(self._held(area.start, area.end)))
-
-    def _real(self, found: Ranges, *, own_only: bool) -> Ranges:
-        """The ranges that hold content. own_only: leave out what is a file's own, the program has not changed it."""
-        if not len(found):
-            return NO_RANGES
-        kinds = found[:, 2]
-        present = (kinds & np.uint64(categories.PRESENT)) != 0
-        wanted = present & ((kinds & np.uint64(categories.ZERO_PAGE)) == 0)
-        if own_only:
-            wanted &= (kinds & np.uint64(categories.FILE)) == 0
-        real = [np.ascontiguousarray(found[wanted, :2])]
-        for start, end, _ in found[~present].tolist():
-            page, count = start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT
-            moved = np.flatnonzero(self._pagemap.is_real(page, count)).astype(np.uint64)
-            if len(moved):
-                real.append(collapse(moved + np.uint64(page)))
-        return merge(join(real))
 
     def _sift(self, found: Ranges, dirty: Dirty) -> None:
         """Take a scan's result; long ranges are looked at first, for they may be absent."""
@@ -329,14 +325,14 @@ class DirtyTracker:
                 self._sift(self._pagemap.take_written(start, end, check_registered=stopped), dirty)
             for start, end in outside(covered, area.start, area.end).tolist():
                 found = self._pagemap.take_populated(start, end, check_registered=stopped)
-                real = self._real(found, own_only=not area.shared and area.inode != 0)
+                real = self._pagemap.real(found, own_only=not area.shared and area.inode != 0)
                 self._image.cover(expand(real))
                 dirty.written.append(real)
         except KernelError:
             self._suspect = True
             if stopped:
                 self.lost_runs += 1
-                self._adopt(area, dirty, stopped=True)
+                self._adopt(area, dirty)
 
 
 def _whole_file(area: Area) -> Ranges:

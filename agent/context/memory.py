@@ -1,5 +1,6 @@
 """Capture of a program's memory: most of it while the program runs, the rest while it stands still for a moment.
 
+    attach()        once, at a stop: tracking begins
     fill()          once: all of the memory, while the program runs
     precopy()       what was written since, while the program runs; any number of times
     copy_stopped()  at a stop: what was written since then, so that all together is the memory of that moment
@@ -91,15 +92,21 @@ class MemoryCapture:
         self._pagemap.close()
         self.memory.close()
 
+    def attach(self) -> None:
+        """Begin to track. The program must stand still: the stop in which its userfaultfd was made is a good one.
+
+        Raises Unsupported when there is memory that can't be tracked.
+        """
+        self.tracker.register_all()
+        self._committed = self.tracker.space.areas
+
     def fill(self, number: int, chunk_pages: int = PART_PAGES) -> Iterator[Part]:
         """Bring all of the program's memory into the image while the program runs, in parts of at most `chunk_pages`.
 
         The result is of no single moment; a checkpoint must follow. Left early, the rest belongs to that checkpoint.
         """
         self._require_free()
-        dirty = self.tracker.adopt_all()
-        self._committed = self.tracker.space.areas
-        self.tracker.space.read_flags()
+        dirty = self.tracker.take_all()
         pages = expand(dirty.all_written())
         self.fill_pages, done = len(pages), 0
         work = np.zeros((chunk_pages, PAGE_WORDS), np.uint64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from agent.kernel.libc import NR, attempt_held, check
 from agent.kernel.procfs import open_file
-from agent.page_ranges import Ranges
+from agent.page_ranges import NO_RANGES, PAGE_SHIFT, Ranges, collapse, join, merge
 
 Words = NDArray[np.uint64]
 
@@ -76,6 +76,27 @@ class Pagemap:
     def populated(self, start: int, end: int) -> Ranges:
         """The ranges that exist, with their categories; changes nothing. Markers of absent pages show as SWAPPED."""
         return self._scan(start, end, 0, 0, PRESENT | SWAPPED, PRESENT | SWAPPED | FILE | ZERO_PAGE | GUARD)
+
+    def real(self, found: Ranges, *, own_only: bool) -> Ranges:
+        """The ranges that hold content, of a result of `populated` or `take_populated`; ascending and apart.
+
+        own_only: leave out what is a mapped file's own, the program has not changed it. Pages of zeros that were only
+        read, and markers of absent pages, are left out always.
+        """
+        if not len(found):
+            return NO_RANGES
+        kinds = found[:, 2]
+        present = (kinds & np.uint64(PRESENT)) != 0
+        wanted = present & ((kinds & np.uint64(ZERO_PAGE)) == 0)
+        if own_only:
+            wanted &= (kinds & np.uint64(FILE)) == 0
+        real = [np.ascontiguousarray(found[wanted, :2])]
+        for start, end, _ in found[~present].tolist():
+            page = start >> PAGE_SHIFT
+            moved = np.flatnonzero(self.is_real(page, (end - start) >> PAGE_SHIFT)).astype(np.uint64)
+            if len(moved):
+                real.append(collapse(moved + np.uint64(page)))
+        return merge(join(real))
 
     def entries(self, page: int, count: int) -> Words:
         """The 64-bit entries of `count` pages from page number `page` on (fewer at the end of the address space)."""

@@ -1,4 +1,4 @@
-"""A dumb mirror: a dictionary of pages that believes only what parts and layouts say, and a comparison with the truth."""
+"""A dumb mirror: a dictionary of pages that believes what parts and layouts say, and a comparison with the truth."""
 
 from __future__ import annotations
 

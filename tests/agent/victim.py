@@ -1,4 +1,4 @@
-"""Real programs under a tracker without a tracer: they lend a userfaultfd themselves, and SIGSTOP stands for the stop."""
+"""Real programs under a tracker without a tracer: they lend a userfaultfd, and SIGSTOP stands for the stop."""
 
 from __future__ import annotations
 
