@@ -15,7 +15,7 @@ from transport.control import Event, GetStatus, Ok, Quit, Reply, Request, Status
 from transport.control_socket import ControlClient
 from transport.errors import ControlError
 
-COMMAND = ("-m", "kagemusha", "agent")
+COMMAND: tuple[str, ...] = ("-m", "kagemusha", "agent")
 START_S = 20.0
 REQUEST_S = 20.0
 _LOOK_AGAIN_S = 0.01

@@ -1,0 +1,1 @@
+"""Benchmarks: numbers, not verdicts. Not part of the test run."""
