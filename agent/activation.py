@@ -3,12 +3,11 @@
 The order is not free:
 - threads before descriptors would be slow (a shared descriptor table grows only after an RCU grace period), so both are
   prepared ahead, and here only what changed since;
-- sockets are restored before the address is there, for a packet that finds the address but no socket is answered with a
-  reset; they leave repair mode after it, for only then can they send;
-- credentials come after everything that needs the agent's, CPU timers and signals near the end, and restartable
-  sequences last of all in each thread, because the kernel writes into their areas from then on;
-- the trampoline goes before the registers are set: unmapping it takes a system call;
-- the announcement leaves while the registers already stand, and the program goes at once after it.
+- connections are restored before the address is there, for a packet that finds the address but no socket is answered
+  with a reset; they leave repair mode after it was announced, for only then can they send and be answered;
+- credentials come after everything that needs the agent's, timers and signals near the end, and restartable sequences
+  last of all in each thread, because the kernel writes into their areas from then on;
+- the trampoline goes before the registers are set: unmapping it takes a system call.
 The time of each step is measured; none depends on how much memory the program has.
 """
 
@@ -40,10 +39,10 @@ class DescriptorRooms(Protocol):
     """All that has a descriptor, as a takeover needs it; see `agent.context.descriptors`."""
 
     def activate(self, shadow: Shadow, records: Records, batch: Batch) -> None:
-        """Rows that make every descriptor at its number; connections are left in repair mode."""
+        """Rows that make every descriptor at its number."""
 
     def finish(self, shadow: Shadow, records: Records, batch: Batch) -> None:
-        """Rows for when the address is there: connections leave repair mode and may send."""
+        """What is left to do when the address is there and announced: connections may send now."""
 
 
 class _Timeline:
@@ -79,13 +78,12 @@ def activate(
     options: int,
     highest_descriptor: int = 0,
 ) -> list[TimelineStep]:
-    """Let the shadow go on as the program, at the checkpoint whose memory and layout it holds and whose `records` these
-    are.
+    """Let the shadow go on as the program, at the checkpoint that `records` and its memory and layout hold.
 
-    claim_address: puts the program's address onto this node. announce: tells the neighbours. options: those of ptrace
-    for a running program (without EXITKILL). The calling thread stays the tracer of all threads, which run when this
-    returns. Raises RestoreError, KernelError, TraceeGone; up to "address" nothing can be seen from outside, and the
-    shadow must be destroyed.
+    claim_address: puts the program's address onto this node (and, before that, finishes what must be there when it
+    comes). announce: tells the neighbours. options: those of ptrace for a running program, without EXITKILL. The
+    calling thread stays the tracer of all threads, which run when this returns. Raises RestoreError, KernelError,
+    TraceeGone; until "address" nothing can be seen from outside; the shadow must then be destroyed.
     """
     timeline = _Timeline()
     prepare(shadow, records, highest_descriptor=highest_descriptor)
@@ -100,20 +98,20 @@ def activate(
     signals.activate(shadow, records, batch)
     batch.run()
     timeline.done("process")
+    _set_up_threads(shadow, records)
+    timeline.done("threads")
     claim_address()
     timeline.done("address")
+    announce()
+    timeline.done("announcement")
     batch = shadow.batch()
     descriptors.finish(shadow, records, batch)
     batch.run()
-    timeline.done("sockets")
-    _set_up_threads(shadow, records)
-    timeline.done("threads")
+    timeline.done("connections")
     shadow.drop_trampoline(signals.trap_action(records))
     timeline.done("trampoline")
     threads.set_registers(shadow, records)
     timeline.done("registers")
-    announce()
-    timeline.done("announcement")
     for tid in shadow.threads.values():
         ptrace.set_options(tid, options)
     for tid in shadow.threads.values():

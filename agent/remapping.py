@@ -16,6 +16,7 @@ from agent.context.layout import EXECUTE, READ, WRITE, Advise, Area, Change, Map
 from agent.fdtable import DescriptorTable
 from agent.kernel.libc import NR
 
+_MFD_ALLOW_SEALING: Final = 2
 _MAP_SHARED: Final = 0x01
 _MAP_PRIVATE: Final = 0x02
 _MAP_FIXED: Final = 0x10
@@ -128,7 +129,8 @@ class Remapping:
         number = self._objects.get(identity)
         if number is None:
             label = os.path.basename(area.path).removeprefix("memfd:") or "shared"
-            made = batch.add(NR.MEMFD_CREATE, os.fsencode(label) + b"\0", 0, name=f"memfd {label}")
+            # Sealable: a memfd that was sealed, or made without sealing, is given its seals at the takeover.
+            made = batch.add(NR.MEMFD_CREATE, os.fsencode(label) + b"\0", _MFD_ALLOW_SEALING, name=f"memfd {label}")
             number = self._objects[identity] = self._table.park(batch, made)
         if size > self._sizes.get(identity, 0):
             self._sizes[identity] = size

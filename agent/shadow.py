@@ -22,7 +22,7 @@ import numpy as np
 from agent.batch import RUNNER_CODE, Batch, Blob
 from agent.context.clocks import ProgramClocks
 from agent.context.credentials import Credentials
-from agent.context.layout import Area, difference
+from agent.context.layout import WRITE, Area, difference
 from agent.context.signals import SIGSET_BYTES
 from agent.errors import KernelError, RestoreError, TraceeGone
 from agent.fdtable import DescriptorTable
@@ -39,7 +39,7 @@ from agent.kernel.clone import (
 from agent.kernel.libc import NR
 from agent.kernel.namespaces import TimeOffsets
 from agent.kernel.vm import Contents, ProcessMemory
-from agent.page_ranges import Pages
+from agent.page_ranges import PAGE_SHIFT, Pages
 from agent.remapping import ObjectId, Remapping
 from agent.spawner import Spawner
 from agent.stepping import next_stop, quiet_call
@@ -330,7 +330,30 @@ class Shadow:
 
     def write_pages(self, pages: Pages, contents: Contents) -> Pages:
         """Write rows to ascending page numbers; give those that could not be written."""
-        return self.memory.write_pages(pages, contents)
+        failed = self.memory.write_pages(pages, contents)
+        if not len(failed):
+            return failed
+        # Shared memory that may only be read here: as its object belongs to the shadow alone, it can be opened up.
+        areas = [area for area in self.layout if area.kind == "object" and not area.protection & WRITE]
+        spans = np.array([(area.start >> PAGE_SHIFT, area.end >> PAGE_SHIFT) for area in areas], np.uint64).reshape(
+            -1, 2
+        )
+        behind = np.searchsorted(spans[:, 0], failed, "right").astype(np.int64) - 1
+        touched = [areas[index] for index in np.unique(behind[behind >= 0]).tolist()]
+        self._protect(touched, WRITE)
+        try:
+            return self.memory.write_pages(failed, contents[np.searchsorted(pages, failed)])
+        finally:
+            self._protect(touched, 0)
+
+    def _protect(self, areas: Sequence[Area], more: int) -> None:
+        """Give areas their own protection and `more`."""
+        batch = self.batch()
+        for area in areas:
+            size = area.end - area.start
+            batch.add(NR.MPROTECT, area.start, size, area.protection | more, name=f"mprotect {area.start:#x}")
+        if len(batch):
+            batch.run()
 
     # ------------------------------------------------------------ threads and descriptors
 

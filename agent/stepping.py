@@ -17,11 +17,13 @@ from agent.kernel.libc import NR, signed
 DEADLINE_S: Final = 10.0
 SYSCALL_STOP: Final = signal.SIGTRAP | 0x80
 """The stopping signal at a system call's entry and exit, with TRACESYSGOOD."""
-_RESTART_ERRORS: Final = 4095
+_ERRNO_MAX: Final = 4095
+_NAP_S_MIN: Final = 0.0002
+_NAP_S_MAX: Final = 0.01
 
 
 def next_stop(tid: int, doing: str, deadline_s: float = DEADLINE_S) -> wait.StopEvent:
-    """Wait until thread `tid` stops or ends. SIGCHLD must be blocked in this thread.
+    """Wait until thread `tid` stops or ends. SIGCHLD should be blocked in all threads.
 
     Raises RestoreError, naming what it was `doing`, when that takes longer than `deadline_s`; TraceeGone when there is
     no such thread.
@@ -30,11 +32,14 @@ def next_stop(tid: int, doing: str, deadline_s: float = DEADLINE_S) -> wait.Stop
     if event is not None:
         return event
     end_s = time.monotonic() + deadline_s
-    while (left_s := end_s - time.monotonic()) > 0:
-        wait.await_child_signal(left_s)
+    nap_s = _NAP_S_MIN
+    while time.monotonic() < end_s:
+        # A library's thread that does not block SIGCHLD (numpy's, say) may swallow one: so never trust in it for long.
+        wait.await_child_signal(nap_s)
         event = wait.poll(tid)
         if event is not None:
             return event
+        nap_s = min(2 * nap_s, _NAP_S_MAX)
     raise RestoreError(f"{doing} in thread {tid} did not end within {deadline_s:g} s")
 
 
@@ -62,6 +67,6 @@ def quiet_call(tid: int, instruction: int, number: int, *arguments: int) -> int:
             raise RestoreError(f"{name} in thread {tid} was interrupted: status {event.status:#x}")
     ptrace.read_registers(tid, values)
     result = signed(int(values[registers.RAX]))
-    if -_RESTART_ERRORS <= result < 0:
+    if -_ERRNO_MAX <= result < 0:
         raise RestoreError(f"{name} in thread {tid} gave error {-result}")
     return result

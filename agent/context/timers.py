@@ -90,10 +90,11 @@ class TimerCapture:
         words = struct.unpack("<4q", os.pread(stopped.memory, 32, call.scratch))
         interval_ns = words[0] * _SECOND_NS + words[1] * _US_NS
         remaining_ns = words[2] * _SECOND_NS + words[3] * _US_NS
-        if not remaining_ns:
-            return 0, interval_ns
+        if not remaining_ns and not interval_ns:
+            return 0, 0
         if which != ITIMER_REAL:
             return remaining_ns, interval_ns
+        # A periodic one has nothing left while its SIGALRM waits to be delivered: then it is due just now.
         due_ns = self._clocks.now_ns(CLOCK_MONOTONIC) + remaining_ns
         return _steady(before, due_ns, interval_ns), interval_ns
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.spawner import Spawner
-from tests.agent.double import Original, await_line, build, compiled, launch, pump, take_over
+from tests.agent.plain_copy import Original, await_line, build, compiled, launch, pump, take_over
 
 
 @pytest.fixture
@@ -22,10 +23,13 @@ def spawner() -> Iterator[Spawner]:
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
-    path = tmp_path / "output"
-    path.touch()
-    return path
+def place() -> Iterator[Path]:
+    """A directory that everybody may read, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix=f"kgm-{os.getpid()}-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        (path / "output").touch()
+        yield path
 
 
 def continued(spawner: Spawner, original: Original, output: Path, go: Path) -> int:
@@ -43,10 +47,13 @@ def continued(spawner: Spawner, original: Original, output: Path, go: Path) -> i
         shadow.destroy()
 
 
-@pytest.mark.parametrize("name", ["threads"])
-def test_a_program_goes_on(name: str, spawner: Spawner, tmp_path: Path, output: Path) -> None:
-    path, go = compiled(name, tmp_path), tmp_path / "go"
-    original = launch(spawner, path, str(go), output=output)
+@pytest.mark.parametrize(
+    "command", [("threads",), ("signals",), ("timers",), ("process",), ("process", "65534")], ids=" ".join
+)
+def test_a_program_goes_on(command: tuple[str, ...], spawner: Spawner, place: Path) -> None:
+    name, *arguments = command
+    path, go, output = compiled(name, place), place / "go", place / "output"
+    original = launch(spawner, path, str(go), *arguments, output=output)
     try:
         await_line(output, "ready")
         original.stop()

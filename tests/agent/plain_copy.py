@@ -251,7 +251,7 @@ def take_over(shadow: Shadow, image: Image, output: Path) -> list[TimelineStep]:
 
 
 def pump(until: Callable[[dict[int, int]], bool]) -> dict[int, int]:
-    """Carry signals to traced threads until something is true of the raw exit statuses seen (by host tid); gives them."""
+    """Carry signals to traced threads until something is true of the raw exit statuses (by host tid); gives them."""
     ended: dict[int, int] = {}
     end_s = time.monotonic() + DEADLINE_S
     while not until(ended):
