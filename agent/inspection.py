@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from agent.errors import KernelError, TraceeGone
-from agent.executable import read_library
+from agent.context import process
+from agent.context.descriptors import DescriptorCapture
+from agent.context.kind import RuleFor
+from agent.errors import CaptureError, KernelError, TraceeGone
 from agent.kernel import procfs
+from agent.kernel.pidfd import open_pidfd
 from agent.reason import Reason
+from agent.stopped import RemoteCall, Stopped
 from transport.errors import PreflightError
 
-_SECCOMP_MODES = {1: "strict", 2: "a filter"}
 _DEVICES_FINE = ("/dev/zero", "/dev/null", "/dev/shm/")
 _MAPPING_KINDS = {
     "anon_inode:[io_uring]": ("io_uring", "start the program without io_uring (most have an option for it)"),
@@ -36,21 +40,26 @@ def require_process(pid: int) -> None:
         raise PreflightError(f"there is no process {pid}", hint="give the pid of the running program")
 
 
-def inspect_process(pid: int) -> Inspection:
-    """Look at the process `pid` as a whole: tracer, word size, seccomp, children, mappings.
+def inspect_process(pid: int, rule_for: RuleFor) -> Inspection:
+    """Look at the process `pid`: as a whole, what it has mapped, what it has open. rule_for: what program.toml says
+    about a regular file.
 
     Raises PreflightError where there is no such process, or it can't be looked at.
     """
     where = f"process {pid}"
     try:
-        status = procfs.status(pid)
-        refusals = [*_tracer(where, status), *_word_size(where, pid), *_seccomp(where, status)]
-        refusals += mapping_reasons(where, procfs.mappings(pid))
-        return Inspection(refusals, [*_children(where, pid), *_replaced_files(where, pid)])
+        found = [*process.reasons_against(pid), *mapping_reasons(where, procfs.mappings(pid))]
+        found += [*_descriptor_reasons(pid, rule_for), *_children(where, pid), *_replaced_files(where, pid)]
     except TraceeGone as error:
         raise PreflightError(f"there is no process {pid}", hint="give the pid of the running program") from error
-    except KernelError as error:
-        raise PreflightError(f"{where} can't be looked at: {error.what}", hint="run it as root") from error
+    except (KernelError, CaptureError) as error:
+        raise PreflightError(
+            f"{where} can't be looked at: {error.what}", hint="run it as root, or try again"
+        ) from error
+    except OSError as error:
+        raise PreflightError(f"{where} changed while it was looked at: {error}", hint="try again") from error
+    refusals = [reason for reason in found if not reason.lost]
+    return Inspection(refusals, [reason for reason in found if reason.lost])
 
 
 def mapped_files(pid: int) -> list[str]:
@@ -65,28 +74,21 @@ def mapped_files(pid: int) -> list[str]:
     return sorted(name for name in names if name.startswith("/") and os.path.isfile(name))
 
 
-def _tracer(where: str, status: procfs.Status) -> list[Reason]:
-    if not status.tracer:
-        return []
+def _descriptor_reasons(pid: int, rule_for: RuleFor) -> list[Reason]:
+    """What the program has open; looked at while it runs, so what it opens or closes meanwhile may be missed."""
+    pidfd = open_pidfd(pid)
     try:
-        tracer = f"{status.tracer} ({procfs.status(status.tracer).name})"
-    except TraceeGone:
-        tracer = str(status.tracer)
-    return [Reason(f"is already traced, by process {tracer}", where, "stop the debugger, strace or other agent")]
+        descriptors = DescriptorCapture(pid, rule_for)
+        try:
+            return descriptors.reasons_against(Stopped(pid, {}, memory=-1, pidfd=pidfd, remote=_no_remote_call))
+        finally:
+            descriptors.close()
+    finally:
+        os.close(pidfd)
 
 
-def _word_size(where: str, pid: int) -> list[Reason]:
-    executable = read_library(procfs.path_of(pid, "exe"))
-    if executable.is_x86_64:
-        return []
-    return [Reason(f"is a {executable.bits}-bit program", where, "use the 64-bit (x86_64) build of it")]
-
-
-def _seccomp(where: str, status: procfs.Status) -> list[Reason]:
-    if not status.seccomp:
-        return []
-    mode = _SECCOMP_MODES.get(status.seccomp, str(status.seccomp))
-    return [Reason(f"has seccomp ({mode}), which would be missing on a mirror", where, "start the program without it")]
+def _no_remote_call(tid: int) -> AbstractContextManager[RemoteCall]:
+    raise PreflightError(f"thread {tid} is not stopped: nothing can be injected into it")
 
 
 def _children(where: str, pid: int) -> list[Reason]:
@@ -99,6 +101,7 @@ def _children(where: str, pid: int) -> list[Reason]:
             f"has {count} {noun}: not mirrored yet; after a takeover the program sees them gone",
             where,
             "configure the program to work in one process, if losing them matters",
+            lost=True,
         )
     ]
 
@@ -124,6 +127,7 @@ def _replaced_files(where: str, pid: int) -> list[Reason]:
             f"runs code of {name.removesuffix(' (deleted)')}, which has been replaced since",
             where,
             "restart the program after an upgrade of its files",
+            lost=True,
         )
         for name in sorted(names)
         if name.startswith("/") and not name.startswith(("/memfd:", "/dev/zero", "/SYSV"))

@@ -63,7 +63,7 @@ def preflight(definition: Definition, pid: int | None = None, other: Fingerprint
     checks += _program_checks(definition)
     notes: list[Reason] = []
     if pid is not None:
-        inspection = inspect_process(pid)
+        inspection = inspect_process(pid, definition.rule_for)
         notes = inspection.notes
         checks.append(_running_check(pid, inspection.refusals))
     facts = None

@@ -127,7 +127,7 @@ class TcpKind:
         if state in _ROLES or state == sock_diag.CLOSE:
             return []
         what = f"a TCP connection in state {sock_diag.STATE_NAMES[state]}, which a takeover resets"
-        return [Reason(what, walk.where(look.number))]
+        return [Reason(what, walk.where(look.number), lost=True)]
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
         """Make an empty socket at its number; `agent.restored_sockets` makes of it what the record says."""
