@@ -49,7 +49,9 @@ class DeletedFileKind:
         status = os.stat(walk.path(look.number))
         stamp = content.Stamp.of(status)
         path = look.link.removesuffix(_SUFFIX)
-        record = DeletedFile(path, look.flags & ~NOT_AGAIN, stat.S_IMODE(status.st_mode), look.position, stamp.fields())
+        record = DeletedFile(
+            path, look.flags & ~NOT_AGAIN & ~os.O_DIRECTORY, stat.S_IMODE(status.st_mode), look.position, stamp.fields()
+        )
         before = walk.previous.get("ofd/" + walk.keys[look.number])
         known = before is not None and unpack(DeletedFile, before).stamp == record.stamp
         pieces = content.unchanged(walk.previous, stamp) if known else content.capture(walk.path(look.number), stamp)

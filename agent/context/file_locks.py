@@ -10,7 +10,9 @@ import fcntl
 import os
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from agent.context.kind import Restore
 from agent.context.look import Look
@@ -55,8 +57,16 @@ def _all_of(look: Look) -> list[Lock]:
     ]
 
 
-def retake(lock: Lock, number: int, restore: Restore) -> None:
-    """Add the row that takes the lock without waiting."""
+def retake(locks: Iterable[tuple[str, str, int, int]], number: int, restore: Restore) -> None:
+    """Take locks of the description at `number` (as `Lock.fields` gives them), without waiting.
+
+    Only when everything is open: any close(2) of a file's descriptor gives up all of a process's POSIX locks on it.
+    """
+    for lock in locks:
+        restore.later.append(partial(_retake, Lock(*lock), number, restore))
+
+
+def _retake(lock: Lock, number: int, restore: Restore) -> None:
     shared = lock.mode == "READ"
     name = f"lock on descriptor {number}"
     if lock.kind == "FLOCK":

@@ -13,7 +13,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from agent.context.file_locks import Lock, leases_of, locks_of, retake
+from agent.context.file_locks import leases_of, locks_of, retake
 from agent.context.kind import Depends, Restore, Walk, refuse, text
 from agent.context.look import Look
 from agent.context.record import pack, unpack
@@ -24,7 +24,8 @@ from agent.reason import Reason
 O_PATH = 0o10000000
 O_TMPFILE = 0o20000000
 NOT_AGAIN = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOCTTY | O_TMPFILE
-"""Flags of open(2) that make or empty a file: what a program did once is not done again."""
+"""Flags of open(2) that make or empty a file: what a program did once is not done again. (O_TMPFILE comes together with
+O_DIRECTORY, which only directories keep.)"""
 _HARMLESS = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)})  # null, zero, full, random, urandom
 _MODE = 0o640
 
@@ -58,8 +59,9 @@ class FileKind:
         for reason in self.reasons(look, walk):
             raise refuse(reason)
         treatment = _treatment(look, os.stat(walk.path(look.number)), walk) or ""
+        flags = look.flags & ~NOT_AGAIN & ~(0 if treatment == "directory" else os.O_DIRECTORY)
         locks = tuple(lock.fields() for lock in locks_of(look))
-        return pack(File(look.link, treatment, look.flags & ~NOT_AGAIN, look.position, locks))
+        return pack(File(look.link, treatment, flags, look.position, locks))
 
     def reasons(self, look: Look, walk: Walk) -> list[Reason]:
         """Files to be written without a rule, terminals and other devices, named pipes, leases."""
@@ -87,8 +89,7 @@ class FileKind:
         position = _position(record, restore)
         if position:
             restore.batch.add(NR.LSEEK, number, position, os.SEEK_SET, name=f"offset of {record.path}")
-        for lock in record.locks:
-            retake(Lock(*lock), number, restore)
+        retake(record.locks, number, restore)
 
     def check(self, key: str, data: bytes, root: str) -> None:
         """Whether a mirror has what a takeover will open, ahead of it. Raises RestoreError naming the path."""

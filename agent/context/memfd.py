@@ -21,7 +21,6 @@ _LABEL, _SUFFIX = "/memfd:", " (deleted)"
 _MFD_ALLOW_SEALING = 2
 _F_SETFL = 4
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
-_F_SEAL_SEAL = 1
 _HUGETLB_MAGIC_BLOCK_BYTES = 2 << 20
 
 
@@ -85,8 +84,7 @@ class MemfdKind:
             restore.inner_files[identity] = spare
         else:
             batch = restore.new_batch()
-            flags = 0 if record.seals & _F_SEAL_SEAL else _MFD_ALLOW_SEALING
-            row = batch.add(NR.MEMFD_CREATE, text(record.label), flags, name=f"memfd_create of {key}")
+            row = batch.add(NR.MEMFD_CREATE, text(record.label), _MFD_ALLOW_SEALING, name=f"memfd_create of {key}")
             spare = restore.table.park(batch, row)
             batch.run()
             restore.keep_until_end(identity, spare)
@@ -105,8 +103,9 @@ class MemfdKind:
             restore.batch.add(NR.FCNTL, number, _F_SETFL, record.flags, name=f"flags of {key}")
         if record.position:
             restore.batch.add(NR.LSEEK, number, record.position, os.SEEK_SET, name=f"offset of {key}")
-        if record.seals & ~_F_SEAL_SEAL and identity not in restore.sealed:
+        if record.seals and identity not in restore.sealed:
             restore.sealed.add(identity)
+            # A memfd that was made without MFD_ALLOW_SEALING has one seal: that against more.
             restore.batch.add(NR.FCNTL, inner, _F_ADD_SEALS, record.seals, name=f"seals of {key}")
 
 

@@ -34,8 +34,12 @@ class PipeEnd:
 
 @dataclass(frozen=True, slots=True)
 class Pipe:
-    """content: all bytes in one piece, or one piece for each packet (O_DIRECT)."""
+    """packets: what is written to it is read in the same pieces (O_DIRECT, a flag of the writing end).
 
+    content: all bytes in one piece, or one piece for each packet.
+    """
+
+    packets: bool
     capacity_bytes: int
     content: tuple[bytes, ...]
 
@@ -56,10 +60,7 @@ class PipeKind:
             raise refuse(reason)
         key = f"pipe/{look.inode}"
         if key not in walk.extra:
-            reader = next((other for other in _ends(look, walk) if other.access == os.O_RDONLY), look)
-            with walk.duplicate(reader.number) as end:
-                content = peek_pipe(end, packets=bool(look.flags & os.O_DIRECT)) if reader.access == os.O_RDONLY else []
-                walk.extra[key] = pack(Pipe(capacity_bytes(end), tuple(content)))
+            walk.extra[key] = pack(_pipe(_ends(look, walk), walk))
         return pack(PipeEnd(key, look.flags))
 
     def reasons(self, look: Look, walk: Walk) -> list[Reason]:
@@ -69,9 +70,8 @@ class PipeKind:
             with walk.duplicate(look.number) as descriptor:
                 if not _other_end_is_closed(descriptor):
                     what = "a pipe whose other end is outside of the program; after a takeover it is closed"
-                    found.append(
-                        Reason(what, walk.where(look.number), "let the program use a file or a socket instead")
-                    )
+                    remedy = "let the program use a file or a socket instead"
+                    found.append(Reason(what, walk.where(look.number), remedy, lost=True))
         return found
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
@@ -81,8 +81,7 @@ class PipeKind:
         end = unpack(PipeEnd, data, key)
         pipe = unpack(Pipe, restore.records[end.pipe], end.pipe)
         batch, table = restore.batch, restore.table
-        packets = bool(end.flags & os.O_DIRECT)
-        batch.add(NR.PIPE2, bytes(8), os.O_DIRECT if packets else 0, name=f"pipe2 of {end.pipe}")
+        batch.add(NR.PIPE2, bytes(8), os.O_DIRECT if pipe.packets else 0, name=f"pipe2 of {end.pipe}")
         numbers = []
         for _ in range(2):
             numbers.append(table.lowest())
@@ -113,6 +112,14 @@ class PipeKind:
         number = restore.place_parked(key, parked)
         if end.flags & ~os.O_ACCMODE:
             restore.batch.add(NR.FCNTL, number, _F_SETFL, end.flags, name=f"flags of {key}")
+
+
+def _pipe(ends: list[Look], walk: Walk) -> Pipe:
+    packets = any(end.flags & os.O_DIRECT for end in ends)
+    reader = next((end for end in ends if end.access == os.O_RDONLY), None)
+    with walk.duplicate((reader or ends[0]).number) as descriptor:
+        content = peek_pipe(descriptor, packets=packets) if reader is not None else []
+        return Pipe(packets, capacity_bytes(descriptor), tuple(content))
 
 
 def _ends(look: Look, walk: Walk) -> list[Look]:

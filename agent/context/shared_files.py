@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from agent.context.file_locks import Lock, leases_of, locks_of, retake
+from agent.context.file_locks import leases_of, locks_of, retake
 from agent.context.files import NOT_AGAIN, require_path
 from agent.context.kind import Depends, Restore, Walk, refuse, text
 from agent.context.look import Look
@@ -68,8 +68,7 @@ class SharedFileKind:
             restore.batch.add(NR.FTRUNCATE, number, record.size_bytes, name=f"cut of {record.path}")
         if record.position:
             restore.batch.add(NR.LSEEK, number, record.position, os.SEEK_SET, name=f"offset of {record.path}")
-        for lock in record.locks:
-            retake(Lock(*lock), number, restore)
+        retake(record.locks, number, restore)
 
     def check(self, key: str, data: bytes, root: str) -> None:
         """Whether a mirror sees the file, ahead of a takeover. Raises RestoreError naming the path."""

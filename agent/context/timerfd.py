@@ -3,25 +3,31 @@
 A record keeps the next expiration as a time on the program's own clock, not what remains: so it stays the same while
 the timer runs, and the time of a takeover counts as if the program had only been stopped. Expirations that fall into
 that time are counted by the kernel, because the timer is set to where it was due.
+
+A periodic timer that has expired stands still until it is read, and fdinfo knows no more than that. It is asked by
+timerfd_gettime(2), as the program itself might: the kernel then counts what was missed and lets the timer run on, so
+that who waits for it may be woken once more before it is read.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.context.clocks import CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_REALTIME_ALARM
 from agent.context.kind import Depends, Restore, Walk
 from agent.context.look import Look
 from agent.context.record import pack, unpack
 from agent.kernel.libc import NR
+from agent.kernel.timerfd import let_run
 from agent.reason import Reason
 
 _TFD_TIMER_ABSTIME = 1
 _TFD_TIMER_CANCEL_ON_SET = 2
 _TFD_IOC_SET_TICKS = 0x40085400  # needs CONFIG_CHECKPOINT_RESTORE
 _SAME_NS = 50_000
+_SOON_NS = 2_000_000  # between the making of a row and its run
 _SECOND_NS = 1_000_000_000
 _WALL = (CLOCK_REALTIME, CLOCK_REALTIME_ALARM)
 
@@ -30,9 +36,8 @@ _WALL = (CLOCK_REALTIME, CLOCK_REALTIME_ALARM)
 class Timerfd:
     """clock: of timerfd_create(2). settime_flags: of timerfd_settime(2).
 
-    due_ns: the next expiration, or an earlier one that was not read yet; 0 = not armed. On the program's own clock
-    `due_clock`: `clock`, but CLOCK_MONOTONIC for a relative timer on the wall clock, which setting that clock does not
-    move. ticks: expirations before `due_ns` that were not read.
+    due_ns: the next expiration; 0 = not armed. On the program's own clock `due_clock`: `clock`, but CLOCK_MONOTONIC for
+    a relative timer on the wall clock, which setting that clock does not move. ticks: expirations that were not read.
     """
 
     nonblocking: bool
@@ -61,20 +66,18 @@ class TimerfdKind:
 
     def capture(self, look: Look, walk: Walk) -> bytes:
         """What remains stands in fdinfo; it is read again here, between two looks at the clock."""
-        plain = Timerfd(
-            bool(look.flags & os.O_NONBLOCK),
-            int(look.field("clockid")),
-            int(look.field("settime flags"), 8),
-            0,
-            _nanoseconds(look.field("it_interval")),
-            int(look.field("ticks")),
-        )
+        plain = _settings(look)
+        if plain.interval_ns and look.field("ticks") != "0" and not _nanoseconds(look.field("it_value")):
+            with walk.duplicate(look.number) as descriptor:
+                let_run(descriptor)
         before_ns = walk.clocks.now_ns(plain.due_clock)
         again = walk.reread(look.number)
         after_ns = walk.clocks.now_ns(plain.due_clock)
-        record = _with_due(plain, (before_ns + after_ns) // 2, again)
+        remaining_ns = _nanoseconds(again.field("it_value"))
+        due_ns = (before_ns + after_ns) // 2 + remaining_ns if remaining_ns else 0
+        record = replace(plain, due_ns=due_ns, ticks=int(again.field("ticks")))
         previous = walk.previous.get("ofd/" + walk.keys[look.number])
-        if previous is not None and _same_timer(unpack(Timerfd, previous), record, after_ns):
+        if previous is not None and _same_timer(unpack(Timerfd, previous), record):
             return previous
         return pack(record)
 
@@ -83,21 +86,37 @@ class TimerfdKind:
         return []
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
-        """Absolute times wherever the clock can't be set, so that nothing is lost while the rows wait to run."""
+        """Set it to where it was due; a write of unread expirations would lose one that comes in between."""
         record = unpack(Timerfd, data, key)
         flags = os.O_NONBLOCK if record.nonblocking else 0
         row = restore.batch.add(NR.TIMERFD_CREATE, record.clock, flags, name=f"timerfd_create of {key}")
         number = restore.place(key, row)
-        if record.due_ns:
-            value_ns, settime_flags = record.due_ns, record.settime_flags | _TFD_TIMER_ABSTIME
-            if record.due_clock != record.clock:
-                value_ns = max(1, record.due_ns - restore.clocks.now_ns(record.due_clock))
-                settime_flags = record.settime_flags & ~_TFD_TIMER_ABSTIME
+        value_ns, ticks, settime_flags = _setting(record, restore)
+        if value_ns:
             value = struct.pack("<4q", *divmod(record.interval_ns, _SECOND_NS), *divmod(value_ns, _SECOND_NS))
             restore.batch.add(NR.TIMERFD_SETTIME, number, settime_flags, value, 0, name=f"timerfd_settime of {key}")
-        if record.ticks:
-            ticks = struct.pack("<Q", record.ticks)
-            restore.batch.add(NR.IOCTL, number, _TFD_IOC_SET_TICKS, ticks, name=f"ticks of {key}")
+        if ticks:
+            count = struct.pack("<Q", ticks)
+            restore.batch.add(NR.IOCTL, number, _TFD_IOC_SET_TICKS, count, name=f"expirations of {key}")
+
+
+def _setting(record: Timerfd, restore: Restore) -> tuple[int, int, int]:
+    """The value for timerfd_settime(2), expirations to be written besides, and the flags.
+
+    On a clock that nobody sets the value is absolute; a periodic timer's lies as many periods back as were not read:
+    the kernel counts them.
+    """
+    if not record.due_ns:
+        return 0, record.ticks, 0
+    flags = record.settime_flags | _TFD_TIMER_ABSTIME
+    if record.due_clock == record.clock:
+        if record.interval_ns and record.ticks * record.interval_ns < record.due_ns:
+            return record.due_ns - record.ticks * record.interval_ns, 0, flags
+        return record.due_ns, record.ticks, flags
+    remaining_ns = record.due_ns - restore.clocks.now_ns(record.due_clock)
+    missed = max(0, -((remaining_ns - _SOON_NS) // record.interval_ns)) if record.interval_ns else 0
+    remaining_ns = max(1, remaining_ns + missed * record.interval_ns)
+    return remaining_ns, record.ticks + missed, record.settime_flags & ~_TFD_TIMER_ABSTIME
 
 
 def _nanoseconds(value: str) -> int:
@@ -106,22 +125,18 @@ def _nanoseconds(value: str) -> int:
     return int(seconds) * _SECOND_NS + int(nanoseconds)
 
 
-def _with_due(plain: Timerfd, now_ns: int, look: Look) -> Timerfd:
-    """The record with its due time.
+def _settings(look: Look) -> Timerfd:
+    """All but the time."""
+    return Timerfd(
+        bool(look.flags & os.O_NONBLOCK),
+        int(look.field("clockid")),
+        int(look.field("settime flags"), 8),
+        0,
+        _nanoseconds(look.field("it_interval")),
+        0,
+    )
 
-    After an expiration a periodic timer stands still until it is read: fdinfo then says that nothing remains, and
-    its phase is known only from an earlier record (`_same_timer`). Without one, the expiration was just now.
-    """
-    remaining_ns = _nanoseconds(look.field("it_value"))
-    ticks = int(look.field("ticks"))
-    due_ns = now_ns + remaining_ns if remaining_ns else now_ns + plain.interval_ns if plain.interval_ns and ticks else 0
-    return Timerfd(plain.nonblocking, plain.clock, plain.settime_flags, due_ns, plain.interval_ns, ticks)
 
-
-def _same_timer(old: Timerfd, new: Timerfd, now_ns: int) -> bool:
+def _same_timer(old: Timerfd, new: Timerfd) -> bool:
     """Whether `old` says everything that `new` says, but for the inexactness of looking at two clocks."""
-    settings = (old.nonblocking, old.clock, old.settime_flags, old.interval_ns)
-    if settings != (new.nonblocking, new.clock, new.settime_flags, new.interval_ns):
-        return False
-    expired = new.interval_ns > 0 and new.ticks == old.ticks + 1 and 0 < old.due_ns <= now_ns
-    return expired or (new.ticks == old.ticks and abs(new.due_ns - old.due_ns) <= _SAME_NS)
+    return replace(old, due_ns=new.due_ns) == new and abs(new.due_ns - old.due_ns) <= _SAME_NS

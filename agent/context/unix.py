@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.context.kind import Depends, Restore, Walk, refuse
 from agent.context.look import Look
@@ -110,7 +110,11 @@ class UnixKind:
             if seen.times % _LOOK_EVERY and not _may_have_content(known):
                 return seen.data
         with _adopted(walk, look.number) as source:
-            data = pack(_record(source, look, known, peer, walk))
+            record = _record(source, look, known, peer, walk)
+        before = walk.previous.get("ofd/" + walk.keys[look.number])
+        if record.kind == socket.SOCK_DGRAM and before is not None:
+            record = _with_empty_messages(record, unpack(Unix, before))
+        data = pack(record)
         if not same:
             self._remember(look.inode, _Seen(look.flags, known, peer, data), walk)
         elif seen is not None:
@@ -127,10 +131,10 @@ class UnixKind:
         where = walk.where(look.number)
         if known.state == LISTEN and known.waiting:
             what = f"{known.waiting} connections to a unix socket wait to be accepted; a takeover loses them"
-            return [Reason(what, where)]
+            return [Reason(what, where, lost=True)]
         if known.peer and known.peer not in walk.socket_keys():
             what = "a unix socket connected to another process; after a takeover it is closed"
-            return [Reason(what, where, "let the program connect anew when it is closed")]
+            return [Reason(what, where, "let the program connect anew when it is closed", lost=True)]
         return []
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
@@ -187,7 +191,8 @@ def _record(source: socket.socket, look: Look, known: UnixSocket | None, peer: s
     name, peer_name = _bytes(source.getsockname()), _peer_name(source)
     state = known.state if known is not None else 0
     role = "listening" if state == LISTEN else "plain"
-    if peer or (state == _ESTABLISHED and (kind != socket.SOCK_DGRAM or not peer_name)):
+    # Who connects a datagram socket to a name makes the named one, too, look connected (unix_dgram_connect).
+    if peer or (state == _ESTABLISHED and (kind != socket.SOCK_DGRAM or not (name or peer_name))):
         role = "pair"
     directory, status = _socket_file(name, walk) if name and role != "pair" else ("", None)
     return Unix(
@@ -206,6 +211,12 @@ def _record(source: socket.socket, look: Look, known: UnixSocket | None, peer: s
         options=tuple((number, _option(source, number, size)) for number, size in _OPTIONS),
         content=() if role == "listening" else _queued(source, kind, known),
     )
+
+
+def _with_empty_messages(record: Unix, before: Unix) -> Unix:
+    """An empty datagram can be peeked at once only: it is taken to be still there if all others are."""
+    same = [message for message in before.content if message] == [message for message in record.content if message]
+    return replace(record, content=before.content) if same and len(before.content) > len(record.content) else record
 
 
 def _queued(source: socket.socket, kind: int, known: UnixSocket | None) -> tuple[bytes, ...]:

@@ -1,0 +1,116 @@
+"""Victims (tests/victims) that are taken over, again and again, and judge themselves at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent import activation
+from agent.activation import TimelineStep
+from agent.context import descriptors
+from agent.context.descriptors import DescriptorCapture
+from agent.context.kind import RuleFor
+from agent.kernel.vm import ProcessMemory
+from agent.spawner import Spawner
+from agent.stopped import Stopped
+from tests.agent.double import OPTIONS_RUNNING, Image, Original, await_line, build, launch
+
+VICTIMS: Final = Path(__file__).parent.parent / "victims"
+
+
+def victim(name: str, into: Path) -> str:
+    """The path of tests/victims/NAME.c, compiled."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler is not None, "these tests need a C compiler"
+    target = into / name
+    options = ["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    subprocess.run([compiler, *options, "-o", str(target), str(VICTIMS / f"{name}.c"), "-lm"], check=True)
+    return str(target)
+
+
+def local(path: str) -> str | None:
+    """The rule for every file that a victim writes."""
+    return "local"
+
+
+@dataclass
+class Subject:
+    """A victim that runs. output: where it says READY and its verdict. go: the file that tells it to judge."""
+
+    spawner: Spawner
+    running: Original
+    output: Path
+    go: Path
+    rule_for: RuleFor = local
+    timelines: list[list[TimelineStep]] = field(default_factory=list)
+
+    def image(self) -> Image:
+        """Stop it and copy everything, descriptors too."""
+        original = self.running
+        original.stop()
+        image = original.image()
+        capture = DescriptorCapture(original.pid, self.rule_for)
+        memory, pidfd = ProcessMemory(original.pid), os.pidfd_open(original.pid)
+        try:
+            stopped = Stopped(original.pid, original.threads, memory.file, pidfd, original.remote)
+            found = capture.capture(stopped)
+            stopped.previous = found
+            again = capture.capture(stopped)
+            changed = [key for key in found if found[key] != again.get(key)]
+            # Timers do not stand still; all else must give the same bytes again.
+            assert [key for key in changed if not key.startswith("ofd/timerfd:")] == []
+            image.records.update(found)
+            return image
+        finally:
+            capture.close()
+            memory.close()
+            os.close(pidfd)
+
+    def take_over(self) -> None:
+        """Kill it; its shadow goes on."""
+        image = self.image()
+        shadow = build(self.spawner, image)
+        try:
+            descriptors.prepare(shadow, image.records)
+            self.running.kill()
+            steps = activation.activate(
+                shadow,
+                image.records,
+                descriptors,
+                claim_address=lambda: None,
+                announce=lambda: None,
+                options=OPTIONS_RUNNING,
+            )
+        except BaseException:
+            shadow.destroy()
+            raise
+        self.timelines.append(steps)
+        shadow.close()
+        seized = set(shadow.threads.values())
+        self.running = Original(self.spawner, shadow.pid, shadow.init, seized=seized)
+
+    def verdict(self) -> str:
+        """Let it judge; gives "PASS", or its last words."""
+        self.go.touch()
+        return await_line(self.output, "PASS", "FAIL")
+
+
+@contextmanager
+def subject(spawner: Spawner, name: str, directory: Path, rule_for: RuleFor = local) -> Iterator[Subject]:
+    """Compile and start a victim, and wait until it is ready; whatever is left of it is killed in the end."""
+    own, output, go = directory / "own", directory / "output", directory / "go"
+    own.mkdir()
+    output.touch()
+    started = launch(spawner, victim(name, directory), str(go), str(own), output=output)
+    running = Subject(spawner, started, output, go, rule_for)
+    try:
+        await_line(output, "READY", "FAIL")
+        yield running
+    finally:
+        running.running.kill()
