@@ -67,15 +67,17 @@ class TimerfdKind:
     def capture(self, look: Look, walk: Walk) -> bytes:
         """What remains stands in fdinfo; it is read again here, between two looks at the clock."""
         plain = _settings(look)
-        if plain.interval_ns and look.field("ticks") != "0" and not _nanoseconds(look.field("it_value")):
+        before_ns, again, after_ns = _look_again(look, plain, walk)
+        if plain.interval_ns and not _nanoseconds(again.field("it_value")):
             with walk.duplicate(look.number) as descriptor:
                 let_run(descriptor)
-        before_ns = walk.clocks.now_ns(plain.due_clock)
-        again = walk.reread(look.number)
-        after_ns = walk.clocks.now_ns(plain.due_clock)
+            before_ns, again, after_ns = _look_again(look, plain, walk)
         remaining_ns = _nanoseconds(again.field("it_value"))
         due_ns = (before_ns + after_ns) // 2 + remaining_ns if remaining_ns else 0
-        record = replace(plain, due_ns=due_ns, ticks=int(again.field("ticks")))
+        ticks = int(again.field("ticks"))
+        if plain.interval_ns and ticks and not due_ns:  # it has expired once more, just now
+            due_ns = after_ns + plain.interval_ns
+        record = replace(plain, due_ns=due_ns, ticks=ticks)
         previous = walk.previous.get("ofd/" + walk.keys[look.number])
         if previous is not None and _same_timer(unpack(Timerfd, previous), record):
             return previous
@@ -123,6 +125,13 @@ def _nanoseconds(value: str) -> int:
     """ "(3, 141592653)": seconds and nanoseconds."""
     seconds, nanoseconds = value.strip("()").split(",")
     return int(seconds) * _SECOND_NS + int(nanoseconds)
+
+
+def _look_again(look: Look, plain: Timerfd, walk: Walk) -> tuple[int, Look, int]:
+    """fdinfo between two readings of the clock that the timer is due on."""
+    before_ns = walk.clocks.now_ns(plain.due_clock)
+    again = walk.reread(look.number)
+    return before_ns, again, walk.clocks.now_ns(plain.due_clock)
 
 
 def _settings(look: Look) -> Timerfd:
