@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 from agent.probe import PROBES, TRACING, probe_kernel
+from tests.unprivileged import run_as_nobody
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NEED_PRIVILEGE = {"chosen process ids", "time namespaces", "TCP repair", "packet sockets"}
 
 
 def probes_without_privileges() -> dict[str, bool]:
-    """Which probes work for the user nobody, who has no capability."""
-    drop = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--bounding-set", "-all"]
-    command = [*drop, "--inh-caps", "-all", sys.executable, "-c", "import agent.probe, json, dataclasses, sys;"]
-    command[-1] += "json.dump([dataclasses.asdict(p) for p in agent.probe.run_probes()], sys.stdout)"
-    done = subprocess.run(command, capture_output=True, check=True, cwd="/", env={"PYTHONPATH": str(ROOT)})
+    """Which probes work for the user nobody."""
+    code = "json.dump([dataclasses.asdict(probe) for probe in agent.probe.run_probes()], sys.stdout)"
+    done = run_as_nobody("import agent.probe, dataclasses, json", code)
+    assert done.returncode == 0, done.stderr
     return {entry["name"]: entry["works"] for entry in json.loads(done.stdout)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from agent.errors import KernelError, LaunchError
 from kagemusha import command_line
 from kagemusha.command_line import run
 from kagemusha.exit_codes import MEANINGS, ExitCode, exit_code_of
+from tests.unprivileged import run_as_nobody
 from transport.errors import ConfigError, ControlError, KagemushaError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -194,19 +194,7 @@ def test_exit_codes_are_documented() -> None:
 
 def test_without_root() -> None:
     """What takes root says so before it does anything."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [
-        "setpriv",
-        "--reuid",
-        "nobody",
-        "--regid",
-        "nogroup",
-        "--clear-groups",
-        sys.executable,
-        "-m",
-        "kagemusha",
-    ]
-    done = subprocess.run([*command, "demo"], capture_output=True, text=True, env=environment, cwd="/", check=False)
+    done = run_as_nobody("from kagemusha.command_line import run", "sys.exit(run(['demo']))")
     assert (done.returncode, done.stdout) == (ExitCode.PRIVILEGE, "")
     assert done.stderr.splitlines() == [
         "this takes root: the demo makes network namespaces and traces processes",
