@@ -7,7 +7,7 @@ bounded by the publisher's credit: at most two checkpoints, or one chunk of a fu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -31,6 +31,7 @@ class Listener:
 
     link: Link[StreamMessage]
     instance: str
+    incarnation: int
     acked: Version = NOTHING
     queue: asyncio.Queue[tuple[Sequence[StreamMessage], bool] | None] = field(default_factory=asyncio.Queue)
 
@@ -45,6 +46,8 @@ class Audience:
         self._listeners: dict[int, Listener] = {}
         self._next = 1
         self._progress = asyncio.Condition()
+        self.on_progress: Callable[[str, int, Version], None] = lambda instance, incarnation, version: None
+        """Told of each acknowledgement: instance, incarnation, version."""
 
     @property
     def count(self) -> int:
@@ -76,7 +79,7 @@ class Audience:
             await link.send(Bye("this instance is not the primary"))
             return
         number, self._next = self._next, self._next + 1
-        listener = Listener(link, first.instance)
+        listener = Listener(link, first.instance, first.incarnation)
         self._listeners[number] = listener
         sender = asyncio.create_task(self._send(number, listener))
         log.info("a mirror subscribes", instance=first.instance, node=link.peer, holds=str(first.holds))
@@ -153,6 +156,7 @@ class Audience:
         async with self._progress:
             listener.acked = version
             self._progress.notify_all()
+        self.on_progress(listener.instance, listener.incarnation, version)
 
     def _post(self, publication: Publication, event: PublisherEvent) -> None:
         self._tracer.post(partial(publication.event, event))

@@ -77,11 +77,11 @@ class Encoder:
         *,
         captured_ns: int,
         final: bool,
-        pause: Callable[[], None] = lambda: None,
+        between: Callable[[], None] = lambda: None,
     ) -> Encoded:
         """Put a captured checkpoint into the image and return the delta that leads to it.
 
-        `pause` is called between parts: the tracer looks after its program there.
+        `between` is called between parts: the tracer looks after its program there.
         """
         number = self.version.number + 1
         changed, removed = self.history.advance(number, records)
@@ -90,7 +90,7 @@ class Encoder:
         for numbers, base, new, fresh in memory.parts(self.image, number):
             pages.append(self._parts.encode(numbers, base, new, fresh))
             count += len(numbers)
-            pause()
+            between()
         parts = tuple(part.encode() for part in records_parts(changed, removed))
         base_version = self.version
         digest = chain_digest(

@@ -62,6 +62,10 @@ class Double(Protocol):
     def write_pages(self, pages: Pages, contents: Contents) -> None:
         """Write pages; those that are not mapped are passed over."""
 
+    @property
+    def pid(self) -> int:
+        """Host pid of the shadow."""
+
     def destroy(self) -> None:
         """End the shadow's process."""
 
@@ -72,11 +76,8 @@ class Outgoing(Protocol):
     def send(self, message: StreamMessage) -> None:
         """Send to the primary."""
 
-    def close(self, reason: str) -> None:
+    def hang_up(self, reason: str) -> None:
         """Close the connection to the primary."""
-
-    def mirrored(self, version: Version) -> None:
-        """A checkpoint has been applied."""
 
 
 @dataclass(slots=True)
@@ -99,7 +100,10 @@ class Held:
 
 
 class Follower:
-    """One mirror. `make_double` builds a blank shadow out of a program's first records."""
+    """One mirror.
+
+    make_double: builds a blank shadow out of a program's first records. mirrored: told of each checkpoint applied.
+    """
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class Follower:
         staging: Staging,
         make_double: Callable[[Records], Double],
         outgoing: Outgoing,
+        mirrored: Callable[[Version], None],
     ) -> None:
         self.session = session
         self.held = Held()
@@ -117,14 +122,18 @@ class Follower:
         self.double: Double | None = None
         self.apply_us = 0.0
         self.resyncs = 0
+        self.applied = 0
+        self.bytes = 0
         self._instance = instance
         self._incarnation = incarnation
         self._program = program
         self._staging = staging
         self._make_double = make_double
         self._outgoing = outgoing
+        self._mirrored = mirrored
         self._staged_records: list[RecordsPart] = []
         self._full = False
+        self._retired = False
         self._commits: deque[Header] = deque()
 
     @property
@@ -134,6 +143,8 @@ class Follower:
 
     def event(self, event: SessionEvent) -> None:
         """Take in one message of the primary, or a change of the connection."""
+        if self._retired:
+            return
         self._perform(self.session.step(time.monotonic_ns(), event))
         while self._commits:
             header = self._commits.popleft()
@@ -144,7 +155,15 @@ class Follower:
                 self._perform(self.session.step(time.monotonic_ns(), ApplyFailed(header.version, error.what)))
             else:
                 self._perform(self.session.step(time.monotonic_ns(), Applied(header.version)))
-                self._outgoing.mirrored(header.version)
+                self._mirrored(header.version)
+
+    def redirect(self, outgoing: Outgoing) -> None:
+        """Send answers there from now on: another primary is followed."""
+        self._outgoing = outgoing
+
+    def retire(self) -> None:
+        """The shadow is about to be activated: nothing that comes from a primary may touch it any more."""
+        self._retired = True
 
     def destroy(self) -> None:
         """End the shadow."""
@@ -189,7 +208,7 @@ class Follower:
                 for connection in announced.closed:
                     self.held.opened.pop(connection, None)
             case Close(reason):
-                self._outgoing.close(reason)
+                self._outgoing.hang_up(reason)
 
     def _start_over(self, header: Header) -> None:
         self.destroy()
@@ -201,6 +220,7 @@ class Follower:
         self.progress = SyncProgress(0, header.pages, time.monotonic())
 
     def _stage(self, message: PagesMessage | RecordsMessage) -> None:
+        self.bytes += len(message.part)
         if isinstance(message, RecordsMessage):
             part = RecordsPart.decode(message.part)
             if self._full:
@@ -246,6 +266,7 @@ class Follower:
         double.prepare(records)
         self._staged_records.clear()
         self._full = False
+        self.applied += 1
         self.progress.done = True
         self.held.records = records
         self.held.header = header

@@ -110,7 +110,7 @@ class Primary:
         self.abandoned = 0
         self._mirrors = 0
         self._retries = 0
-        self._ending: Ending | None = None
+        self.ending: Ending | None = None
 
     def step(self, now_s: float, event: Event) -> list[Effect]:
         """Advance by one event at CLOCK_MONOTONIC `now_s`."""
@@ -142,23 +142,23 @@ class Primary:
                 return self._end(event)
 
     def _plan(self, due_s: float) -> None:
-        self.due_s = due_s if self._mirrors and self._ending is None else None
+        self.due_s = due_s if self._mirrors and self.ending is None else None
 
     def _due(self, now_s: float) -> list[Effect]:
-        if self.due_s is None or now_s < self.due_s or self._ending is not None:
+        if self.due_s is None or now_s < self.due_s or self.ending is not None:
             return []
         return [Take()]
 
     def _end(self, event: Ending) -> list[Effect]:
-        if self._ending is not None:
+        if self.ending is not None:
             return []
-        self._ending = event
+        self.ending = event
         self.due_s = None
         if event.end is End.KILLED and self._mirrors:
             return [DropAddress(), Take(final=True)]
         return [DropAddress(), *self._ended(final=False)]
 
     def _ended(self, *, final: bool, why: str = "") -> list[Effect]:
-        if self._ending is None:
+        if self.ending is None:
             return []
-        return [LetDie(), Report(self._ending.end, self._ending.status, final, why)]
+        return [LetDie(), Report(self.ending.end, self.ending.status, final, why)]

@@ -7,7 +7,9 @@ the image.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.encoding import Encoded, Encoder, FullTransfer
@@ -27,6 +29,17 @@ from transport.pubsub import (
     Sent,
 )
 
+_DATED_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A checkpoint: when it was captured (CLOCK_REALTIME), and the bytes of all deltas up to it."""
+
+    version: Version
+    captured_ns: int
+    bytes: int
+
 
 class Outlet(Protocol):
     """Where messages to subscribers go; called in the tracer thread, must return at once."""
@@ -39,12 +52,13 @@ class Outlet(Protocol):
 
 
 class Publication:
-    """The stream of one primary. bytes_encoded: of all deltas so far."""
+    """The stream of one primary. bytes_encoded: of all deltas so far. dated: the newest checkpoints, for the lag."""
 
     def __init__(self, encoder: Encoder, remembered: Sequence[Version], outlet: Outlet) -> None:
         self.encoder = encoder
         self.publisher = Publisher(encoder.program, encoder.token, remembered)
         self.bytes_encoded = 0
+        self.dated: deque[Dated] = deque(maxlen=_DATED_MAX)
         self._outlet = outlet
         self._transfers: dict[int, FullTransfer] = {}
         self._latest: Encoded | None = None
@@ -53,6 +67,7 @@ class Publication:
         """Publish a checkpoint that has just gone into the image."""
         self._latest = encoded
         self.bytes_encoded += encoded.bytes
+        self.dated.append(Dated(encoded.header.version, encoded.header.captured_ns, self.bytes_encoded))
         self.event(Captured(encoded.header.version, encoded.header.base))
 
     def event(self, event: PublisherEvent) -> None:

@@ -39,7 +39,7 @@ def block_signals() -> None:
 class Tracer:
     """Runs jobs in the tracer thread and wakes its resident at child events and deadlines."""
 
-    def __init__(self, *, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(self, *, on_failure: Callable[[BaseException], object]) -> None:
         self._jobs: deque[Callable[[], None]] = deque()
         self._resident: Resident | None = None
         self._on_failure = on_failure

@@ -1,0 +1,184 @@
+"""Takes the checkpoints of one program: copy while it runs, stop, read the rest, resume, encode.
+
+Belongs to the tracer thread. The program stands still only from the stop to the end of the copy; what changed is
+compared, compressed and published while it runs again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from agent.context import layout
+from agent.context.memory import Captured, MemoryCapture
+from agent.context_capture import ContextCapture
+from agent.encoding import Encoded, Encoder
+from agent.errors import CaptureError, KernelError, TraceeGone, Unsupported
+from agent.kernel import procfs, scheduling
+from agent.kernel.userfaultfd import Userfaultfd
+from agent.pauses import Pauses
+from agent.restart import suspect
+from agent.tracee import Tracee
+from transport.checkpoint import Records
+
+BEGIN_S_MAX = 5.0
+"""How long the first stop, in which the tracking of writes is set up, may be waited for."""
+
+
+class Checkpointer:
+    """One primary's checkpoints. `between` is called again and again while nothing stands still, to look after it."""
+
+    def __init__(
+        self,
+        tracee: Tracee,
+        make_context: Callable[[], ContextCapture],
+        encoder: Encoder,
+        *,
+        realtime: bool,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.tracee = tracee
+        self.encoder = encoder
+        self.pauses = Pauses()
+        self.taken = 0
+        self.between = between
+        self._make_context = make_context
+        self._context = make_context()
+        self._realtime = realtime
+        self._memory: MemoryCapture | None = None
+        self._filling: Iterator[object] | None = None
+
+    @property
+    def memory(self) -> MemoryCapture:
+        """The capture of the memory. Raises CaptureError before `begin`."""
+        if self._memory is None:
+            raise CaptureError("the tracking of the program's memory has not begun")
+        return self._memory
+
+    @property
+    def begun(self) -> bool:
+        """Whether writes are tracked."""
+        return self._memory is not None
+
+    def begin(self) -> None:
+        """Stop the program once, for some 100 us, and begin to track what it writes.
+
+        Raises CheckpointAbandoned, Unsupported, KernelError, TraceeGone; it can be tried again then.
+        """
+        tracee = self.tracee
+        tracee.stop(time.monotonic() + BEGIN_S_MAX)
+        try:
+            with tracee.remote(next(iter(tracee.threads))) as call:
+                uffd = Userfaultfd.inside(call, tracee.pidfd)
+        finally:
+            tracee.resume()
+        self._memory = MemoryCapture(tracee.pid, uffd, self.encoder.image, children=self._sharers)
+
+    def begin_anew(self) -> None:
+        """The program has replaced itself (execve): its memory is another one. All of it goes into the next checkpoint.
+
+        Raises as `begin`.
+        """
+        self.close()
+        self._context = self._make_context()
+        self.begin()
+
+    def fill(self) -> bool:
+        """Bring some more of the memory into the image, while the program runs; False when all of it has been there."""
+        if self._filling is None:
+            self._filling = self.memory.fill(self.encoder.version.number + 1)
+        return next(self._filling, None) is not None
+
+    def take(self, deadline_s: float, *, hold: Callable[[Encoded], None] | None = None) -> Encoded:
+        """Take one checkpoint; `deadline_s`: seconds that the program may stand still at most.
+
+        hold: called with the checkpoint before the program is resumed (it stands still much longer then).
+        Raises CheckpointAbandoned (nothing is lost), Unsupported, CaptureError, KernelError, TraceeGone; the program
+        runs again then.
+        """
+        memory = self.memory
+        memory.precopy()
+        self.between()
+        with self._prompt():
+            started_s = time.monotonic()
+            self.tracee.stop(started_s + deadline_s)
+            try:
+                records = self._context.capture(self.encoder.history.records)
+                captured = memory.copy_stopped(started_s + deadline_s)
+                captured_ns = time.time_ns()
+                encoded = self._encode(captured, records, captured_ns, final=False) if hold is not None else None
+                if hold is not None and encoded is not None:
+                    hold(encoded)
+            except BaseException:
+                memory.abandon()
+                raise
+            finally:
+                self.tracee.resume()
+            self.pauses.add((time.monotonic() - started_s) * 1e6)
+        return encoded or self._encode(captured, records, captured_ns, final=False)
+
+    def hold(self, deadline_s: float) -> Encoded:
+        """Take the last checkpoint of a program that goes on elsewhere by plan; it stays stopped.
+
+        Its address must have been dropped. Raises as `take`, with the program running again.
+        """
+        memory = self.memory
+        memory.precopy()
+        self.tracee.stop(time.monotonic() + deadline_s)
+        try:
+            return self._last(self._context.capture(self.encoder.history.records))
+        except BaseException:
+            memory.abandon()
+            self.tracee.resume()
+            raise
+
+    def last_gasp(self) -> Encoded:
+        """Take the last checkpoint of a program whose threads are held as they die of SIGKILL.
+
+        Its address must have been dropped. Raises Unsupported when the state of a thread is suspect: the checkpoint
+        before is the last sound one then.
+        """
+        tracee = self.tracee
+        tracee.read_dying()
+        for row, tid in enumerate(tracee.threads):
+            if suspect(tracee.block.registers[row], self._is_regular_file):
+                raise Unsupported(f"thread {tid} was killed in the middle of a system call that can't be told apart")
+        return self._last(self._context.capture(self.encoder.history.records, dying=True))
+
+    def close(self) -> None:
+        """Stop tracking and let go of what is held of the program."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+            self._filling = None
+        self._context.close()
+
+    def _last(self, records: Records) -> Encoded:
+        return self._encode(self.memory.copy_stopped(), records, time.time_ns(), final=True)
+
+    def _encode(self, captured: Captured, records: Records, captured_ns: int, *, final: bool) -> Encoded:
+        self.taken += 1
+        records[layout.KEY] = captured.layout
+        return self.encoder.delta(captured, records, captured_ns=captured_ns, final=final, between=self.between)
+
+    def _sharers(self) -> int:
+        return 1 + self.tracee.children_forked
+
+    def _is_regular_file(self, descriptor: int) -> bool:
+        try:
+            return procfs.read_link(self.tracee.pid, f"fd/{descriptor}").startswith("/")
+        except (TraceeGone, KernelError):
+            return True
+
+    @contextmanager
+    def _prompt(self) -> Iterator[None]:
+        """Real-time priority for the time of a stop: the program's own threads must not delay their resumption."""
+        if not self._realtime:
+            yield
+            return
+        scheduling.be_realtime()
+        try:
+            yield
+        finally:
+            scheduling.be_ordinary()

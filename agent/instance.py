@@ -1,0 +1,407 @@
+"""One instance of a program, as its controller sees it: launched or following, activated, switched, ended.
+
+The event loop's side. What touches the program or its shadow is done in the tracer thread by `Serving` (a primary) or
+`Follower` (a mirror); this room carries requests there and results back, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec
+
+import structlog
+
+from agent import takeover
+from agent.audience import Audience
+from agent.connections import Connection, Expected
+from agent.double import ShadowDouble
+from agent.follower import Follower
+from agent.launch import Started
+from agent.launching import launch, output_path, room_for_image_bytes
+from agent.primary import Report
+from agent.program import Definition
+from agent.service_network import ServiceNetwork
+from agent.serving import Serving
+from agent.serving_setup import make_serving
+from agent.spawner import Spawner
+from agent.staging import Staging
+from agent.subscription import Source, Subscription
+from agent.takeover import Takeover
+from agent.tracee import Tracee
+from agent.tracer import Tracer
+from transport import control
+from transport.checkpoint import NOTHING, PAGE_BYTES, Records, Version
+from transport.control import Activated, Event, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled
+from transport.counters import Counters
+from transport.errors import ControlError, KagemushaError
+from transport.messages import Announce
+from transport.session import MirrorSession
+from transport.tls import Tls
+
+log = structlog.get_logger()
+
+Arguments = ParamSpec("Arguments")
+
+ACK_S_MAX = 5.0
+"""How long a mirror may take to acknowledge the last checkpoint of a program."""
+END_S_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an instance is given. emit: sends an event to the controllers."""
+
+    definition: Definition
+    node: str
+    directory: Path
+    tls: Tls
+    spawner: Spawner
+    tracer: Tracer
+    emit: Callable[[Event], None]
+
+
+class Instance:
+    """Carries out the requests of `transport.control` for one program on one node."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.definition = around.definition
+        self.name = f"{around.definition.program.id}@{around.node}"
+        self.incarnation = time.time_ns()
+        self.token = 0
+        self.counters = Counters()
+        self.serving: Serving | None = None
+        self.follower: Follower | None = None
+        self.subscription: Subscription | None = None
+        self.fault = ""
+        self.ended: Report | None = None
+        self.fenced = False
+        self._loop = asyncio.get_running_loop()
+        self.audience = Audience(around.tracer, self._loop)
+        self.audience.on_progress = self._progressed
+        redirect = self.definition.redirect
+        self._network = ServiceNetwork(redirect, self._loop) if redirect is not None else None
+        self._started: Started | None = None
+        self._gone = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def handle(self, request: Request) -> Reply:
+        """Carry out one request but GetStatus. Raises KagemushaError for what is refused."""
+        async with self._lock:
+            match request:
+                case control.Launch(token):
+                    return await self._launch(token)
+                case control.Follow(host, port, node, token):
+                    return await self._follow(Source(host, port, node), token)
+                case control.Activate(token, version):
+                    return await self._activate(token, version)
+                case control.Switch():
+                    return await self._switch()
+                case control.Fence():
+                    return await self._fence()
+                case control.Resume(token):
+                    return await self._resume(token)
+                case control.Release():
+                    return await self._release()
+                case control.Terminate(grace_ms):
+                    return await self._terminate(grace_ms)
+                case _:
+                    raise ControlError(f"{type(request).__name__} is not for an instance")
+
+    async def close(self) -> None:
+        """End the mirroring; a program that runs runs on, a shadow ends."""
+        if self.subscription is not None:
+            await self.subscription.close()
+        await self.around.tracer.call(self._let_go)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._network is not None:
+            self._network.close()
+
+    def _let_go(self) -> None:
+        self.around.tracer.house(None)
+        if self.follower is not None:
+            self.follower.destroy()
+        if self.serving is not None:
+            self.serving.leave()
+
+    # ------------------------------------------------------------ primary
+
+    async def _launch(self, token: int) -> Reply:
+        if self.serving is not None and self.token == token:
+            return Ok()
+        if self.serving is not None or self.follower is not None:
+            raise ControlError(f"{self.name} is {self.role} already", hint="use another agent, or end this one")
+        around = self.around
+        started = await asyncio.to_thread(launch, self.definition, around.directory, around.spawner)
+        self.token = token
+        try:
+            await around.tracer.call(lambda: self._serve(takeover.trace(started.pid)))
+            if self._network is not None:
+                await around.tracer.call(self._network.claim)
+        except KagemushaError:
+            self.serving = None
+            await around.tracer.call(lambda: around.tracer.house(None))
+            around.spawner.end_namespace(started.init)
+            raise
+        self._started = started
+        log.info("the program runs", pid=started.pid, token=token)
+        self._open()
+        return Ok()
+
+    def _serve(self, tracee: Tracee, start: Version = NOTHING, records: Records | None = None) -> None:
+        """In the tracer thread: be the primary of a traced program."""
+        self.serving = make_serving(
+            tracee,
+            self.definition,
+            self.token,
+            self.rule_for,
+            self.audience,
+            image_bytes_max=room_for_image_bytes(self.definition),
+            drop_address=self._drop_address,
+            report=self._later(self._program_ended),
+            reaped=self._later(self._reaped),
+            start=start,
+            records=records,
+        )
+        self.around.tracer.house(self.serving)
+
+    def _open(self) -> None:
+        if self.serving is not None:
+            self.audience.open(self.serving.publication)
+        if self._network is not None:
+            self._network.announce_connections(self._announce)
+
+    def _announce(self, opened: tuple[Connection, ...], closed: tuple[Connection, ...]) -> None:
+        self.audience.announce(Announce(opened, closed))
+
+    def _drop_address(self) -> None:
+        """In the tracer thread."""
+        if self._network is not None:
+            self._network.drop()
+        self.fenced = True
+
+    def _program_ended(self, report: Report) -> None:
+        self.ended = report
+        log.info("the program has ended", end=report.end.value, status=report.status, why=report.why)
+        self._start_task(self._tell_end(report))
+
+    async def _tell_end(self, report: Report) -> None:
+        final: Version | None = None
+        reason = report.why
+        if report.final and self.serving is not None:
+            version = self.serving.publication.encoder.version
+            try:
+                await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
+                final = version
+            except TimeoutError:
+                reason = f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s"
+        last_gasp = final is not None
+        self.around.emit(Exited(report.status, final, fenced=True, last_gasp=last_gasp, reason=reason))
+
+    def _reaped(self) -> None:
+        """The program's process is gone: so shall be its PID namespace."""
+        started, self._started = self._started, None
+        self._gone.set()
+        if started is not None:
+            self._start_task(asyncio.to_thread(self.around.spawner.end_namespace, started.init))
+
+    async def _switch(self) -> Reply:
+        serving = self._serving()
+        await self.around.tracer.call(serving.hold)
+        version = serving.publication.encoder.version
+        try:
+            await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
+        except TimeoutError as error:
+            await self._resume(self.token)
+            raise ControlError(f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s") from error
+        return Held(version)
+
+    async def _fence(self) -> Reply:
+        serving = self._serving()
+
+        def fence() -> None:
+            self._drop_address()
+            serving.freeze()
+
+        await self.around.tracer.call(fence)
+        return Ok()
+
+    async def _resume(self, token: int) -> Reply:
+        serving = self._serving()
+        if token != self.token:
+            raise ControlError(f"token {token} is not that of {self.name}, {self.token}")
+
+        def resume() -> None:
+            serving.resume()
+            if self._network is not None:
+                self._network.claim()
+            self.fenced = False
+
+        await self.around.tracer.call(resume)
+        return Ok()
+
+    async def _release(self) -> Reply:
+        serving = self._serving(alive=False)
+        await self.around.tracer.call(serving.release)
+        if self._network is not None:
+            self._network.end_stragglers_soon()
+        return Ok()
+
+    async def _terminate(self, grace_ms: int) -> Reply:
+        serving = self._serving(alive=False)
+        for number, patience_s in ((signal.SIGTERM, grace_ms / 1000), (signal.SIGKILL, END_S_MAX)):
+            await self.around.tracer.call(lambda number=number: serving.terminate(number))  # type: ignore[misc]
+            try:
+                await asyncio.wait_for(self._gone.wait(), patience_s)
+            except TimeoutError:
+                continue
+            return Ok()
+        raise ControlError(f"{self.name} does not end, not even by SIGKILL", hint="is it waiting for a disk?")
+
+    def _serving(self, *, alive: bool = True) -> Serving:
+        if self.serving is None:
+            raise ControlError(f"{self.name} is no primary", hint="ask the primary's agent")
+        if alive and self.serving.ended:
+            raise ControlError(f"the program of {self.name} has ended")
+        return self.serving
+
+    # ------------------------------------------------------------ mirror
+
+    async def _follow(self, source: Source, token: int) -> Reply:
+        if self.serving is not None:
+            raise ControlError(f"{self.name} is the primary", hint="end it, or start another agent")
+        if self.follower is not None and self.subscription is not None:
+            if self.subscription.source == source:
+                return Ok()
+            await self.subscription.close()
+        around = self.around
+        subscription = Subscription(around.tracer, around.tls, self.counters, source)
+        if self.follower is None:
+            pages_max = room_for_image_bytes(self.definition) // PAGE_BYTES
+            self.follower = Follower(
+                MirrorSession(self.definition.program.id, token, self.counters),
+                self.name,
+                self.incarnation,
+                self.definition.program.id,
+                Staging(pages_max),
+                lambda records: ShadowDouble(around.spawner, records),
+                subscription,
+                self._mirrored,
+            )
+        else:
+            self.follower.redirect(subscription)
+        self.token = max(self.token, token)
+        try:
+            await subscription.open(self.follower)
+        except KagemushaError:
+            self.follower = None
+            raise
+        self.subscription = subscription
+        return Ok()
+
+    def _mirrored(self, version: Version) -> None:
+        """In the tracer thread."""
+        self._loop.call_soon_threadsafe(self.around.emit, Mirrored(self.name, self.incarnation, version))
+
+    async def _activate(self, token: int, version: Version | None) -> Reply:
+        if self.serving is not None and self.token == token:
+            return Ok()
+        follower = self.follower
+        if follower is None:
+            raise ControlError(f"{self.name} is no mirror")
+        if token <= max(self.token, follower.session.token):
+            raise ControlError(f"token {token} is not higher than {max(self.token, follower.session.token)}")
+        if self._network is not None:
+            self._network.arm()
+        try:
+            taken, base, exact, captured_ns = await self.around.tracer.call(
+                lambda: self._take_over(follower, token, version)
+            )
+        except KagemushaError as error:
+            self.fault = error.what
+            self.around.emit(Failed(error.what, error.hint))
+            raise
+        timeline = tuple((step.name, step.duration_us) for step in taken.timeline)
+        self.around.emit(Activated(token, base, timeline))
+        log.info("the program goes on here", token=token, version=str(base), timeline=dict(timeline))
+        for failed in taken.failed:
+            log.warning("a connection could not be made again", reason=failed)
+        self._open()
+        if self.subscription is not None:
+            await self.subscription.close()
+            self.subscription = None
+        outage_ms = max(time.time_ns() - captured_ns, 0) / 1e6
+        opened = [] if exact else list(follower.held.opened)
+        self.follower = None
+        self._start_task(self._settle(taken.restored, opened, exact=exact, outage_ms=outage_ms))
+        return Ok()
+
+    def _take_over(
+        self, follower: Follower, token: int, version: Version | None
+    ) -> tuple[Takeover, Version, bool, int]:
+        """In the tracer thread."""
+        header, double = follower.held.header, follower.double
+        held = follower.version
+        if held == NOTHING or header is None or not isinstance(double, ShadowDouble):
+            raise ControlError(f"{self.name} holds no complete checkpoint", hint="wait until it is mirrored")
+        if version is not None and version != held:
+            raise ControlError(f"{self.name} holds checkpoint {held}, not {version}")
+        follower.retire()
+        records = follower.held.records
+        address = self._network.address if self._network is not None else None
+        shadow = double.shadow
+        try:
+            taken = takeover.take_over(shadow, records, address, exact=header.final, between=lambda: None)
+        except KagemushaError:
+            double.destroy()
+            raise
+        self.token = token
+        self._started = Started(shadow.pid, shadow.init, shadow.number, -1)
+        self._serve(taken.tracee, held, records)
+        return taken, held, header.final, header.captured_ns
+
+    async def _settle(
+        self, restored: list[Expected], opened: list[Connection], *, exact: bool, outage_ms: float
+    ) -> None:
+        if self._network is None:
+            return
+        outcome = await self._network.settle(restored, opened, exact=exact, outage_ms=outage_ms)
+        log.info("connections after the takeover", outcome=str(outcome))
+        self.around.emit(Settled(outcome.survived, outcome.reset + outcome.poked))
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def role(self) -> control.Role:
+        """Primary or mirror; an instance that is neither yet is to become a mirror."""
+        return "primary" if self.serving is not None else "mirror"
+
+    def rule_for(self, path: str) -> str | None:
+        """What to do with a regular file that the program has open for writing."""
+        if path == str(output_path(self.around.directory, self.definition)):
+            return "local"
+        return self.definition.rule_for(path)
+
+    def _progressed(self, instance: str, incarnation: int, version: Version) -> None:
+        self.around.emit(Mirrored(instance, incarnation, version))
+
+    def _later(self, job: Callable[Arguments, object]) -> Callable[Arguments, None]:
+        """`job`, to be called in the tracer thread and run in the event loop."""
+
+        def later(*arguments: Arguments.args, **_: Arguments.kwargs) -> None:
+            self._loop.call_soon_threadsafe(job, *arguments)
+
+        return later
+
+    def _start_task(self, job: Coroutine[object, object, object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,148 @@
+"""The agent's process: puts its rooms together, and runs until it is told to quit.
+
+Order at the start: signals are blocked before there is any thread; the spawner's helper is made before there is much
+memory; uvloop comes before anything of asyncio. Nothing serves before a controller says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from agent.instance import Instance, Surroundings
+from agent.instance_view import status_of
+from agent.program import Definition
+from agent.spawner import Spawner
+from agent.tracer import Tracer, block_signals
+from transport.control import Event, GetStatus, Hello, Ok, Quit, Reply, Request
+from transport.control_socket import ControlServer
+from transport.errors import KagemushaError
+from transport.link import Conversation, LinkServer, serve
+from transport.messages import STREAM, StreamMessage
+from transport.tls import Tls
+
+log = structlog.get_logger()
+
+_SWITCH_INTERVAL_S = 50e-6
+"""How long the event loop may keep the interpreter lock while the tracer thread wants it."""
+
+
+def run(
+    definition: Definition, *, node: str, directory: Path, control: Path, listen: tuple[str, int], pki: Path
+) -> int:
+    """Run one agent; gives the exit status. Raises KagemushaError, before anything has changed."""
+    block_signals()
+    _log_to_stderr(f"{definition.program.id}@{node}")
+    tls = Tls.load(pki)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with Spawner() as spawner:
+        gc.collect()
+        gc.freeze()
+        agent = Agent(definition, node, directory, control, listen, tls, spawner)
+        return uvloop.run(agent.run())
+
+
+class Agent:
+    """One agent process."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        node: str,
+        directory: Path,
+        control: Path,
+        listen: tuple[str, int],
+        tls: Tls,
+        spawner: Spawner,
+    ) -> None:
+        self._definition = definition
+        self._node = node
+        self._directory = directory
+        self._control_path = control
+        self._listen = listen
+        self._tls = tls
+        self._spawner = spawner
+        self._instance: Instance | None = None
+        self._server: ControlServer | None = None
+        self._links: LinkServer[StreamMessage] | None = None
+        self._quit = asyncio.Event()
+        self._status = 0
+
+    async def run(self) -> int:
+        """Serve requests until Quit, SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._quit.set)
+        tracer = Tracer(on_failure=lambda error: loop.call_soon_threadsafe(self._tracer_failed, error))
+        tracer.start()
+        around = Surroundings(
+            self._definition, self._node, self._directory, self._tls, self._spawner, tracer, self._emit
+        )
+        self._instance = instance = Instance(around)
+        talk = Conversation(STREAM, lambda: instance.token, instance.counters)
+        self._links = await serve(*self._listen, self._tls, instance.audience.attend, talk)
+        self._server = ControlServer(self._control_path, self._handle, self._hello)
+        async with self._server:
+            log.info("the agent is ready", control=str(self._control_path), port=self._links.port)
+            await self._quit.wait()
+            await self._links.close()
+            await instance.close()
+        tracer.close()
+        return self._status
+
+    async def _handle(self, request: Request) -> Reply:
+        instance = self._of_instance()
+        if isinstance(request, GetStatus):
+            return await status_of(instance)
+        if isinstance(request, Quit):
+            self._quit.set()
+            return Ok()
+        try:
+            return await instance.handle(request)
+        except KagemushaError as error:
+            log.warning("a request is refused", request=type(request).__name__, reason=error.what, hint=error.hint)
+            raise
+
+    def _of_instance(self) -> Instance:
+        if self._instance is None:
+            raise RuntimeError("the agent has not started yet")
+        return self._instance
+
+    def _hello(self) -> Hello:
+        instance = self._of_instance()
+        port = self._links.port if self._links is not None else 0
+        return Hello(self._definition.program.id, instance.name, instance.incarnation, os.getpid(), port)
+
+    def _emit(self, event: Event) -> None:
+        if self._server is not None:
+            self._server.push(event)
+
+    def _tracer_failed(self, error: BaseException) -> None:
+        """Without its tracer thread an agent is worth nothing; the program runs on, a shadow dies with the agent."""
+        log.error("the tracer thread has failed", exc_info=error)
+        self._status = 70
+        os._exit(self._status)
+
+
+def _log_to_stderr(instance: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(instance=instance)

@@ -1,0 +1,100 @@
+"""A program's address on this node with all that goes with it: claims and drops, stragglers, probes, announcements.
+
+Everything is opened ahead in the node's network namespace. A program without an address has none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
+import structlog
+
+from agent.address import ServiceAddress
+from agent.announcer import Announcer
+from agent.connections import Connection, Expected
+from agent.prober import Outcome, Prober
+from agent.program import Redirect
+from agent.stragglers import Stragglers
+
+log = structlog.get_logger()
+
+STRAGGLERS_S = 2.0
+"""So long after an address was dropped are frames sent on to its new node: clients have heard of it by then."""
+
+
+class ServiceNetwork:
+    """The network side of one instance. `drop` and `claim` belong to the tracer thread, the rest to the event loop."""
+
+    def __init__(self, redirect: Redirect, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises ConfigError, KernelError: no such interface."""
+        self._interface = redirect.interface
+        self._addresses = [redirect.ip]
+        self._loop = loop
+        self.address = ServiceAddress([redirect.address], redirect.interface)
+        self._stragglers: Stragglers | None = None
+        self._announcer: Announcer | None = None
+        self._prober: Prober | None = None
+
+    def drop(self) -> None:
+        """Take the address off this node; what clients still send here is kept for the node that has it next."""
+        if self._stragglers is None and self.address.is_here():
+            self._stragglers = stragglers = Stragglers(self.address.link, self._addresses)
+            stragglers.begin()
+            self._loop.call_soon_threadsafe(self._watch, stragglers)
+        self.address.drop()
+
+    def claim(self) -> None:
+        """Put the address onto this node."""
+        self.address.claim()
+
+    def arm(self) -> None:
+        """Before a takeover: hear what the clients say from now on. In the event loop."""
+        self._prober = Prober(self._addresses, self._interface)
+        self._prober.arm()
+
+    async def settle(
+        self, restored: Collection[Expected], opened: Iterable[Connection], *, exact: bool, outage_ms: float
+    ) -> Outcome:
+        """After a takeover: find out which connections go on and reset the others; takes some seconds at most."""
+        prober, self._prober = self._prober, None
+        if prober is None:
+            prober = Prober(self._addresses, self._interface)
+        try:
+            prober.begin(restored, opened, exact=exact, outage_ms=outage_ms)
+            return await prober.run()
+        finally:
+            prober.close()
+
+    def announce_connections(self, announce: Callable[[tuple[Connection, ...], tuple[Connection, ...]], None]) -> None:
+        """Tell `announce` from now on which connections clients open and close. In the event loop."""
+        if self._announcer is None:
+            self._announcer = Announcer(self._addresses, self._interface, announce)
+            self._announcer.start()
+
+    def close(self) -> None:
+        """Close all sockets; the address stays as it is. In the event loop."""
+        self._forget_stragglers()
+        if self._announcer is not None:
+            self._announcer.close()
+        if self._prober is not None:
+            self._prober.close()
+        self.address.close()
+
+    def _watch(self, stragglers: Stragglers) -> None:
+        for descriptor in stragglers.filenos():
+            self._loop.add_reader(descriptor, stragglers.pump)
+        stragglers.pump()
+
+    def end_stragglers_soon(self) -> None:
+        """The address has been claimed elsewhere: frames are sent on for a little longer. In the event loop."""
+        self._loop.call_later(STRAGGLERS_S, self._forget_stragglers)
+
+    def _forget_stragglers(self) -> None:
+        stragglers, self._stragglers = self._stragglers, None
+        if stragglers is not None:
+            for descriptor in stragglers.filenos():
+                self._loop.remove_reader(descriptor)
+            stragglers.close()
+            if stragglers.sent_on or stragglers.dropped:
+                log.info("frames sent on to the new node", frames=stragglers.sent_on, dropped=stragglers.dropped)
