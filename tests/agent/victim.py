@@ -52,14 +52,29 @@ class Victim:
         os.kill(self.pid, signal.SIGCONT)
 
 
+class Puppet(Victim):
+    """A victim that does one thing at a time, when it is told to."""
+
+    def tell(self, what: str, *numbers: int) -> int:
+        """One command of puppet.c; gives its answer, which must be no error."""
+        process = self.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(" ".join((what, *map(str, numbers))).encode() + b"\n")
+        process.stdin.flush()
+        answer = int(process.stdout.readline())
+        assert not -4096 < answer < 0, f"{what} {numbers}: {os.strerror(-answer)}"
+        return answer
+
+
 @contextmanager
-def running(command: Sequence[str], directory: Path, *, ready: bytes | None = b"ready\n") -> Iterator[Victim]:
+def running(command: Sequence[str], directory: Path, *, ready: bytes | None = b"ready\n") -> Iterator[Puppet]:
     """Start a program with the lender preloaded, wait for its `ready` line, and kill it in the end."""
     lender = directory / "lend_uffd"
     if not lender.exists():
         build("lend_uffd.c", directory, "-shared", "-fPIC")
     environment = {"LD_PRELOAD": str(lender), "PATH": os.environ["PATH"], "LC_ALL": "C"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=directory)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=directory)
     try:
         assert process.stdout is not None
         if ready is not None:
@@ -68,7 +83,7 @@ def running(command: Sequence[str], directory: Path, *, ready: bytes | None = b"
                     break
             else:
                 raise AssertionError(f"{command[0]} ended before it was ready")
-        yield Victim(process)
+        yield Puppet(process)
     finally:
         process.kill()
         process.communicate()
