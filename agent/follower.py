@@ -21,7 +21,7 @@ from agent.staging import Staging
 from transport.checkpoint import Header, Records, Version
 from transport.delta import RecordsPart
 from transport.errors import CorruptUpdate
-from transport.messages import Ack, Connection, RecordsMessage, Refuse, StreamMessage, Subscribe
+from transport.messages import Ack, Announce, Connection, RecordsMessage, Refuse, StreamMessage, Subscribe
 from transport.messages import Pages as PagesMessage
 from transport.session import (
     Applied,
@@ -44,6 +44,7 @@ from transport.session import (
 
 log = structlog.get_logger()
 
+_OPENED_MAX = 65_536
 _STAGE_ERRORS = (CorruptUpdate, CaptureError, RestoreError, KernelError, TraceeGone)
 
 
@@ -92,11 +93,20 @@ class SyncProgress:
 
 @dataclass(slots=True)
 class Held:
-    """What the shadow holds. opened: connections of which it was told, and that no checkpoint has yet."""
+    """What the shadow holds. opened: connections that clients have opened and not closed since it was begun, as
+    announced, the oldest first: those that the program has not accepted yet are in no checkpoint."""
 
     records: Records = field(default_factory=dict)
     header: Header | None = None
-    opened: dict[Connection, int] = field(default_factory=dict)
+    opened: dict[Connection, None] = field(default_factory=dict)
+
+    def announced(self, announcement: Announce) -> None:
+        """Take in what a primary tells of its clients."""
+        self.opened.update(dict.fromkeys(announcement.opened))
+        for connection in announcement.closed:
+            self.opened.pop(connection, None)
+        while len(self.opened) > _OPENED_MAX:
+            del self.opened[next(iter(self.opened))]
 
 
 class Follower:
@@ -203,10 +213,7 @@ class Follower:
                 self._commits.clear()
                 log.warning("a full transfer is needed", reason=reason)
             case Connections(announced):
-                for connection in announced.opened:
-                    self.held.opened[connection] = self.session.holds.number
-                for connection in announced.closed:
-                    self.held.opened.pop(connection, None)
+                self.held.announced(announced)
             case Close(reason):
                 self._outgoing.hang_up(reason)
 
@@ -270,9 +277,6 @@ class Follower:
         self.progress.done = True
         self.held.records = records
         self.held.header = header
-        # What was announced before this checkpoint was captured is in its records, or gone again.
-        number = header.version.number
-        self.held.opened = {one: told for one, told in self.held.opened.items() if told >= number - 1}
         self.apply_us = (time.monotonic() - started_s) * 1e6
 
     def _shadow(self) -> Double:

@@ -166,7 +166,7 @@ class Publisher:
     def __init__(self, program: str, token: int, remembered: Iterable[Version] = ()) -> None:
         """`token`: of this primary. `remembered`: versions before the first capture from which a mirror may go on.
 
-        A primary that was promoted at version V gives (V,), if its image knows what changes after V.
+        A primary that was promoted at version V gives (V,): who holds V gets a union after the first capture.
         """
         self._program = program
         self._token = token
@@ -250,8 +250,11 @@ class Publisher:
         return Drop(event.subscriber, "a newer incarnation of the same instance is connected")
 
     def _begin(self, now_ns: int, subscriber: Subscriber) -> list[PublisherEffect]:
-        """Start to serve a subscriber from what it says that it holds."""
-        if self._latest == NOTHING:
+        """Start to serve a subscriber from what it says that it holds, once there is a checkpoint of this token.
+
+        Until then a promoted primary's image is not there: neither a full transfer nor the first delta would be whole.
+        """
+        if self._latest.token != self._token:
             return []
         if subscriber.acked in self._remembered:
             subscriber.state, subscriber.sent = "following", subscriber.acked
@@ -262,7 +265,7 @@ class Publisher:
         subscriber.acked = subscriber.sent = NOTHING
         subscriber.unacked.clear()
         subscriber.resync = False
-        if self._latest == NOTHING:
+        if self._latest.token != self._token:
             subscriber.state = "waiting"
             return []
         subscriber.state, subscriber.since = "full", self._latest

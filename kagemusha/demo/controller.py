@@ -106,7 +106,7 @@ class Standing:
 def step(standing: Standing, event: Event) -> tuple[Standing, list[Effect]]:
     """Decide. Returns the new standing and what must be done, in this order."""
     match event:
-        case Mirrored(node):
+        case Mirrored(node) if node not in (standing.primary, standing.promoting):
             return replace(standing, mirror=node), []
         case MirrorFailed(node) if node == standing.mirror:
             return replace(standing, mirror=None), []

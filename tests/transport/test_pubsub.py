@@ -120,8 +120,8 @@ def test_versions_are_not_remembered_for_ever() -> None:
 def test_a_promoted_primary_goes_on_from_where_it_was_promoted() -> None:
     game = Game(v(7, token=0))
     assert game(subscribe(1, holds=v(7, token=0))) == []
-    assert game(subscribe(2, holds=v(8, token=0))) == [SendFull(2, v(7, token=0))]
-    assert game(Captured(v(8), v(7, token=0))) == [SendDelta((1,), v(8))]
+    assert game(subscribe(2, holds=v(8, token=0))) == []
+    assert game(Captured(v(8), v(7, token=0))) == [SendUnion(1, v(7, token=0), v(8)), SendFull(2, v(8))]
 
 
 def test_after_a_refusal_one_union_and_then_deltas_again() -> None:
