@@ -143,7 +143,7 @@ class Conductor:
                     await self._step(controller.Mirrored(name))
                 case control.Progress(_, sync):
                     self.progress = sync
-                case control.Exited(status, final, fenced, last_gasp, _) if agent.number not in self._leaving:
+                case control.Exited(status, final, fenced, last_gasp, _) if name == self.standing.primary:
                     self.takeover.ended_ns = time.monotonic_ns()
                     self.takeover.last_gasp = last_gasp
                     by_itself = os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0

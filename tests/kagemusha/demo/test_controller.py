@@ -82,6 +82,12 @@ def test_the_end_of_a_node_that_was_replaced_already_is_no_second_takeover() -> 
     assert standing == Standing("b", 2, lost=frozenset("a"))
 
 
+def test_late_news_of_a_mirror_that_serves_by_now_make_it_no_mirror() -> None:
+    standing, effects = play(MIRRORED, killed(), Mirrored("b"), Activated("b"), Mirrored("b"))
+    assert standing.mirror is None
+    assert effects == [Activate("b", 2, FINAL), Release("a"), Rebuild("a", "b", 2)]
+
+
 NODES = st.sampled_from("ab")
 EVENTS = st.one_of(
     st.builds(Mirrored, NODES),
@@ -96,8 +102,6 @@ EVENTS = st.one_of(
 def test_tokens_rise_and_nobody_is_activated_before_the_primary_has_ended(events: list[Event]) -> None:
     standing, tokens, ended = Standing("a", 1), [1], False
     for event in events:
-        if isinstance(event, Mirrored) and event.node == standing.primary:
-            continue  # a primary reports no mirror's progress
         if isinstance(event, ProgramEnded) and event.node == standing.primary:
             ended = ended or (event.fenced and not event.by_itself)
         if isinstance(event, NodeLost) and event.node == standing.primary:
