@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transport.control import Status
 
 _REPLY_S_MAX = 5.0
+_AGE_MS_MAX = 1e11
 
 
 def status(
@@ -65,8 +66,8 @@ def status_lines(found: Status) -> list[tuple[str, str]]:
         ("role", f"{found.role}, {found.status}{why}"),
         ("token", str(found.token)),
         ("checkpoint", f"{found.version.number}, {found.checkpoints} taken or applied, {found.abandoned} abandoned"),
-        ("lag", f"{found.lag_checkpoints} checkpoints, {found.lag_ms:.0f} ms, {found.lag_bytes:,} bytes"),
-        ("staleness", f"{found.staleness_ms:.0f} ms"),
+        ("lag", f"{found.lag_checkpoints} checkpoints, {_age(found.lag_ms)}, {found.lag_bytes:,} bytes"),
+        ("staleness", _age(found.staleness_ms)),
         ("pauses", f"p50 {found.pauses.p50_us} us, p99 {found.pauses.p99_us} us, max {found.pauses.max_us} us"),
         ("memory", f"{found.memory_bytes / 2**20:,.0f} MiB image, {found.bytes / 2**20:,.1f} MiB streamed"),
         ("program", f"pid {found.pid}, {found.connections} connections" if found.pid else "does not run here"),
@@ -77,9 +78,13 @@ def status_lines(found: Status) -> list[tuple[str, str]]:
         lines.append(("first sync", f"{share:.0f} % of {found.sync.total_bytes:,} bytes, {speed:.0f} MiB/s"))
     if found.children:
         lines.append(("children", f"{found.children}, not mirrored: after a takeover the program sees them gone"))
-    for reason, count in sorted(found.refused.items()):
-        lines.append(("refused", f"{count} updates: {reason}"))
+    lines += [("refused", f"{count} updates: {reason}") for reason, count in sorted(found.refused.items()) if count]
     for mirror in found.mirrors:
-        behind = f"{mirror.lag_checkpoints} checkpoints behind, {mirror.staleness_ms:.0f} ms stale"
+        behind = f"{mirror.lag_checkpoints} checkpoints behind, staleness {_age(mirror.staleness_ms)}"
         lines.append(("mirror", f"{mirror.instance}: {mirror.state}, checkpoint {mirror.version.number}, {behind}"))
     return lines
+
+
+def _age(age_ms: float) -> str:
+    """An age in words: one of years means that there is no checkpoint to be as old as that."""
+    return f"{age_ms:.0f} ms" if age_ms < _AGE_MS_MAX else "nothing is mirrored yet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 
@@ -32,7 +33,7 @@ STATUS = Status(
     pauses=Pauses(700, 900, 1200),
     checkpoints=77,
     abandoned=3,
-    refused={"stale": 2},
+    refused={"stale_token": 2, "corrupt": 0},
     bytes=5 << 20,
     memory_bytes=128 << 20,
     sync=None,
@@ -65,10 +66,17 @@ async def test_a_person_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "pauses p50 700 us, p99 900 us, max 1200 us",
         "program pid 4711, 45 connections",
         "children 1, not mirrored",
-        "refused 2 updates: stale",
-        "mirror redis@b: full, checkpoint 77, 1 checkpoints behind, 62 ms stale",
+        "refused 2 updates: stale_token",
+        "mirror redis@b: full, checkpoint 77, 1 checkpoints behind, staleness 62 ms",
     ):
         assert words in shown
+    assert "corrupt" not in shown
+
+
+async def test_before_the_first_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = dataclasses.replace(STATUS, staleness_ms=1e12, lag_ms=1e12, mirrors=())
+    assert await status_of(tmp_path / "control", nothing) == ExitCode.OK
+    assert "staleness nothing is mirrored yet" in " ".join(capsys.readouterr().out.split())
 
 
 async def test_a_program_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
