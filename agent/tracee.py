@@ -42,6 +42,7 @@ class Tracee:
 
     clock: the program's CLOCK_MONOTONIC in nanoseconds; the agent's own, unless they are in different time namespaces.
     children_forked: how many children the program has made. abandoned: how many stops did not succeed.
+    missed: a thread was killed in the microsecond in which it could not be held; of this death no state is complete.
     block: the registers of all threads in the order of `threads`, as of the last stop.
     """
 
@@ -55,6 +56,7 @@ class Tracee:
         self.restarts = RestartTable(clock, self._read, self._write, self._socket_timeout)
         self.children_forked = 0
         self.abandoned = 0
+        self.missed = False
         self._threads = ThreadTable(pid)
         self._events: list[ProgramEvent] = []
         self._stopping = False
@@ -117,6 +119,11 @@ class Tracee:
         return self._threads.numbers()
 
     @property
+    def attached(self) -> bool:
+        """Whether there is a thread, be it one that is ending, that this traces."""
+        return len(self._threads) > 0
+
+    @property
     def stopped(self) -> bool:
         """Whether the program stands still since a successful `stop`."""
         return self._stopping and not self._threads.moving
@@ -162,6 +169,8 @@ class Tracee:
     def resume(self) -> None:
         """Let every stopped thread run on."""
         self._stopping = False
+        # Who was killed meanwhile stands on its way out already, and would be let go from there, unheld.
+        self._drain()
         request = ptrace.raw
         for thread in self._threads:
             # A thread that was killed meanwhile is gone (ESRCH), and its death will be told.
@@ -176,6 +185,8 @@ class Tracee:
         """Handle everything that the running program's threads have waiting, without blocking; what has happened since
         the last call, in order."""
         self._drain()
+        if self._fatal_status and not self._dying_told:
+            self._miss_leader()
         events, self._events = self._events, []
         return events
 
@@ -312,7 +323,19 @@ class Tracee:
             self._dying_told = True
             self._events.append(Dying(self._fatal_status))
 
+    def _miss_leader(self) -> None:
+        """A leader that was killed between a stop and its resumption goes by unheld, and is not reported before all
+        other threads are gone."""
+        leader = self._threads.get(self.leader)
+        if leader is None or leader.state in (State.HELD, State.LEAVING):
+            return
+        if procfs.stat(self.pid, self.leader).state == "Z":
+            self.missed = True
+            self._threads.put(leader, State.LEAVING)
+            self._tell_dying()
+
     def _lose(self, thread: TracedThread, status: int) -> None:
+        self.missed |= thread.state not in (State.HELD, State.LEAVING)
         self._threads.remove(thread.tid)
         self._lent.pop(thread.tid, None)
         self.restarts.forget(thread.tid)
