@@ -31,6 +31,7 @@ class Announcer:
 
     def start(self) -> None:
         """Watch from the running event loop."""
+        self._tap.start()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._tap.fileno(), self._read)
 

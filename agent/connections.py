@@ -31,8 +31,8 @@ from typing import Final
 Connection = tuple[str, int, str, int]
 """The program's address and port, the client's address and port."""
 
-_REPEAT_MS: Final = (100, 700, 1500)
-"""When an unanswered question is put again. A peer answers at most one segment of this kind in 500 ms."""
+_REPEAT_MS: Final = (20, 100, 700, 1500)
+"""When an unanswered question is put again. Clients answer at most one poke in 500 ms."""
 _END_MS: Final = 3000
 _REPETITION_EXTRA_MS: Final = 500
 _REPETITION_MS_MAX: Final = 15_000

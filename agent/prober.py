@@ -25,6 +25,8 @@ from agent.connections import (
 from agent.kernel.packet import ACK, RST, SYN, Address, Segment, SegmentSender, SegmentTap
 from agent.kernel.sock_diag import SocketDiagnosis
 
+_OLD_BYTE = b"\0"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -43,13 +45,11 @@ class Outcome:
 
 
 class Prober:
-    """Watches one takeover's clients. Made ahead, in the node's network namespace; `arm` before the address is claimed,
-    `begin` when the sockets have left repair mode, then `run` in the event loop."""
+    """Watches the clients of one takeover. Made ahead, in the node's network namespace; `arm` before the address is
+    claimed, `begin` when the sockets have left repair mode, then `run` in the event loop."""
 
     def __init__(self, addresses: Sequence[Address], interface: str) -> None:
-        self._addresses = addresses
-        self._interface = interface
-        self._tap: SegmentTap | None = None
+        self._tap: SegmentTap | None = SegmentTap(addresses, interface, outgoing=False)
         self._sender = SegmentSender()
         self._diagnosis = SocketDiagnosis()
         self._connections: Connections | None = None
@@ -59,8 +59,8 @@ class Prober:
 
     def arm(self) -> None:
         """Hear everything from now on."""
-        if self._tap is None:
-            self._tap = SegmentTap(self._addresses, self._interface, outgoing=False)
+        if self._tap is not None:
+            self._tap.start()
 
     def begin(
         self, restored: Collection[Expected], opened: Iterable[Connection], *, exact: bool, outage_ms: float
@@ -69,7 +69,6 @@ class Prober:
 
         exact: the records are from after the program's last moment; nothing has to be asked then.
         """
-        self.arm()
         known = {one.connection for one in restored}
         self._restored = len(known)
         strangers = [one for one in opened if one not in known]
@@ -125,8 +124,10 @@ class Prober:
         for effect in effects:
             match effect:
                 case Probe(expected):
-                    # Just before what the client has acknowledged: it can't be data, and must be answered.
-                    self._send(expected.connection, expected.unacknowledged - 1, expected.receive_next, ACK)
+                    # A byte that it has acknowledged long ago. Without any it would answer only once in 500 ms, and it
+                    # may have done so without being heard (tcp_invalid_ratelimit).
+                    at = expected.unacknowledged - 1
+                    self._send(expected.connection, at, expected.receive_next, ACK, _OLD_BYTE)
                 case Poke(connection):
                     self._send(connection, self._random.getrandbits(32), self._random.getrandbits(32), ACK)
                 case Reset(connection, acknowledgement):
@@ -140,7 +141,7 @@ class Prober:
         if acknowledgement is not None:
             self._send(connection, acknowledgement, 0, RST)
 
-    def _send(self, connection: Connection, sequence: int, ack: int, flags: int) -> None:
+    def _send(self, connection: Connection, sequence: int, ack: int, flags: int, data: bytes = b"") -> None:
         local, local_port, peer, peer_port = connection
         self._sender.send(
             ip_address(local),
@@ -150,6 +151,7 @@ class Prober:
             sequence=sequence & 0xFFFFFFFF,
             ack=ack,
             flags=flags,
+            data=data,
         )
 
 

@@ -46,10 +46,9 @@ from agent.context.udp import Udp
 from agent.errors import KernelError, RestoreError
 from agent.kernel import tcp_repair
 from agent.kernel.pidfd import get_descriptor
-from agent.kernel.tcp_repair import OPTION_TIMESTAMPS, Connection, adopt, discard
+from agent.kernel.tcp_repair import CLOCK_BIT, OPTION_TIMESTAMPS, Connection, adopt, discard
 from transport.checkpoint import Records
 
-_CLOCK_BIT: Final = 1  # of a timestamp: which clock the kernel uses (tcp_usec_ts)
 _CLOCK_MARGIN_MS: Final = 10
 _CLOCK_MARGIN_OLDER_MS: Final = 500
 _ANSWER_S_MAX: Final = 0.005
@@ -200,13 +199,13 @@ class RestoredSockets:
         record's moment, with a margin for clocks of nodes that differ and for what was sent after the record."""
         margin_ms = _CLOCK_MARGIN_MS if self._exact else _CLOCK_MARGIN_OLDER_MS
         clock = state.timestamp + max(self._now_ms - captured_ms, 0) + margin_ms
-        clock = clock & ~_CLOCK_BIT | state.timestamp & _CLOCK_BIT
+        clock = clock & ~CLOCK_BIT | state.timestamp & CLOCK_BIT
         window = state.window if self._exact else replace(state.window, send=0)
         return replace(state, timestamp=clock & 0xFFFFFFFF, window=window)
 
     def _send_rest_only(self, one: _Pending) -> bytes:
         """Make the connection once more, without what the peer turned out to have; gives what it lacks."""
-        state = tcp_repair.read_connection(one.socket, keep_repair=True)
+        state, _ = tcp_repair.read_connection(one.socket, keep_repair=True)
         if state.send_queue:
             tcp_repair.disconnect(one.socket)
             rest = replace(state, unsent=len(state.send_queue))

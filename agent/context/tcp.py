@@ -5,7 +5,7 @@ A connection that is being opened or closed (SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLO
 the program finds an unconnected socket in its place, and the peer is reset. Connections that the program has not
 accepted yet belong to no descriptor and are reset, too.
 
-Which sockets changed is told by one dump of sock_diag: a connection whose row in it is the same keeps its record, byte
+Which sockets changed is told by one question to sock_diag: a connection whose row is the same keeps its record, byte
 for byte. The others are read exactly (`agent.kernel.tcp_repair`).
 """
 
@@ -18,17 +18,16 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from agent.context.kind import Depends, Restore, Walk
 from agent.context.look import Look
-from agent.context.network import FAMILY_OF, Network, row_of
+from agent.context.network import FAMILY_OF, Network
 from agent.context.record import pack, unpack
 from agent.context.socket_options import Option, read_options
 from agent.kernel import sock_diag
 from agent.kernel.libc import NR
 from agent.kernel.pidfd import get_descriptor
-from agent.kernel.tcp_repair import Connection, Window, adopt, discard, read_connection
+from agent.kernel.sock_diag import Row
+from agent.kernel.tcp_repair import Anchor, Connection, Window, adopt, discard, read_connection
 from agent.reason import Reason
 
 UNCONNECTED, LISTENING, CONNECTED, HALF_CLOSED = range(4)
@@ -78,13 +77,15 @@ class Tcp:
 
 @dataclass(slots=True)
 class _Known:
-    """What was found last time: the row of the dump, the descriptor's flags, what was made of them, and how often."""
+    """What was found last time: the kernel's row, the descriptor's flags, what was made of them, and how often. anchor:
+    from it a later record can be told without another look."""
 
     row: bytes
     flags: int
     data: bytes
     options: tuple[Option, ...]
     times: int
+    anchor: Anchor | None
 
 
 class TcpKind:
@@ -96,6 +97,8 @@ class TcpKind:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._known: dict[int, _Known] = {}
+        self._walk: Walk | None = None
+        self._settled: set[int] = set()
 
     def owns(self, look: Look, walk: Walk) -> bool:
         """Whether it is a TCP socket, of IPv4 or IPv6."""
@@ -103,27 +106,40 @@ class TcpKind:
 
     def capture(self, look: Look, walk: Walk) -> bytes:
         """The socket's record: the one before, if nothing has happened to the socket."""
-        row = self._network.tcp(walk).get(look.inode, b"")
+        row = self._network.tcp(walk)[look.inode]
         known = self._known.get(look.inode)
-        if known is not None and row and known.row == row and known.flags == look.flags:
+        if known is not None and known.row == row and known.flags == look.flags:
             return known.data
         family = FAMILY_OF[self._network.protocol(look, walk)]
         # Options change without a trace, most of all just after a connection was accepted.
         times = known.times + 1 if known is not None else 0
         fresh = known is None or times < _OPTIONS_AT_FIRST or times % _OPTIONS_EVERY == 0
+        if known is not None and known.anchor is not None and not fresh and look.inode in self._settled_in(walk):
+            record = _told(known.anchor, family, Row.read(row), look.flags, known.options)
+            self._known[look.inode] = _Known(row, look.flags, pack(record), known.options, times, known.anchor)
+            return self._known[look.inode].data
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
             options = read_options(duplicate, family, socket.SOCK_STREAM) if fresh or known is None else known.options
-            data = pack(_record(duplicate, family, row, look.flags, options))
+            record, anchor = _read(duplicate, family, Row.read(row), look.flags, options)
         finally:
             discard(duplicate)
-        self._remember(look, walk, _Known(row, look.flags, data, options, times))
+        data = pack(record)
+        self._remember(look, walk, _Known(row, look.flags, data, options, times, anchor))
         return data
+
+    def _settled_in(self, walk: Walk) -> set[int]:
+        """The changed connections whose rows alone say what they are now; asked for once in a walk."""
+        if self._walk is not walk:
+            self._walk = walk
+            rows = self._network.tcp(walk)
+            changed = (inode for inode, row in rows.items() if inode in self._known and self._known[inode].row != row)
+            self._settled = self._network.settled(walk, changed)
+        return self._settled
 
     def reasons(self, look: Look, walk: Walk) -> list[Reason]:
         """States that are not carried."""
-        row = self._network.tcp(walk).get(look.inode)
-        state = int(row_of(row)["state"]) if row else sock_diag.CLOSE
+        state = Row.read(self._network.tcp(walk)[look.inode]).state
         if state in _ROLES or state == sock_diag.CLOSE:
             return []
         what = f"a TCP connection in state {sock_diag.STATE_NAMES[state]}, which a takeover resets"
@@ -151,42 +167,41 @@ def socket_address(family: int, address: bytes, port: int, interface: int) -> by
     return struct.pack("<H", family) + struct.pack(">HI", port, 0) + address + struct.pack("<I", scope)
 
 
-def addresses_of(row: np.void) -> tuple[bytes, bytes]:
-    """Local and peer address of a row of `SOCKET`; the peer's is b"" where there is none."""
-    family, interface = int(row["family"]), int(row["interface"])
-    local = socket_address(family, row["local"].tobytes(), int(row["local_port"]), interface)
-    port = int(row["peer_port"])
-    return local, socket_address(family, row["peer"].tobytes(), port, interface) if port else b""
+def addresses_of(row: Row) -> tuple[bytes, bytes]:
+    """Local and peer address of a socket as bind(2) takes them; b"" where there is none."""
+    family, port = row.family, row.peer_port
+    local = socket_address(family, row.local, row.local_port, row.interface)
+    return local, socket_address(family, row.peer, port, row.interface) if port else b""
 
 
-def _record(duplicate: socket.socket, family: int, raw: bytes, flags: int, options: tuple[Option, ...]) -> Tcp:
-    if not raw:
-        return _unlisted(duplicate, family, flags, options)
-    row = row_of(raw)
-    role = _ROLES.get(int(row["state"]), UNCONNECTED)
+def _read(
+    duplicate: socket.socket, family: int, row: Row, flags: int, options: tuple[Option, ...]
+) -> tuple[Tcp, Anchor | None]:
+    """The record of a socket, read exactly."""
+    role = _ROLES.get(row.state, UNCONNECTED)
     local, peer = addresses_of(row)
-    shut = bool(int(row["shutdown"]) & _RECEIVING)
+    shut = bool(row.shutdown & _RECEIVING)
     if role == LISTENING:
-        return Tcp(family, role, flags, local, b"", int(row["send_queue"]), shut, options, None, 0)
+        return Tcp(family, role, flags, local, b"", row.send_queue, shut, options, None, 0), None
     if role == UNCONNECTED:
-        return Tcp(family, role, flags, b"", b"", 0, False, options, None, 0)
+        bound = row.state == sock_diag.CLOSE and row.local_port != 0
+        return Tcp(family, role, flags, local if bound else b"", b"", 0, False, options, None, 0), None
     captured_ms = time.time_ns() // 1_000_000
-    state = read_connection(duplicate)
+    state, anchor = read_connection(duplicate)
     role = _ROLES.get(state.state, UNCONNECTED)
     if role not in (CONNECTED, HALF_CLOSED):  # reset by its peer a moment ago
-        return Tcp(family, UNCONNECTED, flags, b"", b"", 0, False, options, None, 0)
-    return Tcp(family, role, flags, local, peer, 0, shut, options, _flat(state), captured_ms)
+        return Tcp(family, UNCONNECTED, flags, b"", b"", 0, False, options, None, 0), None
+    return Tcp(family, role, flags, local, peer, 0, shut, options, _flat(state), captured_ms), anchor
 
 
-def _unlisted(duplicate: socket.socket, family: int, flags: int, options: tuple[Option, ...]) -> Tcp:
-    """A socket that is not in the kernel's list: never connected, or bound only."""
-    name = duplicate.getsockname()
-    local = b""
-    if name[1]:
-        scope = name[3] if family == socket.AF_INET6 else 0
-        packed = socket.inet_pton(family, name[0]).ljust(16, b"\0")
-        local = socket_address(family, packed, name[1], scope)
-    return Tcp(family, UNCONNECTED, flags, local, b"", 0, False, options, None, 0)
+def _told(anchor: Anchor, family: int, row: Row, flags: int, options: tuple[Option, ...]) -> Tcp:
+    """The record of a connection with empty queues, from its counters."""
+    captured_ms = time.time_ns() // 1_000_000
+    counters = (row.bytes_acknowledged, row.bytes_received, row.send_window, row.receive_window)
+    state = anchor.at(*counters, clock_ms=time.monotonic() * 1000)
+    local, peer = addresses_of(row)
+    shut = bool(row.shutdown & _RECEIVING)
+    return Tcp(family, CONNECTED, flags, local, peer, 0, shut, options, _flat(state), captured_ms)
 
 
 def _flat(state: Connection) -> _ConnectionFields:

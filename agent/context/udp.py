@@ -9,12 +9,13 @@ from typing import Final
 
 from agent.context.kind import Depends, Restore, Walk
 from agent.context.look import Look
-from agent.context.network import FAMILY_OF, Network, row_of
+from agent.context.network import FAMILY_OF, Network
 from agent.context.record import pack, unpack
 from agent.context.socket_options import Option, read_options
 from agent.context.tcp import addresses_of
 from agent.kernel.libc import NR
 from agent.kernel.pidfd import get_descriptor
+from agent.kernel.sock_diag import Row
 from agent.kernel.tcp_repair import adopt, discard
 from agent.reason import Reason
 
@@ -59,7 +60,7 @@ class UdpKind:
     def capture(self, look: Look, walk: Walk) -> bytes:
         """The socket's record; looked at again when it was bound or connected anew, and now and then."""
         row = self._network.udp(walk).get(look.inode)
-        local, peer = addresses_of(row_of(row)) if row else (b"", b"")
+        local, peer = addresses_of(Row.read(row)) if row else (b"", b"")
         known = self._known.get(look.inode)
         identity = local + peer
         times = known.times + 1 if known is not None else 0

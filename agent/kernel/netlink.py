@@ -22,6 +22,7 @@ HEADER_BYTES: Final = 16
 
 _HEADER: Final = struct.Struct("<IHHII")
 _ERROR, _DONE = 2, 3
+_SO_RCVBUFFORCE: Final = 33
 _BUFFER_BYTES: Final = 128 << 10
 
 
@@ -36,7 +37,7 @@ class Netlink:
             self._socket.bind((0, 0))
         except OSError as error:
             raise KernelError("netlink socket", name, error.errno or 0) from error
-        self._number = self._socket.fileno()
+        self.number = self._socket.fileno()
         self._buffer = np.zeros(_BUFFER_BYTES, dtype=np.uint8)
         self._view = self._buffer.data
         self._sequence = 0
@@ -45,20 +46,24 @@ class Netlink:
         """Close the socket."""
         self._socket.close()
 
+    def set_receive_buffer(self, size_bytes: int) -> None:
+        """Let so many bytes of answers wait (SO_RCVBUFFORCE)."""
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size_bytes)
+
     def send(self, kind: int, flags: int, body: bytes) -> int:
         """Send a request; give its sequence number."""
         self._sequence += 1
         message = np.frombuffer(
             _HEADER.pack(HEADER_BYTES + len(body), kind, flags, self._sequence, 0) + body, dtype=np.uint8
         )
-        sent = attempt_held(NR.SENDTO, self._number, message.ctypes.data, len(message), 0, 0, 0)
+        sent = attempt_held(NR.SENDTO, self.number, message.ctypes.data, len(message), 0, 0, 0)
         if sent < 0:
             raise KernelError(f"request {kind}", self.name, -sent)
         return self._sequence
 
     def receive(self) -> NDArray[np.uint8]:
         """The next datagram, in a buffer that the next one overwrites."""
-        size = attempt_held(NR.RECVFROM, self._number, self._buffer.ctypes.data, _BUFFER_BYTES, 0, 0, 0)
+        size = attempt_held(NR.RECVFROM, self.number, self._buffer.ctypes.data, _BUFFER_BYTES, 0, 0, 0)
         if size < 0:
             raise KernelError("answer", self.name, -size)
         return self._buffer[:size]

@@ -130,7 +130,8 @@ def _filter(addresses: Sequence[Address], *, outgoing: bool) -> bytes:
 
 
 class SegmentTap:
-    """Shows TCP segments of some addresses that pass an interface of this network namespace.
+    """Shows TCP segments of some addresses that pass an interface of the network namespace in which it was made; from
+    `start` on.
 
     outgoing: only those that leave and open or close a connection; otherwise all that arrive.
     """
@@ -144,9 +145,16 @@ class SegmentTap:
             self._socket = socket.socket(socket.AF_PACKET, kind, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HL", count, code.ctypes.data))
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-            self._socket.bind((interface, _ETH_P_ALL))
         except OSError as error:
             raise KernelError("packet socket", f"interface {interface}", error.errno or 0) from error
+        self._interface = interface
+
+    def start(self) -> None:
+        """Listen from now on."""
+        try:
+            self._socket.bind((self._interface, _ETH_P_ALL))
+        except OSError as error:
+            raise KernelError("packet socket", f"interface {self._interface}", error.errno or 0) from error
 
     def fileno(self) -> int:
         """The descriptor, for an event loop."""
@@ -246,10 +254,19 @@ class SegmentSender:
                     raise KernelError("raw socket", f"family {family}", error.errno or 0) from error
 
     def send(
-        self, source: Address, source_port: int, destination: Address, port: int, *, sequence: int, ack: int, flags: int
+        self,
+        source: Address,
+        source_port: int,
+        destination: Address,
+        port: int,
+        *,
+        sequence: int,
+        ack: int,
+        flags: int,
+        data: bytes = b"",
     ) -> bool:
-        """Send one segment without data; False if there is no way to the destination now."""
-        tcp = struct.pack(">HHIIBBHHH", source_port, port, sequence, ack, 5 << 4, flags, 0, 0, 0)
+        """Send one segment; False if there is no way to the destination now."""
+        tcp = struct.pack(">HHIIBBHHH", source_port, port, sequence, ack, 5 << 4, flags, 0, 0, 0) + data
         pseudo = source.packed + destination.packed + struct.pack(">II", len(tcp), socket.IPPROTO_TCP)
         tcp = tcp[:16] + struct.pack(">H", internet_checksum(pseudo + tcp)) + tcp[18:]
         if isinstance(source, IPv4Address):

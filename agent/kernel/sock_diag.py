@@ -9,10 +9,11 @@ same layout is read as one numpy array.
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,44 @@ how many connections wait to be accepted and `send_queue` how many may. Addresse
 four bytes. `scales`: the sender's window scale in the low four bits, the receiver's in the high ones. `shutdown`: 1 =
 receiving, 2 = sending. `bytes_received` counts the peer's FIN, too."""
 
+_ROW: Final = struct.Struct("<4B2H16s16sIQ8I3Q")
+
+
+class Row(NamedTuple):
+    """One socket of dtype `SOCKET`, read quickly."""
+
+    family: int
+    state: int
+    shutdown: int
+    scales: int
+    local_port: int
+    peer_port: int
+    local: bytes
+    peer: bytes
+    interface: int
+    cookie: int
+    receive_queue: int
+    send_queue: int
+    inode: int
+    unsent: int
+    segments_out: int
+    segments_in: int
+    send_window: int
+    receive_window: int
+    bytes_acknowledged: int
+    bytes_received: int
+    bytes_sent: int
+
+    @classmethod
+    def read(cls, raw: bytes) -> Row:
+        """From the bytes of a row."""
+        return cls._make(_ROW.unpack(raw))
+
+    def encode(self) -> bytes:
+        """The bytes of the row."""
+        return _ROW.pack(*self)
+
+
 _REQUEST: Final = struct.Struct("<BBBBI2s2s16s16sIII")
 _NO_COOKIE: Final = 0xFFFFFFFF
 _INFO, _SHUTDOWN = 2, 8
@@ -124,11 +163,11 @@ class SocketDiagnosis:
     def tcp(self, family: int, *, states: int = _ALL_STATES) -> Sockets:
         """All TCP sockets of `family` (AF_INET or AF_INET6) but those in SYN_RECV and TIME_WAIT, which no descriptor
         stands for. Sockets of connections that wait to be accepted have inode 0. Dtype: SOCKET."""
-        return self._dump(_request(family, socket.IPPROTO_TCP, states, extensions=1 << (_INFO - 1)))
+        return self._dump(request(family, socket.IPPROTO_TCP, states, extensions=1 << (_INFO - 1)))
 
     def udp(self, family: int) -> Sockets:
         """All UDP sockets of `family` that are bound; fields that only TCP has are 0. Dtype: SOCKET."""
-        return self._dump(_request(family, socket.IPPROTO_UDP, 0xFFFFFFFF, extensions=0))
+        return self._dump(request(family, socket.IPPROTO_UDP, 0xFFFFFFFF, extensions=0))
 
     def destroy(self, local: Address, local_port: int, peer: Address, peer_port: int) -> bool:
         """Abort a TCP connection (SOCK_DESTROY, CONFIG_INET_DIAG_DESTROY): its program sees ECONNABORTED, and the peer
@@ -150,8 +189,8 @@ class SocketDiagnosis:
             raise
         return True
 
-    def _dump(self, request: bytes) -> Sockets:
-        sequence = self._netlink.send(SOCK_DIAG_BY_FAMILY, REQUEST | DUMP, request)
+    def _dump(self, body: bytes) -> Sockets:
+        sequence = self._netlink.send(SOCK_DIAG_BY_FAMILY, REQUEST | DUMP, body)
         tables: list[Sockets] = [np.zeros(0, dtype=SOCKET)]
         while True:
             data = self._netlink.receive()
@@ -169,7 +208,8 @@ class SocketDiagnosis:
                     at += (length + 3) & ~3
 
 
-def _request(family: int, protocol: int, states: int, *, extensions: int) -> bytes:
+def request(family: int, protocol: int, states: int, *, extensions: int) -> bytes:
+    """The body of a request for all sockets of a family and protocol in one of `states` (a mask)."""
     return _REQUEST.pack(
         family, protocol, extensions, 0, states, bytes(2), bytes(2), bytes(16), bytes(16), 0, _NO_COOKIE, _NO_COOKIE
     )
@@ -179,9 +219,23 @@ def _read_run(buffer: NDArray[np.uint8], start: int) -> tuple[Sockets, int]:
     """Read the message at `start` and all that follow it with the same layout; give them and where they end."""
     length = int.from_bytes(buffer[start : start + 4].tobytes(), "little")
     step = (length + 3) & ~3
-    info, shutdown = _attributes(buffer[start : start + length].tobytes())
     count = (len(buffer) - start) // step
-    rows = buffer[start : start + count * step].reshape(count, step)
+    table = read_alike(buffer[start : start + count * step].reshape(count, step))
+    return table, start + len(table) * step
+
+
+def request_one(row: Row) -> bytes:
+    """The body of a request for one TCP connection."""
+    ports = row.local_port.to_bytes(2, "big"), row.peer_port.to_bytes(2, "big")
+    identity = (*ports, row.local, row.peer, row.interface, row.cookie & 0xFFFFFFFF, row.cookie >> 32)
+    return _REQUEST.pack(row.family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, _ALL_STATES, *identity)
+
+
+def read_alike(rows: NDArray[np.uint8]) -> Sockets:
+    """Read netlink messages, one in each row of bytes: the first, and those after it that have the same layout."""
+    count, step = rows.shape
+    length = int.from_bytes(rows[0, :4].tobytes(), "little")
+    info, shutdown = _attributes(rows[0, :length].tobytes())
     checked = [0, 4, *(at - 4 for at in (info, shutdown) if at)]
     same = np.ones(count, dtype=bool)
     for at in checked:
@@ -190,13 +244,23 @@ def _read_run(buffer: NDArray[np.uint8], start: int) -> tuple[Sockets, int]:
     run = count if same.all() else int(np.argmin(same))
     rows = rows[:run]
     table = np.zeros(run, dtype=SOCKET)
+    layout = _layout(info, shutdown, step)
+    view = np.frombuffer(rows.tobytes(), dtype=layout)
+    for name in layout.names or ():
+        table[name] = view[name]
+    return table
+
+
+@functools.cache
+def _layout(info: int, shutdown: int, step: int) -> np.dtype[np.void]:
+    """The fields of `SOCKET` where they stand in a message."""
     places = dict(_MESSAGE_FIELDS)
     if info:
         places.update({name: info + at for name, at in _INFO_FIELDS.items()})
     if shutdown:
         places["shutdown"] = shutdown
     names = list(places)
-    layout = np.dtype(
+    return np.dtype(
         {
             "names": names,
             "formats": [_FORMATS.get(name, SOCKET[name]) for name in names],
@@ -204,10 +268,6 @@ def _read_run(buffer: NDArray[np.uint8], start: int) -> tuple[Sockets, int]:
             "itemsize": step,
         }
     )
-    view = np.frombuffer(rows.tobytes(), dtype=layout)
-    for name in names:
-        table[name] = view[name]
-    return table, start + run * step
 
 
 def _attributes(message: bytes) -> tuple[int, int]:

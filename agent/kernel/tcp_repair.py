@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -36,10 +37,18 @@ _PAGE_BYTES: Final = 4096
 _FILL_BYTES: Final = 16 * _PAGE_BYTES  # tcp_send_rcvq makes one buffer of at most 17 pages of each call
 _ATTEMPTS: Final = 20
 _WINDOW: Final = struct.Struct("<5I")
+_COUNTERS: Final = struct.Struct("<QQ")
+_COUNTERS_AT: Final = 120  # in struct tcp_info: bytes_acked, bytes_received
+_CLOCK_ROUNDING_MS: Final = 2
+
+CLOCK_BIT: Final = 1
+"""Of a timestamp's clock: which of its clocks the kernel uses (tcp_usec_ts)."""
+
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 _word = np.zeros(1, dtype=np.int32)
+_word_address = _word.ctypes.data
 _queue_buffer = np.zeros(64 << 10, dtype=np.uint8)
 
 
@@ -94,6 +103,40 @@ class Connection:
         return (self.send_next - self.unsent) & 0xFFFFFFFF
 
 
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A connection with nothing in its queue to the peer, together with the counters of its socket (TCP_INFO,
+    bytes_acked and bytes_received) at that moment: later counters tell later sequence numbers, without another look."""
+
+    connection: Connection
+    acknowledged: int
+    received: int
+    clock_ms: float
+
+    def at(
+        self, acknowledged: int, received: int, send_window: int, receive_window: int, clock_ms: float
+    ) -> Connection:
+        """The connection when its counters and windows are these and both its queues are empty; clock_ms:
+        CLOCK_MONOTONIC.
+
+        The peer may send as far as it was promised, or a little further, never less far.
+        """
+        before = self.connection
+        send_next = (before.send_next + acknowledged - self.acknowledged) & 0xFFFFFFFF
+        receive_next = (before.receive_next + received - self.received) & 0xFFFFFFFF
+        clock = before.timestamp + int(clock_ms - self.clock_ms) + _CLOCK_ROUNDING_MS
+        clock = clock & ~CLOCK_BIT | before.timestamp & CLOCK_BIT
+        send_max = max(before.window.send_max, send_window)
+        return replace(
+            before,
+            send_next=send_next,
+            receive_next=receive_next,
+            receive_queue=b"",
+            timestamp=clock & 0xFFFFFFFF,
+            window=Window(receive_next, send_window, send_max, receive_window, receive_next),
+        )
+
+
 def signed(value: int) -> int:
     """A sequence number as the C int that setsockopt(2) takes."""
     value &= 0xFFFFFFFF
@@ -118,8 +161,9 @@ def freeze(connection: socket.socket) -> None:
         raise KernelError("TCP_REPAIR on", "a connection", error.errno or 0) from error
 
 
-def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> Connection:
-    """Read an established connection exactly, while the program that owns it stands still.
+def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> tuple[Connection, Anchor | None]:
+    """Read an established connection exactly, while the program that owns it stands still. The anchor is missing when
+    the peer has not acknowledged everything.
 
     keep_repair: leave the socket in repair mode (of a dying program: its end is silent then).
     Raises KernelError; CaptureError if the peer sends so fast that no consistent view could be had.
@@ -129,9 +173,11 @@ def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> 
     try:
         connection.setsockopt(tcp, TCP_REPAIR, REPAIR_ON)
         try:
-            information, receive_next, receive_queue = _read_receive_queue(connection)
+            # In this order: with an empty send queue the counters, read after it, can't have moved.
             send_next, send_queue, unsent = _read_send_queue(connection)
-            return Connection(
+            information, receive_next, receive_queue = _read_receive_queue(connection)
+            clock_ms = time.monotonic() * 1000
+            state = Connection(
                 state=information[0],
                 send_next=send_next,
                 send_queue=send_queue,
@@ -145,6 +191,8 @@ def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> 
                 timestamp=option(tcp, TCP_TIMESTAMP) & 0xFFFFFFFF,
                 window=Window(*_WINDOW.unpack(option(tcp, TCP_REPAIR_WINDOW, _WINDOW.size))),
             )
+            acknowledged, received = _COUNTERS.unpack_from(information, _COUNTERS_AT)
+            return state, None if send_queue else Anchor(state, acknowledged, received, clock_ms)
         finally:
             if not keep_repair:
                 connection.setsockopt(tcp, TCP_REPAIR, REPAIR_OFF_SILENT)
@@ -160,8 +208,8 @@ def state_of(connection: socket.socket) -> int:
 
 
 def _read_receive_queue(connection: socket.socket) -> tuple[bytes, int, bytes]:
-    """Start of TCP_INFO, sequence number, content. The peer may send at any time: what was read is right if the
-    sequence number is the same before and after; its FIN counts in it, too."""
+    """TCP_INFO up to its counters of bytes, sequence number, content. The peer may send at any time: what was read is
+    right if the sequence number is the same before and after; its FIN counts in it, too."""
     tcp = socket.IPPROTO_TCP
     number = connection.fileno()
     connection.setsockopt(tcp, TCP_REPAIR_QUEUE, RECEIVE_QUEUE)
@@ -169,7 +217,7 @@ def _read_receive_queue(connection: socket.socket) -> tuple[bytes, int, bytes]:
     for _ in range(_ATTEMPTS):
         size = _ioctl(number, _SIOCINQ)
         queue = _peek(number, size) if size else b""
-        information = connection.getsockopt(tcp, TCP_INFO, 8)
+        information = connection.getsockopt(tcp, TCP_INFO, _COUNTERS_AT + _COUNTERS.size)
         before, receive_next = receive_next, connection.getsockopt(tcp, TCP_QUEUE_SEQ)
         if before == receive_next:
             return information, receive_next & 0xFFFFFFFF, queue
@@ -204,10 +252,10 @@ def _peek(number: int, size: int) -> bytes:
 
 
 def _ioctl(number: int, request: int) -> int:
-    result = attempt_held(NR.IOCTL, number, request, _word.ctypes.data)
+    result = attempt_held(NR.IOCTL, number, request, _word_address)
     if result < 0:
         raise OSError(-result, "ioctl")
-    return int(_word[0])
+    return _word.item()
 
 
 # -------------------------------------------------------------------- making a connection
