@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from transport.acceptor import Acceptor
 from transport.control import CONTROL, ControlMessage, Event, Hello, Mirrored, Progress, Quit, Refused, Reply, Request
 from transport.counters import Counters, Reason
 from transport.errors import ControlError, FrameError, KagemushaError
@@ -21,6 +22,7 @@ from transport.frame import Frame, FrameDecoder, encode_frame
 
 BACKLOG_BYTES_MAX: Final = 4 << 20
 """A client that leaves more than this unread is disconnected: it must not hold up the agent."""
+CLIENTS_MAX: Final = 16
 REQUESTS_MAX: Final = 32
 """Requests of one client that may be under way at once."""
 EVENTS_MAX: Final = 1024
@@ -94,7 +96,7 @@ class _Client:
             return
         task = asyncio.create_task(self._handle(message, frame.sequence))
         self._requests.add(task)
-        self._server.tasks.add(task)
+        self._server.requests.add(task)
         task.add_done_callback(self._requests.discard)
         task.add_done_callback(self._server.ended)
 
@@ -132,10 +134,10 @@ class ControlServer:
         self.handler = handler
         self.counters = Counters()
         self.strangers = 0
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.requests: set[asyncio.Task[None]] = set()
         self._hello = hello
         self._clients: set[_Client] = set()
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
 
     async def start(self) -> None:
         """Listen at `path`; a socket that nobody listens on any more is replaced.
@@ -151,11 +153,12 @@ class ControlServer:
             self.path.unlink(missing_ok=True)
             listener.bind(str(self.path))
             self.path.chmod(0o600)
+            listener.listen(CLIENTS_MAX)
         except OSError as error:
             listener.close()
             hint = "a socket's path has at most 107 bytes" if len(str(self.path)) > 107 else ""
             raise ControlError(f"{self.path}: {error.strerror or error}", hint=hint) from None
-        self._server = await asyncio.start_unix_server(self._accept, sock=listener)
+        self._acceptor = Acceptor(listener, self._accept)
 
     def push(self, event: Event) -> None:
         """Send an event to every client. Never waits."""
@@ -164,12 +167,13 @@ class ControlServer:
 
     async def close(self) -> None:
         """Stop to listen, end what is under way, remove the socket. Raises what a handler died of."""
-        if self._server is not None:
-            self._server.close()
-            self.path.unlink(missing_ok=True)
-        for task in self.tasks:
+        if self._acceptor is None:
+            return
+        self.path.unlink(missing_ok=True)
+        for task in self.requests:
             task.cancel()
-        ended = await asyncio.gather(*self.tasks, return_exceptions=True)
+        ended = await asyncio.gather(*self.requests, return_exceptions=True)
+        await self._acceptor.close()
         for error in ended:
             if isinstance(error, Exception):
                 raise error
@@ -184,24 +188,18 @@ class ControlServer:
     def ended(self, task: asyncio.Task[None]) -> None:
         """Forget a task, unless it died of a mistake: `close` raises that."""
         if task.cancelled() or task.exception() is None:
-            self.tasks.discard(task)
+            self.requests.discard(task)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if not _is_trusted(_peer_uid(writer.get_extra_info("socket"))):
+    async def _accept(self, connection: socket.socket) -> None:
+        if not _is_trusted(_peer_uid(connection)) or len(self._clients) >= CLIENTS_MAX:
             self.strangers += 1
-            writer.transport.abort()
+            connection.close()
             return
-        client = _Client(self, reader, writer)
+        client = _Client(self, *await asyncio.open_unix_connection(sock=connection))
         client.send(self._hello(), _EVENT)
         self._clients.add(client)
-        if task is not None:
-            self.tasks.add(task)
-            task.add_done_callback(self.ended)
         try:
             await client.run()
-        except asyncio.CancelledError:
-            pass  # asyncio's stream server reports a cancelled connection as an error
         finally:
             self._clients.discard(client)
 
@@ -242,6 +240,7 @@ class ControlClient:
             raise ControlError(f"{path}: {what}", hint="is the agent running?") from None
         if not _is_trusted(_peer_uid(writer.get_extra_info("socket"))):
             writer.transport.abort()
+            await writer.wait_closed()
             raise ControlError(f"{path}: belongs to another user")
         return ControlClient(path, reader, writer)
 
@@ -283,6 +282,11 @@ class ControlClient:
         """End the connection; requests that wait get ControlError."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._end(_closed(self._path))
+        try:
+            await self._writer.wait_closed()
+        except OSError:
+            pass
 
     async def __aenter__(self) -> ControlClient:
         return self
@@ -301,13 +305,15 @@ class ControlClient:
             pass
         except (FrameError, ControlError) as refused:
             error = ControlError(f"{self._path}: {refused.what}")
-        finally:
-            self._error = error
-            self._writer.transport.abort()
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(error)
-            self._news.set()
+        self._end(error)
+
+    def _end(self, error: ControlError) -> None:
+        self._error = self._error or error
+        self._writer.transport.abort()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(self._error)
+        self._news.set()
 
     def _take(self, frame: Frame) -> None:
         message = CONTROL.decode(frame.kind, frame.body)

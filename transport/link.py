@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from transport.acceptor import Acceptor
 from transport.codec import MessageSet
 from transport.counters import Counters
 from transport.envelope import Inbox, Outbox
@@ -91,6 +92,9 @@ class Link(Generic[M]):
             for piece in _joined(pieces):
                 self._writer.write(piece)
             await self._writer.drain()
+            # asyncio's TLS transport does not say that it is closing when the socket broke (3.11): without this turn
+            # of the loop, a sender that never fills the buffer would never hear of it.
+            await asyncio.sleep(0)
         except (OSError, RuntimeError) as error:
             raise LinkLost(f"{self.peer} at {self.where}: {_plainly(error)}") from None
 
@@ -215,7 +219,7 @@ async def connect(
             return await _greeted(reader, writer, expected, talk)
     except TimeoutError:
         raise PeerRefused(f"{where}: no answer within {handshake_s:g} s") from None
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
         raise refusal(error, where) from None
     except OSError as error:
         raise PeerRefused(f"{where}: {_plainly(error)}") from None
@@ -235,42 +239,22 @@ class LinkServer(Generic[M]):
         self.port: int = listener.getsockname()[1]
         self.refused: deque[PeerRefused] = deque(maxlen=16)
         self.refused_count = 0
-        self._listener = listener
         self._tls = tls
         self._on_peer = on_peer
         self._talk = talk
         self._handshake_s = handshake_s
         self._strangers = 0
-        self._tasks: set[asyncio.Task[None]] = {asyncio.create_task(self._accept())}
+        self._acceptor = Acceptor(listener, self._serve)
 
     async def close(self) -> None:
-        """Stop to accept, and end every link that was accepted. Raises what a call of `on_peer` died of."""
-        for task in self._tasks:
-            task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._listener.close()
-        for error in ended:
-            if isinstance(error, Exception):
-                raise error
-
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(self._listener)
-            if self._strangers >= STRANGERS_MAX:
-                connection.close()
-                self._refuse(PeerRefused(f"more than {STRANGERS_MAX} connections are in their handshake"))
-                continue
-            task = asyncio.create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        # A task that died of a mistake stays here, for `close` to raise it.
-        if task.cancelled() or task.exception() is None:
-            self._tasks.discard(task)
+        """Stop to accept, and end every link that was accepted. Raises what a call of `on_peer` last died of."""
+        await self._acceptor.close()
 
     async def _serve(self, connection: socket.socket) -> None:
+        if self._strangers >= STRANGERS_MAX:
+            connection.close()
+            self._refuse(PeerRefused(f"more than {STRANGERS_MAX} connections are in their handshake"))
+            return
         self._strangers += 1
         try:
             link = await self._shaken(connection)
@@ -282,18 +266,20 @@ class LinkServer(Generic[M]):
         try:
             await self._on_peer(link)
         except (LinkLost, FrameError, StaleUpdate):
-            return
+            pass
+        except Exception as error:
+            self._acceptor.note(error)
         finally:
             await link.close()
 
     async def _shaken(self, connection: socket.socket) -> Link[M]:
         """Return the link after both handshakes. Raises PeerRefused."""
-        name = connection.getpeername()
-        where = f"{name[0]}:{name[1]}"
+        where = "a client"
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=READ_BYTES)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
+            where = "{}:{}".format(*connection.getpeername()[:2])
             async with asyncio.timeout(self._handshake_s):
                 transport, _ = await loop.connect_accepted_socket(
                     lambda: protocol, connection, ssl=self._tls.server, ssl_handshake_timeout=self._handshake_s
