@@ -84,6 +84,7 @@ class Shadow:
         self.restores_timer_ids = False
         self._table_reaches = 0
         self._prepared: dict[str, object] = {}
+        self._memory: ProcessMemory | None = None
         self._remapping = Remapping(self.table)
         self._pieces: dict[str, tuple[bytes, Batch]] = {}
         self._born: list[int] = []
@@ -113,6 +114,8 @@ class Shadow:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         init = spawner.new_pid_namespace()
         try:
+            # The namespace must not outlive the agent, either.
+            ptrace.seize(init, ptrace.EXITKILL)
             pid = spawner.shadow(init, number, offsets, network=network)
         except BaseException:
             spawner.end_namespace(init)
@@ -133,7 +136,7 @@ class Shadow:
         event = next_stop(self.pid, "the first stop")
         if event.exited:
             raise RestoreError("the shadow's stub died at once")
-        self.memory = ProcessMemory(self.pid)
+        self._memory = ProcessMemory(self.pid)
         self.clocks = ProgramClocks(self.pid)
         self.born_with = Credentials.of(procfs.status(self.pid))
         ptrace.set_signal_mask(self.pid, BLOCKED)
@@ -190,14 +193,27 @@ class Shadow:
             except TraceeGone:
                 continue
         self.threads = {}
-        self.close()
+        self._close_memory()
         self._spawner.end_namespace(self.init)
 
     def close(self) -> None:
-        """Let go of what the agent holds of the shadow, which lives on (after its promotion)."""
-        memory = self.__dict__.pop("memory", None)
-        if memory is not None:
-            memory.close()
+        """After the promotion: let go of what the agent holds of it; the namespace may outlive the agent now."""
+        ptrace.interrupt(self.init)
+        next_stop(self.init, "the stop of process 1")
+        ptrace.detach(self.init)
+        self._close_memory()
+
+    def _close_memory(self) -> None:
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    @property
+    def memory(self) -> ProcessMemory:
+        """The shadow's memory. Raises RestoreError once it was let go."""
+        if self._memory is None:
+            raise RestoreError(f"shadow {self.pid} was let go")
+        return self._memory
 
     # ------------------------------------------------------------ runner of batches
 
@@ -235,21 +251,28 @@ class Shadow:
         return self.trampoline.table
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Write into the shadow's memory, whatever its protection. Raises KernelError (EIO: shared and read-only)."""
+        """Write into the shadow's memory, whatever its protection.
+
+        Raises KernelError (EIO: shared and read-only), TraceeGone.
+        """
         view = memoryview(data)
         try:
             while view:
                 done = os.pwrite(self.memory.file, view, address)
+                if not done:
+                    raise TraceeGone(self.pid)
                 view, address = view[done:], address + done
         except OSError as error:
             raise KernelError("write", f"memory of shadow {self.pid} at {address:#x}", error.errno or 0) from error
 
     def read(self, address: int, size_bytes: int) -> bytes:
-        """Read the shadow's memory. Raises KernelError where there is none."""
+        """Read the shadow's memory. Raises KernelError where there is none, TraceeGone."""
         try:
             data = os.pread(self.memory.file, size_bytes, address)
         except OSError as error:
             raise KernelError("read", f"memory of shadow {self.pid} at {address:#x}", error.errno or 0) from error
+        if size_bytes and not data:
+            raise TraceeGone(self.pid)
         if len(data) != size_bytes:
             raise RestoreError(f"memory of shadow {self.pid} at {address:#x} ends after {len(data)} bytes")
         return data

@@ -150,7 +150,7 @@ class Original:
                 self.pid, self.threads, memory.file, pidfd, self.remote, previous or {}, dying=False, refresh=refresh
             )
             clocks = ProgramClocks(self.pid)
-            areas = _areas(self.pid)
+            areas = areas_of(self.pid)
             records = {
                 **process.capture(stopped, clocks),
                 **signals.capture(stopped),
@@ -182,7 +182,8 @@ class Original:
         self.spawner.end_namespace(self.init)
 
 
-def _areas(pid: int) -> list[layout.Area]:
+def areas_of(pid: int) -> list[layout.Area]:
+    """The layout of a process as it is now."""
     flags = procfs.vm_flags(pid)
     found = []
     for line in procfs.read_bytes(pid, "maps").splitlines():
@@ -269,6 +270,17 @@ def pump(until: Callable[[dict[int, int]], bool]) -> dict[int, int]:
             except TraceeGone:
                 continue
     return ended
+
+
+def pump_for_turns(turns: int) -> None:
+    """Carry signals for a while, so that a program really runs."""
+    left = [turns]
+
+    def over(_: dict[int, int]) -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    pump(over)
 
 
 def await_line(output: Path, *words: str) -> str:

@@ -3,62 +3,92 @@
 from __future__ import annotations
 
 import os
-import signal
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from agent import activation
 from agent.spawner import Spawner
-from tests.agent.plain_copy import Original, await_line, build, compiled, launch, pump, take_over
+from tests.agent.plain_copy import Original, await_line, build, compiled, launch, pump, pump_for_turns, take_over
+
+COMMANDS = [("threads",), ("signals",), ("timers",), ("process",), ("process", "65534")]
 
 
-@pytest.fixture
-def spawner() -> Iterator[Spawner]:
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    with Spawner() as started:
-        yield started
-    signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that everybody may read, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix=f"kgm-{os.getpid()}-") as name:
-        path = Path(name)
-        path.chmod(0o755)
-        (path / "output").touch()
-        yield path
-
-
-def continued(spawner: Spawner, original: Original, output: Path, go: Path) -> int:
-    """Kill the program, let its shadow go on, and give its exit code."""
+def moved(original: Original, output: Path) -> Original:
+    """Copy the stopped program into a shadow, kill it, and let the shadow go on; gives what runs now."""
     image = original.image()
-    shadow = build(spawner, image)
+    shadow = build(original.spawner, image)
     try:
         original.kill()
         take_over(shadow, image, output)
-        go.touch()
-        await_line(output, "PASS", "FAIL")
-        ended = pump(lambda ended: shadow.pid in ended)
-        return os.waitstatus_to_exitcode(ended[shadow.pid])
-    finally:
+    except BaseException:
         shadow.destroy()
+        raise
+    shadow.close()
+    return Original(original.spawner, shadow.pid, shadow.init, seized=set(shadow.threads.values()))
 
 
-@pytest.mark.parametrize(
-    "command", [("threads",), ("signals",), ("timers",), ("process",), ("process", "65534")], ids=" ".join
-)
-def test_a_program_goes_on(command: tuple[str, ...], spawner: Spawner, place: Path) -> None:
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_program_goes_on(command: tuple[str, ...], times: int, spawner: Spawner, place: Path) -> None:
     name, *arguments = command
     path, go, output = compiled(name, place), place / "go", place / "output"
-    original = launch(spawner, path, str(go), *arguments, output=output)
+    program = launch(spawner, path, str(go), *arguments, output=output)
     try:
         await_line(output, "ready")
-        original.stop()
-        code = continued(spawner, original, output, go)
+        for _ in range(times):
+            program.stop()
+            program = moved(program, output)
+            pump_for_turns(20)
+        go.touch()
         assert await_line(output, "PASS", "FAIL") == "PASS", output.read_text()
-        assert code == 7
+        ended = pump(lambda ended: program.pid in ended)
+        assert os.waitstatus_to_exitcode(ended[program.pid]) == 7
     finally:
-        original.kill()
+        program.kill()
+
+
+def test_the_time_line_has_every_step(spawner: Spawner, place: Path) -> None:
+    path, output = compiled("process", place), place / "output"
+    program = launch(spawner, path, str(place / "go"), output=output)
+    try:
+        await_line(output, "ready")
+        program.stop()
+        image = program.image()
+        shadow = build(spawner, image)
+        program.kill()
+        names = [step.name for step in take_over(shadow, image, output)]
+        shadow.close()
+        program = Original(spawner, shadow.pid, shadow.init, seized=set(shadow.threads.values()))
+        assert names == [
+            "prepare", "descriptors, rows", "descriptors", "process", "threads", "address", "announcement",
+            "connections", "trampoline", "registers", "go",
+        ]  # fmt: skip
+    finally:
+        program.kill()
+
+
+def test_nothing_is_prepared_twice(spawner: Spawner, place: Path) -> None:
+    path, output = compiled("threads", place), place / "output"
+    program = launch(spawner, path, str(place / "go"), output=output)
+    try:
+        await_line(output, "ready")
+        program.stop()
+        image = program.image()
+        shadow = build(spawner, image)
+        try:
+            runs: list[object] = []
+            execute = shadow.execute
+
+            def counted(starts: Mapping[int, int]) -> None:
+                runs.append(starts)
+                execute(starts)
+
+            shadow.execute = counted  # type: ignore[method-assign]
+            activation.prepare(shadow, image.records)
+            assert runs == []
+        finally:
+            shadow.destroy()
+    finally:
+        program.kill()
