@@ -1,31 +1,26 @@
 """Shared memory that others can write to unseen: what of it exists, whoever wrote it.
 
-A write-protect mark belongs to a page table. write(2) to a memfd, a second mapping, or another process change an
-object's content without one, so at every stop all of its content is read; what did not change is sorted out afterwards.
+A write-protect mark belongs to a page table. write(2) to a memfd, a second mapping, another process, or a hole punched
+into it change an object's content without one, so at every stop all of its content is read; what did not change is
+sorted out afterwards.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Iterator
 
 from agent.context.layout import Area
 from agent.kernel.procfs import path_of
 from agent.page_ranges import NO_RANGES, PAGE_BYTES, Ranges, ranges
 
-_ANONYMOUS: Final = "/dev/zero"
-
 
 class SharedObjects:
     """The shared memory objects that a program maps."""
 
-    def __init__(self, pid: int, children: Callable[[], int]) -> None:
+    def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._children = children
         self._areas: list[Area] = []
-        self._seen: set[Area] = set()
         self._files: dict[tuple[int, int, int], int] = {}
 
     def close(self) -> None:
@@ -33,30 +28,17 @@ class SharedObjects:
             os.close(file)
         self._files.clear()
 
-    def follow(self, areas: list[Area], untracked: Callable[[Area], bool]) -> None:
-        """These are the objects' mappings now; in `untracked` ones no write is ever seen."""
-        times = Counter((area.device, area.inode) for area in areas)
+    def follow(self, areas: list[Area]) -> None:
+        """These are the objects' mappings now."""
         self._areas = areas
-        self._seen = {
-            area
-            for area in areas
-            if area.path == _ANONYMOUS and times[area.device, area.inode] == 1 and not untracked(area)
-        }
         keep = {_key(area) for area in areas}
         for key in [key for key in self._files if key not in keep]:
             os.close(self._files.pop(key))
 
-    def suspects(self) -> Iterator[tuple[Area, Ranges]]:
-        """The mappings whose content may have changed unseen, each with what exists of it.
-
-        Anonymous shared memory that is mapped once and inherited by nobody is none of them.
-        """
-        if not self._areas:
-            return
-        alone = self._children() == 0
+    def contents(self) -> Iterator[tuple[Area, Ranges]]:
+        """All mappings, each with what exists of it."""
         for area in self._areas:
-            if not (alone and area in self._seen):
-                yield area, self.extents(area)
+            yield area, self.extents(area)
 
     def extents(self, area: Area) -> Ranges:
         """The ranges of a mapping that exist in its object (lseek(2) SEEK_DATA); asking creates no pages."""

@@ -1,12 +1,14 @@
 """Which pages a program has changed, without ever losing one.
 
 Everything that can be is registered with a userfaultfd in asynchronous write-protect mode; the kernel marks writes, and
-a scan takes the marks. Three things could lose marks, and how they don't:
+a scan takes the marks. Four things could lose marks, and how they don't:
 
 - a mapping is replaced by one that looks the same: it is not registered, so the scan at a stop (CHECK) fails with
   EPERM; whatever that scan had already taken is lost, so the whole run counts as written;
 - a scan's result is not used, because the checkpoint is abandoned or a page can't be read just now: it is given back,
   and belongs to the next scan;
+- a private copy of a file's page is given back, which leaves no mark: each stop looks whether the copies are still
+  there;
 - memory is written past the page tables (write(2) to a memfd, another process): such shared memory counts as written
   at every stop, and is compared later.
 """
@@ -25,9 +27,10 @@ from agent.address_space import AddressSpace
 from agent.context.layout import WRITE, Area, Map, area_at, difference
 from agent.errors import KernelError, Unsupported
 from agent.image import Image
-from agent.kernel.pagemap import Pagemap
+from agent.kernel.pagemap import Pagemap, RevertScan
 from agent.kernel.userfaultfd import EBUSY, EPERM, Userfaultfd
 from agent.page_ranges import (
+    NO_PAGES,
     NO_RANGES,
     PAGE_BYTES,
     Pages,
@@ -35,10 +38,13 @@ from agent.page_ranges import (
     clip,
     collapse,
     expand,
+    inside,
+    intersect,
     join,
     merge,
     outside,
     ranges,
+    union,
 )
 from agent.shared_objects import SharedObjects
 
@@ -79,7 +85,6 @@ class DirtyTracker:
 
     held: the pages between two addresses whose content somebody already has (image, or copied for the checkpoint under
     way): what a private file mapping has given back must be read again for these.
-    children: how many processes may share the program's anonymous shared memory.
     """
 
     def __init__(
@@ -90,7 +95,6 @@ class DirtyTracker:
         image: Image,
         *,
         held: Callable[[int, int], Pages] | None = None,
-        children: Callable[[], int] = lambda: 1,
     ) -> None:
         self.space = AddressSpace(pid)
         self.carried: Ranges = NO_RANGES
@@ -99,7 +103,7 @@ class DirtyTracker:
         """How often a stop found a run that had to be taken as written as a whole."""
         self._uffd, self._pagemap, self._image = uffd, pagemap, image
         self._held = held or image.remembered
-        self._objects = SharedObjects(pid, children)
+        self._objects = SharedObjects(pid)
         self._untracked: set[tuple[int, int]] = set()
         self._given_back = Dirty()
         self._suspect = False
@@ -107,6 +111,9 @@ class DirtyTracker:
         self._runs: list[tuple[int, int]] = []
         self._large: list[Area] = []
         self._sweeps: list[tuple[int, int]] = []
+        self._private_files: Ranges = NO_RANGES
+        self._copies: Pages = NO_PAGES
+        self._reverts: RevertScan | None = None
 
     def close(self) -> None:
         self.space.close()
@@ -115,6 +122,19 @@ class DirtyTracker:
     def give_back(self, dirty: Dirty) -> None:
         """What a scan found was not used: it belongs to the next scan."""
         self._given_back.add(dirty)
+
+    def note_copies(self, written: Ranges) -> None:
+        """These were copied: those of private file mappings are watched for turning back into the file's own pages.
+
+        Other memory that is given back (MADV_DONTNEED) counts as written; a file's mapping keeps its mark.
+        """
+        copied = expand(intersect(written, self._private_files))
+        if len(copied) and not np.isin(copied, self._copies, assume_unique=True).all():
+            self._watch(union((self._copies, copied)))
+
+    def _watch(self, copies: Pages) -> None:
+        self._copies = copies[inside(copies, self._private_files)]
+        self._reverts = RevertScan(self._pagemap, collapse(self._copies)) if len(self._copies) else None
 
     def scan_running(self) -> Dirty:
         """What changed since the last scan, while the program runs; mappings that came since the last stop are missing.
@@ -153,7 +173,9 @@ class DirtyTracker:
             self._suspect = False
             if self._replan:
                 self._plan()
-            for area, extents in self._objects.suspects():
+            if self._reverts is not None:
+                dirty.written.append(self._reverts.run())
+            for area, extents in self._objects.contents():
                 dirty.written.append(extents)
                 dirty.dropped.append(ranges([(area.start, area.end)]))
         return dirty
@@ -220,7 +242,11 @@ class DirtyTracker:
         self.carried = merge(ranges((area.start, area.end) for area in carried))
         large = ranges((area.start, area.end) for area in self._large)
         self._sweeps = [(int(a), int(b)) for a, b in outside(large, _SPACE_START, _SPACE_END).tolist()]
-        self._objects.follow([area for area in carried if area.kind == "object"], self._is_untracked)
+        self._objects.follow([area for area in carried if area.kind == "object"])
+        self._private_files = merge(
+            ranges((a.start, a.end) for a in carried if not a.shared and a.inode and not a.pathless_copy)
+        )
+        self._watch(self._copies)
 
     def _is_untracked(self, area: Area) -> bool:
         return (area.start, area.end) in self._untracked

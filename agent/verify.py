@@ -77,7 +77,7 @@ class _Side:
     def __init__(self, pid: int) -> None:
         self.memory = ProcessMemory(pid)
         self._pagemap = Pagemap(pid)
-        self._objects = SharedObjects(pid, lambda: 1)
+        self._objects = SharedObjects(pid)
         with closing(AddressSpace(pid)) as space:
             space.refresh()
             self.areas = [area for area in space.areas if area.kind != "special"]

@@ -13,7 +13,7 @@ checkpoint loses nothing: what was copied counts as changed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -65,16 +65,13 @@ class _Layer:
 
 
 class MemoryCapture:
-    """Captures one program's memory into `image`. At most one checkpoint is under way at any time.
+    """Captures one program's memory into `image`. At most one checkpoint is under way at any time."""
 
-    children: how many processes may share the program's anonymous shared memory.
-    """
-
-    def __init__(self, pid: int, uffd: Userfaultfd, image: Image, *, children: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, pid: int, uffd: Userfaultfd, image: Image) -> None:
         self.image = image
         self.memory = ProcessMemory(pid)
         self._pagemap = Pagemap(pid)
-        self.tracker = DirtyTracker(pid, uffd, self._pagemap, image, held=self._held, children=children)
+        self.tracker = DirtyTracker(pid, uffd, self._pagemap, image, held=self._held)
         self._uffd = uffd
         self._buffer = PageBuffer(image.bytes_max // (PAGE_WORDS * 8) + 1)
         self._emitter = _Emitter(image)
@@ -107,6 +104,7 @@ class MemoryCapture:
         """
         self._require_free()
         dirty = self.tracker.take_all()
+        self.tracker.note_copies(dirty.all_written())
         pages = expand(dirty.all_written())
         self.fill_pages, done = len(pages), 0
         work = np.zeros((chunk_pages, PAGE_WORDS), np.uint64)
@@ -137,6 +135,7 @@ class MemoryCapture:
         self.tracker.space.read_flags()
         dirty = self.tracker.scan_running()
         layer = self._copy(dirty, None, held=False)
+        self.tracker.note_copies(layer.written)
         if len(layer.failed):
             self.tracker.give_back(Dirty([collapse(layer.failed)]))
         return count_pages(layer.written) - len(layer.failed)
@@ -229,7 +228,7 @@ class Captured:
         self.areas = areas
         self.pages_stopped = count_pages(last.written)
         """How many pages were copied while the program stood still."""
-        self._capture, self._carried = capture, carried
+        self._capture, self._carried, self._last = capture, carried, last
 
     @property
     def layout(self) -> bytes:
@@ -255,6 +254,7 @@ class Captured:
                 image.forget(change.start >> PAGE_SHIFT, change.end >> PAGE_SHIFT, number)
             elif isinstance(change, Map):
                 image.forget(change.area.start >> PAGE_SHIFT, change.area.end >> PAGE_SHIFT, number)
+        capture.tracker.note_copies(self._last.written)
         pages, rows = self._merged(image)
         emitter, done = capture._emitter, 0
         try:

@@ -32,6 +32,7 @@ _PAGEMAP_SCAN: Final = 3 << 30 | 96 << 16 | ord("f") << 8 | 16
 _WP_MATCHING: Final = 1
 _CHECK_WPASYNC: Final = 2
 _REGIONS: Final = 1 << 14
+_REVERTS: Final = 4
 
 _ENTRY_PRESENT: Final = np.uint64(1 << 63)
 _ENTRY_SWAPPED: Final = np.uint64(1 << 62)
@@ -114,6 +115,11 @@ class Pagemap:
         real: NDArray[np.bool_] = ((entries & _ENTRY_PRESENT) != 0) | (swapped & ((entries & _SWAP_TYPE) != _MARKER))
         return real
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for scans that are prepared elsewhere."""
+        return self._file
+
     def _scan(self, start: int, end: int, flags: int, mask: int, any_of: int, returned: int) -> Ranges:
         request = self._request
         request[:] = (96, flags, start, end, 0, self._vector, _REGIONS, 0, 0, mask, any_of, returned)
@@ -132,3 +138,29 @@ class Pagemap:
         if len(found) == 1:
             return found[0]
         return np.concatenate(found) if found else np.empty((0, 3), np.uint64)
+
+
+class RevertScan:
+    """Asks of certain pages, as fast as can be, whether each is still the program's own copy of a file's page."""
+
+    def __init__(self, pagemap: Pagemap, of: Ranges) -> None:
+        """of: the ranges, ascending and apart, of private file mappings."""
+        self._pagemap = pagemap
+        self._requests = np.zeros((len(of), 12), np.uint64)
+        self._found = np.zeros((_REVERTS, 3), np.uint64)
+        # Matches what is not present, or a file's own: the category PRESENT counts as set where it is not.
+        self._requests[:] = (96, 0, 0, 0, 0, self._found.ctypes.data, _REVERTS, 0, PRESENT, 0, PRESENT | FILE, FILE)
+        self._requests[:, _START : _END + 1] = of[:, :2]
+        self._of = of
+        first = int(self._requests.ctypes.data)
+        self._addresses = [first + 96 * row for row in range(len(of))]
+
+    def run(self) -> Ranges:
+        """The ranges (of those given) in which a page is no copy any more."""
+        file = self._pagemap.descriptor
+        hits = [
+            row
+            for row, address in enumerate(self._addresses)
+            if attempt_held(NR.IOCTL, file, _PAGEMAP_SCAN, address) != 0
+        ]
+        return self._of[hits] if hits else NO_RANGES

@@ -87,7 +87,7 @@ def mirrored(directory: Path, *, image_bytes: int = 256 << 20) -> Iterator[Mirro
         build("puppet.c", directory)
     with running([str(program)], directory) as puppet:
         image = Image(image_bytes)
-        capture = MemoryCapture(puppet.pid, puppet.take_uffd(), image, children=lambda: 0)
+        capture = MemoryCapture(puppet.pid, puppet.take_uffd(), image)
         try:
             yield Mirrored(puppet, capture, image)
         finally:

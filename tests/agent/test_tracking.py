@@ -262,6 +262,8 @@ def test_shared_anonymous_memory(victim: Mirrored) -> None:
     victim.tell("w", page(3), 5)
     victim.tell("w", page(33), 5)
     victim.checkpoint()
+    victim.tell("a", page(2), 10 * PAGE_BYTES, REMOVE)
+    victim.checkpoint()
 
 
 def test_a_shared_file_that_is_written_while_it_may_not_be_for_a_while(victim: Mirrored, tmp_path: Path) -> None:
@@ -283,6 +285,27 @@ def test_a_shared_file_that_is_written_while_it_may_not_be_for_a_while(victim: M
     victim.checkpoint()
     assert victim.twin.pages[page(2) >> PAGE_SHIFT][0] == 5
     assert victim.twin.pages[page(3) >> PAGE_SHIFT][0] == 5
+
+
+def test_a_copy_of_a_files_page_that_is_given_back(victim: Mirrored, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"f" * 8 * PAGE_BYTES)
+    buffer = victim.tell("b", PAGE_BYTES)
+    for at, byte in enumerate(str(path).encode()):
+        victim.tell("w", buffer + at, byte)
+    victim.map(8, flags=PRIVATE, descriptor=victim.tell("y", NR.OPEN, buffer, 0, 0))
+    victim.tell("f", PLACE, 4 * PAGE_BYTES, 4)
+    victim.begin()
+    victim.checkpoint()
+    victim.tell("a", page(1), PAGE_BYTES, DONTNEED)
+    victim.checkpoint()
+    assert victim.twin.pages[page(1) >> PAGE_SHIFT] == b"f" * PAGE_BYTES
+    victim.tell("w", page(6), 1)
+    victim.capture.precopy()
+    victim.tell("a", PLACE, 8 * PAGE_BYTES, DONTNEED)
+    victim.checkpoint()
+    victim.tell("w", page(1), 1)
+    victim.checkpoint()
 
 
 def test_a_stack_that_grows_down(victim: Mirrored) -> None:
