@@ -25,8 +25,9 @@ demo: setup ## a redis-server is killed and goes on elsewhere; ARGS=--json for o
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest $(ARGS)
 
-lint: setup ## ruff, mypy --strict
+lint: setup ## ruff (rules and format), mypy --strict
 	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m mypy
 
 verify: setup ## every byte of mirrors against their stopped originals, 1,000 checkpoints of each program

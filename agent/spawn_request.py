@@ -59,6 +59,7 @@ class Request:
 
     @classmethod
     def decode(cls, line: bytes) -> Request:
+        """The request that `encode` made a line of."""
         fields: dict[str, Any] = json.loads(line)
         if (launch := fields["launch"]) is not None:
             launch["arguments"] = tuple(launch["arguments"])
