@@ -33,6 +33,12 @@ class DescriptorTable:
         self._hint = 0
         self._spare_hint = floor
 
+    def copy(self) -> DescriptorTable:
+        """A table with the same numbers in use, for a rehearsal."""
+        twin = DescriptorTable(self.floor)
+        twin.used, twin.spares = set(self.used), set(self.spares)
+        return twin
+
     def lowest(self) -> int:
         """The number that the kernel gives next."""
         number = self._hint

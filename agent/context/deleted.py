@@ -84,7 +84,7 @@ class DeletedFileKind:
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
         """Every description of the file is opened anew from the one at the spare number."""
         record = unpack(DeletedFile, data, key)
-        path = text(f"/proc/self/fd/{restore.inner_files[record.stamp[:2]]}")
+        path = text(f"/proc/self/fd/{restore.inner_file(record.stamp[:2])}")
         row = restore.batch.add(NR.OPEN, path, record.flags & ~NOT_AGAIN, 0, name=f"open of {key}")
         number = restore.place(key, row)
         if record.position:

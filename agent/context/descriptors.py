@@ -220,20 +220,27 @@ def _same(pid: int, group: list[Look]) -> list[list[Look]]:
     return [sorted(same, key=lambda look: look.number) for same in split]
 
 
-def prepare(shadow: Shadow, records: Records) -> None:
-    """Ahead of a takeover: room for all numbers, and a check that what will be opened is there.
+_KINDS = {kind.name: kind for kind in kinds(Network())}
+_MADE_AHEAD = {name: kind for name, kind in _KINDS.items() if isinstance(kind, MadeAhead)}
+_CHECKED = {name: kind for name, kind in _KINDS.items() if isinstance(kind, Checked)}
 
-    Raises RestoreError naming what is missing on this node.
+
+def prepare(shadow: Shadow, records: Records) -> None:
+    """Ahead of a takeover: room for all numbers, a check that what will be opened is there, and a rehearsal.
+
+    Raises RestoreError naming what is missing on this node, or what can't be restored.
     """
     places = _places(records)
     shadow.make_room_for_descriptors(max((place.number for key in places for place in places[key]), default=0))
-    described = {key: records[DESCRIPTION + key] for key in places}
-    checks = {kind.name: kind for kind in kinds(Network()) if isinstance(kind, Checked)}
     root = f"/proc/{shadow.pid}/root"
-    for key, data in described.items():
-        kind = checks.get(key.partition(":")[0])
+    for key in places:
+        kind = _CHECKED.get(key.partition(":")[0])
+        data = records[DESCRIPTION + key]
         if kind is not None and shadow.changed(DESCRIPTION + key, data):
             kind.check(key, data, root)
+    if shadow.changed(NUMBER, tuple(places)):
+        # What is wrong shows now, and a takeover finds everything warm.
+        _add_rows(_restore(shadow, records, Batch(), rehearsal=True))
 
 
 def activate(shadow: Shadow, records: Records, batch: Batch) -> None:
@@ -241,43 +248,49 @@ def activate(shadow: Shadow, records: Records, batch: Batch) -> None:
 
     Content of files without a name is written at once. Raises RestoreError.
     """
-    restore = Restore(
+    restore = _restore(shadow, records, batch)
+    for key in restore.places:
+        maker = _MADE_AHEAD.get(key.partition(":")[0])
+        if maker is not None:
+            maker.make_ahead(key, records[DESCRIPTION + key], restore)
+    _add_rows(restore)
+
+
+def _restore(shadow: Shadow, records: Records, batch: Batch, *, rehearsal: bool = False) -> Restore:
+    return Restore(
         pid=shadow.pid,
         records=records,
         places=_places(records),
-        table=shadow.table,
+        table=shadow.table.copy() if rehearsal else shadow.table,
         batch=batch,
         new_batch=shadow.batch,
         clocks=shadow.clocks,
         shared_memory=shadow.shared_object,
+        rehearsal=rehearsal,
     )
-    by_name = {kind.name: kind for kind in kinds(Network())}
-    described = [(key, records[DESCRIPTION + key]) for key in restore.places]
-    for key, data in described:
-        kind = _kind_named(by_name, key)
-        if isinstance(kind, MadeAhead):
-            kind.make_ahead(key, data, restore)
-    for key, data in described:
+
+
+def _add_rows(restore: Restore) -> None:
+    for key in restore.places:
         if key not in restore.opened:
-            _kind_named(by_name, key).restore(key, data, restore)
+            _kind_of(key).restore(key, restore.records[DESCRIPTION + key], restore)
     for places in restore.places.values():
         for place in places[1:]:
             restore.table.take(place.number)
-            restore.table.duplicate(batch, places[0].number, place.number, close_on_exec=place.cloexec)
+            restore.table.duplicate(restore.batch, places[0].number, place.number, close_on_exec=place.cloexec)
     for add_rows in restore.later:
         add_rows()
     EpollKind().fill(restore)
     for spare in restore.kept:
-        restore.table.close(batch, spare)
+        restore.table.close(restore.batch, spare)
 
 
 def finish(shadow: Shadow, records: Records, batch: Batch) -> None:
     """After the address was claimed: nothing is left to do for descriptors other than sockets."""
 
 
-def _kind_named(by_name: dict[str, Kind], key: str) -> Kind:
-    name = key.partition(":")[0]
-    kind = by_name.get(name)
+def _kind_of(key: str) -> Kind:
+    kind = _KINDS.get(key.partition(":")[0])
     if kind is None:
         raise RestoreError(f"record {key} is of no kind that this version knows")
     return kind

@@ -139,10 +139,10 @@ class Restore:
     """One takeover's table in the making.
 
     pid: the shadow's host pid. places: the numbers of each description by key, ascending. opened: keys that are placed.
-    batch: takes the rows. now: runs rows at once (for content that is too large for a batch).
-    shared_memory: (device, inode) of the original -> the shadow's own descriptor of memory that the program has mapped.
-    inner_files: the same for files that are made during this takeover; `kept` of these are closed at its end.
-    sealed: memfds whose seals are set. later: what adds rows once everything stands at its number.
+    batch: takes the rows. new_batch: for what can't wait until that one runs. shared_memory: (device, inode) of the
+    original -> the shadow's own descriptor of memory that the program has mapped. inner_files: the same for files that
+    are made during this takeover; `kept` of these are closed at its end. sealed: memfds whose seals are set. later:
+    what adds rows once everything stands at its number. rehearsal: the rows will never run.
     """
 
     pid: int
@@ -158,6 +158,13 @@ class Restore:
     kept: list[int] = field(default_factory=list)
     sealed: set[tuple[int, int]] = field(default_factory=set)
     later: list[Callable[[], None]] = field(default_factory=list)
+    rehearsal: bool = False
+
+    def inner_file(self, identity: tuple[int, int]) -> int:
+        """The shadow's number of what was made ahead for the original's file (device, inode)."""
+        if self.rehearsal:
+            return 0
+        return self.inner_files[identity]
 
     def keep_until_end(self, identity: tuple[int, int], spare: int) -> None:
         """The shadow's number `spare` is the file (device, inode) of the original, until all descriptions are open."""

@@ -94,7 +94,7 @@ class MemfdKind:
         """Every description is opened anew from the one at the spare number."""
         record = unpack(Memfd, data, key)
         identity = record.stamp[:2]
-        inner = restore.inner_files[identity]
+        inner = restore.inner_file(identity)
         row = restore.batch.add(
             NR.OPEN, text(f"/proc/self/fd/{inner}"), record.flags & os.O_ACCMODE, 0, name=f"open of {key}"
         )

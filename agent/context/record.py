@@ -8,6 +8,7 @@ What comes back is checked against the dataclass's annotations, all the way down
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="DataclassInstance")
 _TEXT_ERRORS = "surrogateescape"
+
+Check = Callable[[object], bool]
 
 
 def pack(record: DataclassInstance) -> bytes:
@@ -36,12 +39,14 @@ def unpack(kind: type[R], data: bytes, key: str = "") -> R:
         values = msgpack.unpackb(data, use_list=False, strict_map_key=True, unicode_errors=_TEXT_ERRORS)
     except (ValueError, msgpack.UnpackException) as error:
         raise RestoreError(f"record {key or kind.__name__} is no msgpack: {error}") from error
-    expected = _hints(kind)
-    if not isinstance(values, tuple) or len(values) != len(expected):
-        raise RestoreError(f"record {key or kind.__name__} does not have the {len(expected)} fields of {kind.__name__}")
-    for name, value, hint in zip(_names(kind), values, expected, strict=True):
-        if not _fits(value, hint):
-            raise RestoreError(f"record {key or kind.__name__}: {name} is no {hint}: {value!r:.80}")
+    checks = _checks(kind)
+    if not isinstance(values, tuple) or len(values) != len(checks):
+        raise RestoreError(f"record {key or kind.__name__} does not have the {len(checks)} fields of {kind.__name__}")
+    if not all(map(_passes, checks, values)):
+        name, value = next(
+            (name, value) for name, value, check in zip(_names(kind), values, checks, strict=True) if not check(value)
+        )
+        raise RestoreError(f"record {key or kind.__name__}: {name} can't be {value!r:.80}")
     return kind(*values)
 
 
@@ -51,22 +56,29 @@ def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
 
 
 @cache
-def _hints(kind: type[DataclassInstance]) -> tuple[Any, ...]:
+def _checks(kind: type[DataclassInstance]) -> tuple[Check, ...]:
     hints = get_type_hints(kind)
-    return tuple(hints[name] for name in _names(kind))
+    return tuple(_check_of(hints[name]) for name in _names(kind))
 
 
-def _fits(value: object, hint: Any) -> bool:
-    origin = get_origin(hint)
+def _check_of(hint: Any) -> Check:
+    """A function that says whether a value is of type `hint`; made once, for records are read in every takeover."""
+    origin, inner = get_origin(hint), get_args(hint)
     if origin is None:
-        return type(value) is hint
-    inner = get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
+        return lambda value: type(value) is hint
     if origin is Literal:
-        return value in inner
-    if type(value) is not tuple or origin is not tuple:
-        return False
+        return lambda value: value in inner
+    if origin in (Union, types.UnionType):
+        any_of = tuple(map(_check_of, inner))
+        return lambda value: any(check(value) for check in any_of)
+    if origin is not tuple:
+        raise TypeError(f"a record can't have a field of type {hint}")
     if len(inner) == 2 and inner[1] is Ellipsis:
-        return all(_fits(item, inner[0]) for item in value)
-    return len(value) == len(inner) and all(map(_fits, value, inner))
+        each = _check_of(inner[0])
+        return lambda value: type(value) is tuple and all(map(each, value))
+    all_of = tuple(map(_check_of, inner))
+    return lambda value: type(value) is tuple and len(value) == len(all_of) and all(map(_passes, all_of, value))
+
+
+def _passes(check: Check, value: object) -> bool:
+    return check(value)

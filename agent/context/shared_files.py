@@ -77,6 +77,8 @@ class SharedFileKind:
 
 def _must_be_cut(record: SharedFile, restore: Restore) -> bool:
     """Raises RestoreError when the file has left what the memory believes of it."""
+    if restore.rehearsal:
+        return False
     try:
         now = os.stat(restore.path(record.path))
     except OSError as error:

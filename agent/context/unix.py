@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, replace
+from functools import cache
 
 from agent.context.kind import Depends, Restore, Walk, refuse
 from agent.context.look import Look
@@ -282,15 +283,22 @@ def _finish_end(record: Unix, number: int, key: str, restore: Restore) -> None:
 
 def _set_options(record: Unix, number: int, key: str, restore: Restore) -> None:
     """Those that differ from a new socket's."""
-    with socket.socket(socket.AF_UNIX, record.kind) as fresh:
-        for name, value in record.options:
-            if _option(fresh, name, len(value)) == value:
-                continue
-            if name in (_SO_SNDBUF, _SO_RCVBUF):  # the kernel doubles what it is given
-                name = _SO_SNDBUFFORCE if name == _SO_SNDBUF else _SO_RCVBUFFORCE
-                value = (int.from_bytes(value, "little") // 2).to_bytes(4, "little")
-            what = f"option {name} of {key}"
-            restore.batch.add(NR.SETSOCKOPT, number, socket.SOL_SOCKET, name, value, len(value), name=what)
+    usual = _options_of_new(record.kind)
+    for name, value in record.options:
+        if (name, value) in usual:
+            continue
+        if name in (_SO_SNDBUF, _SO_RCVBUF):  # the kernel doubles what it is given
+            name = _SO_SNDBUFFORCE if name == _SO_SNDBUF else _SO_RCVBUFFORCE
+            value = (int.from_bytes(value, "little") // 2).to_bytes(4, "little")
+        what = f"option {name} of {key}"
+        restore.batch.add(NR.SETSOCKOPT, number, socket.SOL_SOCKET, name, value, len(value), name=what)
+
+
+@cache
+def _options_of_new(kind: int) -> frozenset[tuple[int, bytes]]:
+    """What a new socket has on this node."""
+    with socket.socket(socket.AF_UNIX, kind) as fresh:
+        return frozenset((name, _option(fresh, name, size)) for name, size in _OPTIONS)
 
 
 def _bind(record: Unix, number: int, key: str, restore: Restore) -> None:

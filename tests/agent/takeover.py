@@ -16,10 +16,11 @@ from agent.activation import TimelineStep
 from agent.context import descriptors
 from agent.context.descriptors import DescriptorCapture
 from agent.context.kind import RuleFor
+from agent.kernel import procfs
 from agent.kernel.vm import ProcessMemory
 from agent.spawner import Spawner
 from agent.stopped import Stopped
-from tests.agent.double import OPTIONS_RUNNING, Image, Original, await_line, build, launch
+from tests.agent.plain_copy import OPTIONS_RUNNING, Image, Original, await_line, build, launch
 
 VICTIMS: Final = Path(__file__).parent.parent / "victims"
 
@@ -102,15 +103,21 @@ class Subject:
 
 
 @contextmanager
-def subject(spawner: Spawner, name: str, directory: Path, rule_for: RuleFor = local) -> Iterator[Subject]:
-    """Compile and start a victim, and wait until it is ready; whatever is left of it is killed in the end."""
-    own, output, go = directory / "own", directory / "output", directory / "go"
+def subject(spawner: Spawner, name: str, place: Path, rule_for: RuleFor = local) -> Iterator[Subject]:
+    """Compile and start a victim, and wait until it is ready; whatever is left of it is killed in the end.
+
+    place: a directory that everybody may read, with a file `output` in it.
+    """
+    own, output, go = place / "own", place / "output", place / "go"
     own.mkdir()
-    output.touch()
-    started = launch(spawner, victim(name, directory), str(go), str(own), output=output)
+    own.chmod(0o777)  # a victim may become another user
+    started = launch(spawner, victim(name, place), str(go), str(own), output=output)
     running = Subject(spawner, started, output, go, rule_for)
     try:
         await_line(output, "READY", "FAIL")
         yield running
     finally:
-        running.running.kill()
+        original = running.running
+        if os.path.exists(f"/proc/{original.pid}"):
+            original.seized.update(procfs.tasks(original.pid))  # those that were born since
+        original.kill()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,23 +12,15 @@ from tests.agent.takeover import VICTIMS, subject
 NAMES = sorted(path.stem for path in VICTIMS.glob("*.c"))
 
 
-@pytest.fixture
-def spawner() -> Iterator[Spawner]:
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    with Spawner() as started:
-        yield started
-    signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_victim_passes_after_two_takeovers(name: str, spawner: Spawner, tmp_path: Path) -> None:
-    with subject(spawner, name, tmp_path) as running:
+def test_a_victim_passes_after_two_takeovers(name: str, spawner: Spawner, place: Path) -> None:
+    with subject(spawner, name, place) as running:
         running.take_over()
         running.take_over()
         assert running.verdict() == "PASS"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_victim_passes_without_a_takeover(name: str, spawner: Spawner, tmp_path: Path) -> None:
-    with subject(spawner, name, tmp_path) as running:
+def test_a_victim_passes_without_a_takeover(name: str, spawner: Spawner, place: Path) -> None:
+    with subject(spawner, name, place) as running:
         assert running.verdict() == "PASS"
