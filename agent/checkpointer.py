@@ -140,6 +140,8 @@ class Checkpointer:
         before is the last sound one then.
         """
         tracee = self.tracee
+        if tracee.missed or tracee.ended:
+            raise Unsupported("a thread was killed in the moment in which it could not be held")
         tracee.read_dying()
         for row, tid in enumerate(tracee.threads):
             if suspect(tracee.block.registers[row], self._is_regular_file):

@@ -403,15 +403,23 @@ class Tracee:
 
     def _attach(self, tid: int) -> None:
         try:
-            ptrace.seize(tid, self._options)
+            try:
+                ptrace.seize(tid, self._options)
+            except KernelError as error:
+                if error.errno != _EPERM or not self._is_attached(tid):
+                    raise
         except TraceeGone:
             return
-        except KernelError as error:
-            if error.errno != _EPERM or procfs.status(self.pid, tid).tracer != threading.get_native_id():
-                raise
         self._threads.add(tid)
         if self._stopping:
             self._interrupt(tid)
+
+    def _is_attached(self, tid: int) -> bool:
+        """After EPERM: attached to this tracer at its birth. Raises TraceeGone for a thread that has just ended."""
+        status = procfs.status(self.pid, tid)
+        if status.state in "ZX" and tid != self.leader:
+            raise TraceeGone(tid)
+        return status.tracer == threading.get_native_id()
 
     def _interrupt(self, tid: int) -> None:
         if self._threads.state(tid) is not State.LEAVING:
