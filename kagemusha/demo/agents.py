@@ -82,9 +82,13 @@ class Agent:
 
     def _ended(self) -> str:
         assert self._process is not None
+        return f"{self.name} ended with status {self._process.returncode}: {self.last_words()}"
+
+    def last_words(self) -> str:
+        """The last line of its log; of one that ends with a traceback, which is one line there, the error alone."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        complaint = next((line for line in reversed(lines) if not line.startswith("hint:")), "it said nothing")
-        return f"{self.name} ended with status {self._process.returncode}: {complaint}"
+        line = next((line for line in reversed(lines) if not line.startswith("hint:")), "it said nothing")
+        return line.split("\\n")[-1].strip('"')
 
     async def request(self, message: Request, deadline_s: float = REQUEST_S) -> Reply:
         """Send a request; DemoError, with the agent's own words, if it is refused or has no reply in time."""

@@ -155,8 +155,14 @@ class Conductor:
                     raise DemoError(f"{agent.name}: {what}", hint="; ".join(filter(None, (hint, f"see {agent.log}"))))
             self._changed.set()
         if agent.number not in self._leaving:
-            self.takeover.ended_ns = self.takeover.ended_ns or time.monotonic_ns()
-            await self._step(controller.NodeLost(name, agent.node.is_cut))
+            await self._lost(agent)
+
+    async def _lost(self, agent: Agent) -> None:
+        self.takeover.ended_ns = self.takeover.ended_ns or time.monotonic_ns()
+        try:
+            await self._step(controller.NodeLost(agent.node.name, agent.node.is_cut))
+        except DemoError as error:
+            raise DemoError(f"{error.what}; its last words: {agent.last_words()}", hint=error.hint) from error
 
     async def _step(self, event: controller.Event) -> None:
         self.standing, effects = controller.step(self.standing, event)

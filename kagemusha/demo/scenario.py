@@ -283,21 +283,19 @@ def _judged(kind: TakeoverKind, before: Before, seen: Seen, answer: dict[str, An
 
 def time_line(kind: TakeoverKind, seen: Seen, event_ns: int, outcome: dict[str, Any]) -> list[Step]:
     """The takeover as steps in ms after the event. The agent knows how long its steps took and in which order, the
-    controller when it told it and when it was done: so they are placed to end where it was done."""
-    ended_ms, told_ms, serves_ms = ((at - event_ns) / NS_PER_MS for at in (seen.ended_ns, seen.told_ns, seen.serves_ns))
+    controller when it told it to take over: so they are placed from there on."""
+    ended_ms, told_ms = ((at_ns - event_ns) / NS_PER_MS for at_ns in (seen.ended_ns, seen.told_ns))
     first = {
         "process_killed": "death, last checkpoint" if seen.last_gasp else "death noticed",
         "switchover": "stop, last checkpoint",
         "node_killed": "link cut, agent's end seen",
     }[kind]
-    steps = [Step(first, 0.0, ended_ms)]
-    at_ms = max(serves_ms - sum(us for _, us in seen.timeline) / 1e3, told_ms)
-    steps.append(Step("controller decides", ended_ms, at_ms - ended_ms))
+    steps = [Step(first, 0.0, ended_ms), Step("controller decides", ended_ms, told_ms - ended_ms)]
+    at_ms = told_ms
     for name, took_us in seen.timeline:
         steps.append(Step(name, at_ms, took_us / 1e3))
         at_ms += took_us / 1e3
-    if outcome["first_answered_ns"] is not None:
-        steps.append(Step("client: first reply", 0.0, (outcome["first_answered_ns"] - event_ns) / NS_PER_MS))
-    if outcome["answered_ns"] is not None:
-        steps.append(Step("client: slowest reply", 0.0, (outcome["answered_ns"] - event_ns) / NS_PER_MS))
+    for name, key in (("client: first reply", "first_answered_ns"), ("client: slowest reply", "answered_ns")):
+        if outcome[key] is not None:
+            steps.append(Step(name, 0.0, (outcome[key] - event_ns) / NS_PER_MS))
     return steps
