@@ -73,7 +73,7 @@ class Checkpointer:
                 uffd = Userfaultfd.inside(call, tracee.pidfd)
         finally:
             tracee.resume()
-        self._memory = MemoryCapture(tracee.pid, uffd, self.encoder.image, children=self._sharers)
+        self._memory = MemoryCapture(tracee.pid, uffd, self.encoder.image)
 
     def begin_anew(self) -> None:
         """The program has replaced itself (execve): its memory is another one. All of it goes into the next checkpoint.
@@ -163,9 +163,6 @@ class Checkpointer:
         self.taken += 1
         records[layout.KEY] = captured.layout
         return self.encoder.delta(captured, records, captured_ns=captured_ns, final=final, between=self.between)
-
-    def _sharers(self) -> int:
-        return 1 + self.tracee.children_forked
 
     def _is_regular_file(self, descriptor: int) -> bool:
         try:
