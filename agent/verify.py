@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from agent.address_space import AddressSpace
-from agent.context.layout import Area
+from agent.context.layout import EXECUTE, READ, WRITE, Area
 from agent.kernel.pagemap import Pagemap
 from agent.kernel.vm import ProcessMemory
 from agent.page_ranges import (
@@ -124,30 +124,34 @@ def _compare(left: ProcessMemory, right: ProcessMemory, pages: Pages) -> Iterato
 def _mappings(original: Iterable[Area], shadow: Iterable[Area]) -> Iterator[str]:
     """The mappings that only one has, as lines; how the kernel cuts equal neighbours apart does not matter."""
     mine, theirs = _described(original), _described(shadow)
-    yield from (f"only the original has {line}" for line in mine if line not in theirs)
-    yield from (f"only the shadow has {line}" for line in theirs if line not in mine)
+    yield from (f"only the original has {line}" for (line, _) in mine if (line, _) not in theirs)
+    yield from (f"only the shadow has {line}" for (line, _) in theirs if (line, _) not in mine)
 
 
-def _described(areas: Iterable[Area]) -> dict[str, None]:
-    found: dict[str, None] = {}
-    before: tuple[int, tuple[object, ...]] | None = None
+def _described(areas: Iterable[Area]) -> dict[tuple[str, int], None]:
+    """Lines for a person, each with where in a file or object it begins, relative to its address."""
+    found: dict[tuple[str, int], None] = {}
+    before: tuple[int, tuple[int, bool, str, int]] | None = None
     start = 0
     for area in areas:
         named = area.kind == "file" and not area.pathless_copy
         shift = area.offset - area.start if named or area.kind == "object" else 0
-        about = (area.protection, area.shared, area.path if named else area.kind == "object", shift)
+        about = (area.protection, area.shared, area.path if named else _unnamed(area), shift)
         if before is None or before != (area.start, about):
             if before is not None:
-                found[_line(start, *before)] = None
+                found[_line(start, *before), before[1][3]] = None
             start = area.start
         before = (area.end, about)
     if before is not None:
-        found[_line(start, *before)] = None
+        found[_line(start, *before), before[1][3]] = None
     return found
 
 
-def _line(start: int, end: int, about: tuple[object, ...]) -> str:
-    protection, shared, path, _ = about
-    rights = "".join(letter if int(str(protection)) & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4)))
-    name = path if isinstance(path, str) else "a shared object" if path else ""
-    return f"{start:#x}-{end:#x} {rights}{'s' if shared else 'p'} {name}".rstrip() + f" ({about[3]:#x})"
+def _unnamed(area: Area) -> str:
+    return "a shared object" if area.kind == "object" else ""
+
+
+def _line(start: int, end: int, about: tuple[int, bool, str, int]) -> str:
+    protection, shared, name, _ = about
+    rights = "".join(letter if protection & bit else "-" for letter, bit in (("r", READ), ("w", WRITE), ("x", EXECUTE)))
+    return f"{start:#x}-{end:#x} {rights}{'s' if shared else 'p'} {name}".rstrip()

@@ -8,6 +8,7 @@ costs 7 to 10 ms/GiB of populated memory and nothing for what was never touched.
 from __future__ import annotations
 
 import os
+import struct
 from typing import Final
 
 import numpy as np
@@ -39,7 +40,10 @@ _ENTRY_SWAPPED: Final = np.uint64(1 << 62)
 _SWAP_TYPE: Final = np.uint64(31)
 _MARKER: Final = np.uint64(31)
 
-_SIZE, _FLAGS, _START, _END, _WALK_END, _VECTOR, _LENGTH, _PAGES, _INVERTED, _MASK, _ANY, _RETURN = range(12)
+_REQUEST: Final = struct.Struct("=12Q")
+"""struct pm_scan_arg: size, flags, start, end, walk_end, vec, vec_len, max_pages, then the categories: inverted, mask,
+any of, returned."""
+_WALK_END: Final = struct.Struct("=Q")
 
 
 class Pagemap:
@@ -49,8 +53,8 @@ class Pagemap:
         self.pid = pid
         self._file = open_file(pid, "pagemap")
         self._regions = np.zeros((_REGIONS, 3), np.uint64)
-        self._request = np.zeros(12, np.uint64)
-        self._address = int(self._request.ctypes.data)
+        self._request = bytearray(_REQUEST.size)
+        self._address = int(np.frombuffer(self._request, np.uint8).ctypes.data)
         self._vector = int(self._regions.ctypes.data)
 
     def close(self) -> None:
@@ -122,16 +126,17 @@ class Pagemap:
 
     def _scan(self, start: int, end: int, flags: int, mask: int, any_of: int, returned: int) -> Ranges:
         request = self._request
-        request[:] = (96, flags, start, end, 0, self._vector, _REGIONS, 0, 0, mask, any_of, returned)
         found: list[Ranges] = []
         while start < end:
-            request[_START] = start
+            _REQUEST.pack_into(
+                request, 0, 96, flags, start, end, 0, self._vector, _REGIONS, 0, 0, mask, any_of, returned
+            )
             count = attempt_held(NR.IOCTL, self._file, _PAGEMAP_SCAN, self._address)
             if count < 0:
                 check(count, "PAGEMAP_SCAN", f"process {self.pid} from {start:#x} to {end:#x}")
             if count:
                 found.append(self._regions[:count].copy())
-            walked = int(request[_WALK_END])
+            walked: int = _WALK_END.unpack_from(request, 32)[0]
             if walked <= start:
                 break
             start = walked
@@ -150,7 +155,7 @@ class RevertScan:
         self._found = np.zeros((_REVERTS, 3), np.uint64)
         # Matches what is not present, or a file's own: the category PRESENT counts as set where it is not.
         self._requests[:] = (96, 0, 0, 0, 0, self._found.ctypes.data, _REVERTS, 0, PRESENT, 0, PRESENT | FILE, FILE)
-        self._requests[:, _START : _END + 1] = of[:, :2]
+        self._requests[:, 2:4] = of[:, :2]
         self._of = of
         first = int(self._requests.ctypes.data)
         self._addresses = [first + 96 * row for row in range(len(of))]

@@ -56,6 +56,12 @@ int main(void) {
         case 's': /* descriptor value offset */
             answer = result(pwrite((int)a, &b, 8, c));
             break;
+        case 'c': /* a child that only waits */
+            answer = result(fork());
+            if (answer == 0)
+                for (;;)
+                    pause();
+            break;
         case 'y': /* any system call: number and five arguments */
             answer = result(syscall(a, b, c, d, e, f));
             break;
