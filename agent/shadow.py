@@ -86,8 +86,9 @@ class Shadow:
         self._prepared: dict[str, object] = {}
         self._memory: ProcessMemory | None = None
         self._remapping = Remapping(self.table)
-        self._pieces: dict[str, tuple[bytes, Batch]] = {}
+        self._pieces: dict[str, tuple[object, Batch]] = {}
         self._born: list[int] = []
+        self._instruction: int | None = None
         self._registers = np.zeros(registers.COUNT, np.uint64)
 
     # ------------------------------------------------------------ birth and death
@@ -178,6 +179,9 @@ class Shadow:
             path, start, _ = missing[0]
             hint = "both nodes must run the same kernel"
             raise RestoreError(f"{path} of the program can't be placed at {start:#x} in the shadow", hint=hint)
+        vdso = next((area for area in special if area.path == "[vdso]"), None)
+        if vdso is not None:
+            self._instruction = vdso.start + self.read(vdso.start, vdso.end - vdso.start).index(_SYSCALL_CODE)
 
     def destroy(self) -> None:
         """Kill the shadow and its PID namespace and reap both."""
@@ -221,12 +225,12 @@ class Shadow:
         """A new batch that will run in the shadow."""
         return Batch(self)
 
-    def piece(self, key: str, data: bytes, build: Callable[[Batch, bytes], None]) -> Batch:
-        """The rows that `build` makes of a record, from the last call for `key` if the record is still the same."""
+    def piece(self, key: str, value: object, build: Callable[[Batch], None]) -> Batch:
+        """The rows that `build` makes of `value`; those of the last call for `key`, if `value` still is the same."""
         known = self._pieces.get(key)
-        if known is None or known[0] != data or known[1].spent:
-            known = data, Batch()
-            build(known[1], data)
+        if known is None or known[1].spent or known[0] != value:
+            known = value, Batch()
+            build(known[1])
             self._pieces[key] = known
         return known[1]
 
@@ -446,12 +450,10 @@ class Shadow:
     def drop_trampoline(self, trap_action: bytes | None) -> None:
         """Unmap the trampoline; no batch can run after this. trap_action: the program's action for SIGTRAP, if not the
         default one."""
-        vdso = next((area for area in self.layout if area.path == "[vdso]"), None)
-        if vdso is None:
+        if self._instruction is None:
             raise RestoreError(f"process {self.number} has no vdso: a shadow of it can't leave its trampoline")
-        instruction = vdso.start + self.read(vdso.start, vdso.end - vdso.start).index(_SYSCALL_CODE)
         here = self.trampoline
         if trap_action is not None:
             self.write(here.table, trap_action)
-            quiet_call(self.leader, instruction, NR.RT_SIGACTION, signal.SIGTRAP, here.table, 0, SIGSET_BYTES)
-        quiet_call(self.leader, instruction, NR.MUNMAP, here.address, here.size_bytes)
+            quiet_call(self.leader, self._instruction, NR.RT_SIGACTION, signal.SIGTRAP, here.table, 0, SIGSET_BYTES)
+        quiet_call(self.leader, self._instruction, NR.MUNMAP, here.address, here.size_bytes)

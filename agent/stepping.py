@@ -18,7 +18,7 @@ DEADLINE_S: Final = 10.0
 SYSCALL_STOP: Final = signal.SIGTRAP | 0x80
 """The stopping signal at a system call's entry and exit, with TRACESYSGOOD."""
 _ERRNO_MAX: Final = 4095
-_NAP_S_MIN: Final = 0.0002
+_NAP_S_MIN: Final = 0.00005
 _NAP_S_MAX: Final = 0.01
 
 

@@ -11,6 +11,7 @@ import resource
 import struct
 import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from agent.batch import Batch, Blob
@@ -73,7 +74,7 @@ class ProcessRecord:
 def capture(stopped: Stopped, clocks: ProgramClocks, status: procfs.Status | None = None) -> Records:
     """The process's record; `status`: of the leader, when the caller has read it at this stop already."""
     status = status or procfs.status(stopped.pid)
-    before = unpack(ProcessRecord, stopped.previous[KEY], KEY) if KEY in stopped.previous else None
+    before = _decoded(stopped.previous[KEY]) if KEY in stopped.previous else None
     if before is None or stopped.refresh or stopped.dying:
         record = _read_all(stopped, clocks, status, before)
     else:
@@ -133,7 +134,12 @@ def record_of(records: Records) -> ProcessRecord:
     """The process's record. Raises RestoreError."""
     if KEY not in records:
         raise RestoreError("a checkpoint without a process record")
-    return unpack(ProcessRecord, records[KEY], KEY)
+    return _decoded(records[KEY])
+
+
+@lru_cache(maxsize=8)
+def _decoded(data: bytes) -> ProcessRecord:
+    return unpack(ProcessRecord, data, KEY)
 
 
 def shadow_clocks(records: Records) -> TimeOffsets:
@@ -193,20 +199,22 @@ def _set_memory_fields(shadow: Shadow, record: ProcessRecord, memory: tuple[int,
 
 def activate(shadow: Shadow, records: Records, batch: Batch) -> None:
     """umask and resource limits: after all descriptors have been opened."""
-    batch.extend(shadow.piece(KEY, records[KEY], _build))
+    record = record_of(records)
+    batch.extend(shadow.piece(KEY, (record.umask, record.limits), lambda batch: _add_rows(batch, record)))
 
 
-def _build(batch: Batch, data: bytes) -> None:
-    record = unpack(ProcessRecord, data, KEY)
+def _add_rows(batch: Batch, record: ProcessRecord) -> None:
     batch.add(NR.UMASK, record.umask, name="umask")
     for number, limit in enumerate(record.limits):
         pair = struct.pack("<QQ", *(_UNLIMITED if value < 0 else value for value in limit))
         batch.add(NR.PRLIMIT64, 0, number, pair, 0, name=f"limit {procfs.LIMIT_NAMES[number][4:]}")
 
 
-def finish(records: Records, batch: Batch) -> None:
-    """The last row of all, after every thread has its credentials: a change of credentials resets it (prctl(2))."""
-    batch.add(NR.PRCTL, _PR_SET_DUMPABLE, 1 if record_of(records).dumpable == 1 else 0, 0, 0, 0, name="dumpable")
+def finish(shadow: Shadow, records: Records, batch: Batch) -> None:
+    """The last row of all, after every thread has its credentials: a change of these resets the flag (prctl(2))."""
+    record = record_of(records)
+    if record.dumpable != 1 or unpack(Credentials, record.credentials, KEY) != shadow.born_with:
+        batch.add(NR.PRCTL, _PR_SET_DUMPABLE, 1 if record.dumpable == 1 else 0, 0, 0, 0, name="dumpable")
 
 
 def reasons_against(pid: int) -> list[Reason]:

@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from agent.batch import Batch
@@ -54,7 +55,7 @@ class SignalsRecord:
 def capture(stopped: Stopped, status: procfs.Status | None = None) -> Records:
     """Handlers and pending signals; `status`: of the leader, when the caller has read it at this stop already."""
     status = status or procfs.status(stopped.pid)
-    before = unpack(SignalsRecord, stopped.previous[KEY], KEY) if KEY in stopped.previous else None
+    before = _record(stopped.previous[KEY]) if KEY in stopped.previous else None
     changed = before is None or (before.caught, before.ignored) != (status.caught, status.ignored)
     if (changed or stopped.refresh) and not stopped.dying:
         actions = _read_actions(stopped, status.caught | status.ignored)
@@ -66,12 +67,12 @@ def capture(stopped: Stopped, status: procfs.Status | None = None) -> Records:
 
 def prepare(shadow: Shadow, records: Records) -> None:
     """Make the rows of all handlers ahead."""
-    shadow.piece(KEY, records[KEY], _build)
+    _rows(shadow, records)
 
 
 def activate(shadow: Shadow, records: Records, batch: Batch) -> None:
     """All handlers. The action of SIGTRAP stays the default one while batches run (see `trap_action`)."""
-    batch.extend(shadow.piece(KEY, records[KEY], _build))
+    batch.extend(_rows(shadow, records))
 
 
 def trap_action(records: Records) -> bytes | None:
@@ -79,12 +80,12 @@ def trap_action(records: Records) -> bytes | None:
 
     A batch ends with int3, and the kernel forces that signal upon the thread: an ignored SIGTRAP would be reset.
     """
-    return dict(unpack(SignalsRecord, records[KEY], KEY).actions).get(signal.SIGTRAP)
+    return dict(_record(records[KEY]).actions).get(signal.SIGTRAP)
 
 
 def shared_pending(records: Records) -> bytes:
     """The siginfo_t's that are pending for the process as a whole."""
-    return unpack(SignalsRecord, records[KEY], KEY).pending
+    return _record(records[KEY]).pending
 
 
 def add_pending(batch: Batch, process_number: int, thread_number: int | None, siginfos: bytes) -> None:
@@ -109,7 +110,7 @@ class Handled:
     """Which pending signals will run a handler of the program first, before an interrupted system call goes on."""
 
     def __init__(self, records: Records) -> None:
-        record = unpack(SignalsRecord, records[KEY], KEY)
+        record = _record(records[KEY])
         self._shared = _numbers(record.pending)
         self._flags = {
             number: struct.unpack_from("<Q", action, 8)[0]
@@ -133,8 +134,17 @@ def _numbers(siginfos: bytes) -> set[int]:
     return {struct.unpack_from("<i", siginfos, start)[0] for start in range(0, len(siginfos), ptrace.SIGINFO_BYTES)}
 
 
-def _build(batch: Batch, data: bytes) -> None:
-    actions = dict(unpack(SignalsRecord, data, KEY).actions)
+@lru_cache(maxsize=8)
+def _record(data: bytes) -> SignalsRecord:
+    return unpack(SignalsRecord, data, KEY)
+
+
+def _rows(shadow: Shadow, records: Records) -> Batch:
+    actions = _record(records[KEY]).actions
+    return shadow.piece(KEY, actions, lambda batch: _add_actions(batch, dict(actions)))
+
+
+def _add_actions(batch: Batch, actions: dict[int, bytes]) -> None:
     for number in range(1, SIGNALS_MAX + 1):
         if number in UNCATCHABLE or number == signal.SIGTRAP:
             continue

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -220,7 +221,12 @@ def set_registers(shadow: Shadow, records: Records) -> None:
 
 def _record(records: Records, number: int) -> ThreadRecord:
     key = f"{PREFIX}{number}"
-    return unpack(ThreadRecord, records[key], key)
+    return _decoded(records[key], key)
+
+
+@lru_cache(maxsize=1024)
+def _decoded(data: bytes, key: str) -> ThreadRecord:
+    return unpack(ThreadRecord, data, key)
 
 
 def _settings(shadow: Shadow, records: Records) -> Mapping[int, Batch]:
@@ -231,7 +237,7 @@ def _settings(shadow: Shadow, records: Records) -> Mapping[int, Batch]:
     for number in numbers(records):
         record = _record(records, number)
 
-        def build(batch: Batch, _: bytes, record: ThreadRecord = record, number: int = number) -> None:
+        def build(batch: Batch, record: ThreadRecord = record, number: int = number) -> None:
             _add_settings(batch, record)
             if leader.personality:
                 batch.add(NR.PERSONALITY, leader.personality, name="personality")
@@ -243,8 +249,7 @@ def _settings(shadow: Shadow, records: Records) -> Mapping[int, Batch]:
 
         # Everything but registers, extended state and mask, which change all the time and are not set by rows.
         settings = tuple(getattr(record, name) for name in _SETTINGS)
-        same = repr((settings, owner, leader.personality)).encode()
-        found[number] = shadow.piece(f"{PREFIX}{number}", same, build)
+        found[number] = shadow.piece(f"{PREFIX}{number}", (settings, owner, leader.personality), build)
     return found
 
 

@@ -62,7 +62,7 @@ def test_the_time_line_has_every_step(spawner: Spawner, place: Path) -> None:
         shadow.close()
         program = Original(spawner, shadow.pid, shadow.init, seized=set(shadow.threads.values()))
         assert names == [
-            "prepare", "descriptors, rows", "descriptors", "process", "threads", "address", "announcement",
+            "prepare", "descriptors, rows", "descriptors", "threads", "address", "announcement",
             "connections", "trampoline", "registers", "go",
         ]  # fmt: skip
     finally:
