@@ -71,16 +71,17 @@ class Connection:
         first = bisect_right(self.replies_ns, event_ns)
         around = self.replies_ns[max(first - 1, 0) :]
         gap = max(pairwise(around), key=lambda pair: pair[1] - pair[0], default=None)
-        resets = sum(at_ns > event_ns for at_ns in self.resets_ns)
+        resets = [at_ns for at_ns in self.resets_ns if at_ns > event_ns]
+        struck_ns = resets[0] if resets else gap[0] if gap else event_ns
         hangs = sum(at_ns > event_ns for at_ns in self.hangs_ns)
         return Seen(
             kind=self.kind,
             number=self.number,
-            acknowledged=bisect_right(self.replies_ns, gap[0]) if gap else first,
+            acknowledged=bisect_right(self.replies_ns, struck_ns),
             replies=len(self.replies_ns) - first,
             gap_ns=gap[1] - gap[0] if gap else None,
             answered_ns=gap[1] if gap else None,
-            resets=resets,
+            resets=len(resets),
             hangs=hangs,
             lost=[one for one in self.lost if one.noticed_ns > event_ns],
         )
@@ -94,8 +95,8 @@ class Connection:
 @dataclass(slots=True)
 class Seen:
     """One connection's view of an event. `gap_ns`: the longest time without a reply, from the last one before the
-    event on (None: no reply since); `answered_ns`: when that gap ended; `acknowledged`: how many replies came before
-    it."""
+    event on (None: no reply since); `answered_ns`: when that gap ended; `acknowledged`: how many replies came until
+    the connection was reset, or else until that gap."""
 
     kind: Kind
     number: int

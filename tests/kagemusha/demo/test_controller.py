@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kagemusha.demo.controller import (
@@ -98,6 +98,7 @@ EVENTS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(EVENTS, max_size=40))
 def test_tokens_rise_and_nobody_is_activated_before_the_primary_has_ended(events: list[Event]) -> None:
     standing, tokens, ended = Standing("a", 1), [1], False

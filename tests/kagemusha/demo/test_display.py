@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kagemusha.demo.display import WIDTH, Display, bar
@@ -16,6 +16,7 @@ from tests.kagemusha.demo.test_report import GOOD
 PARTS = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(at=PARTS, took=PARTS, columns=st.integers(1, 100))
 def test_a_bar_fills_its_columns_and_is_never_invisible(at: float, took: float, columns: int) -> None:
     drawn = bar(at, took, columns)

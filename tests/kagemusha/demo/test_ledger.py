@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kagemusha.demo.ledger import SLOTS, Connection, outcome
@@ -47,6 +47,7 @@ def test_nothing_is_lost_when_nothing_was_lost() -> None:
     assert judged.answered_ns == 500 * MS
 
 
+@settings(deadline=None)
 @given(written=st.integers(0, 300), kept=st.integers(0, 300))
 def test_every_lost_write_is_found_with_its_time(written: int, kept: int) -> None:
     kept = min(kept, written)
