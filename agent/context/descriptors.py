@@ -19,7 +19,7 @@ from agent.context.epoll import EpollKind
 from agent.context.eventfd import EventfdKind
 from agent.context.files import FileKind
 from agent.context.kind import Checked, Kind, MadeAhead, Place, Restore, RuleFor, Walk
-from agent.context.look import Look, Watch
+from agent.context.look import Look, Shape, Watch
 from agent.context.memfd import MemfdKind
 from agent.context.network import Network
 from agent.context.pipes import PipeKind
@@ -73,12 +73,29 @@ def kinds(network: Network) -> tuple[Kind, ...]:
 
 
 @dataclass(slots=True)
-class _Known:
-    """A record and what it was made from."""
+class _Description:
+    """One open file description of a structure. look, data: the record and what it was made from."""
 
-    look: Look
-    table: int
-    data: bytes
+    number: int
+    kind: Kind
+    key: str
+    look: Look | None = None
+    data: bytes = b""
+
+
+@dataclass(slots=True)
+class _Structure:
+    """Which numbers are open and what they stand for: valid as long as the shapes are the same, and the groups.
+
+    groups: numbers that look alike, and how they split into descriptions. keys: of each number. numbers: the records of
+    the numbers.
+    """
+
+    shapes: list[Shape]
+    groups: list[tuple[list[Look], list[list[int]]]]
+    descriptions: list[_Description]
+    keys: dict[int, str]
+    numbers: Records
 
 
 class DescriptorCapture:
@@ -93,12 +110,7 @@ class DescriptorCapture:
         self._kinds = kinds(self._network)
         self._watch = Watch(pid)
         self._clocks = ProgramClocks(pid)
-        self._kind_of: dict[int, tuple[tuple[str, int, int], Kind]] = {}
-        self._known: dict[str, _Known] = {}
-        self._numbers: dict[tuple[str, bool], bytes] = {}
-        self._sorted: dict[tuple[Look, ...], list[list[Look]]] = {}
-        self._table: list[tuple[int, str, int]] = []
-        self._tables = 0
+        self._structure: _Structure | None = None
 
     def close(self) -> None:
         """Give back the descriptors that are kept."""
@@ -113,29 +125,31 @@ class DescriptorCapture:
 
         Raises Unsupported for the first thing that can't be mirrored, CaptureError when the program is gone.
         """
-        walk, descriptions = self._walk(stopped)
-        records: Records = {}
+        before = self._structure
+        structure, walk = self._walk(stopped)
+        records = structure.numbers.copy()
         try:
-            for look, kind in descriptions:
-                key = walk.keys[look.number]
-                records[DESCRIPTION + key] = self._record(key, look, kind, walk)
+            for one in structure.descriptions:
+                look = walk.looks[one.number]
+                depends = one.kind.depends
+                if look is not one.look or depends == "content" or (depends == "table" and structure is not before):
+                    one.data = one.kind.capture(look, walk)
+                    one.look = look
+                records[DESCRIPTION + one.key] = one.data
         except (KernelError, OSError) as error:
             raise CaptureError(f"descriptors of process {stopped.pid}: {error}") from error
-        for number, look in walk.looks.items():
-            records[f"{NUMBER}{number}"] = self._number(walk.keys[number], look.cloexec)
         records.update(walk.extra)
-        self._known = {key: known for key, known in self._known.items() if DESCRIPTION + key in records}
         return records
 
     def reasons_against(self, stopped: Stopped) -> list[Reason]:
         """Everything of the table that can't be mirrored, or that a takeover loses."""
-        walk, descriptions = self._walk(stopped)
-        return [reason for look, kind in descriptions for reason in kind.reasons(look, walk)]
+        structure, walk = self._walk(stopped)
+        return [reason for one in structure.descriptions for reason in one.kind.reasons(walk.looks[one.number], walk)]
 
     # ---------------------------------------------------------------- inside
 
-    def _walk(self, stopped: Stopped) -> tuple[Walk, list[tuple[Look, Kind]]]:
-        """The table as it is now, and each description by its lowest number."""
+    def _walk(self, stopped: Stopped) -> tuple[_Structure, Walk]:
+        """The table as it is now."""
         looks = self._watch.look()
         walk = Walk(
             pid=stopped.pid,
@@ -148,76 +162,64 @@ class DescriptorCapture:
             reread=self._watch.reread,
             dying=stopped.dying,
         )
-        descriptions: list[tuple[Look, Kind]] = []
-        for same in self._descriptions(stopped.pid, looks):
-            first = same[0]
-            kind = self._kind(first, walk)
-            key = f"{kind.name}:{first.number}"
-            for look in same:
-                walk.keys[look.number] = key
-            descriptions.append((first, kind))
-        descriptions.sort(key=lambda description: description[0].number)
-        table = [(look.number, walk.keys[look.number], look.inode) for look in looks]
-        if table != self._table:
-            self._table = table
-            self._tables += 1
-        return walk, descriptions
+        shapes = [look.shape for look in looks]
+        structure = self._structure
+        if structure is None or shapes != structure.shapes or not _still_split(stopped.pid, structure, walk):
+            structure = self._structure = self._structured(shapes, walk)
+        walk.keys = structure.keys
+        return structure, walk
 
-    def _descriptions(self, pid: int, looks: list[Look]) -> list[list[Look]]:
-        """The numbers of each description, ascending."""
-        alike: dict[tuple[str, int, int, int], list[Look]] = {}
-        for look in looks:
-            # Not the details: a running timer's differ between two looks at the same description.
-            alike.setdefault((look.link, look.flags, look.position, look.mount), []).append(look)
-        found: list[list[Look]] = []
-        sortings: dict[tuple[Look, ...], list[list[Look]]] = {}
+    def _structured(self, shapes: list[Shape], walk: Walk) -> _Structure:
+        """Find the descriptions behind the numbers; what is known of those that are still there is kept."""
+        alike: dict[tuple[str, int, int], list[Look]] = {}
+        for look in walk.looks.values():
+            alike.setdefault((look.link, look.flags, look.mount), []).append(look)
+        found: list[list[int]] = []
+        groups: list[tuple[list[Look], list[list[int]]]] = []
         for group in alike.values():
-            if len(group) == 1 or group[0].link.startswith("socket:"):
-                found.append(group)
-            elif len(group) <= _ALIKE_MAX:
-                found.extend(_same(pid, group))
+            numbers = [look.number for look in group]
+            if len(group) == 1 or group[0].link.startswith("socket:"):  # a socket's inode is its description's own
+                found.append(numbers)
             else:
-                known = tuple(group)
-                sortings[known] = self._sorted.get(known) or _same(pid, group)
-                found.extend(sortings[known])
-        self._sorted = sortings
-        return found
-
-    def _kind(self, look: Look, walk: Walk) -> Kind:
-        identity = (look.link, look.access, look.mount)
-        known = self._kind_of.get(look.number)
-        if known is not None and known[0] == identity:
-            return known[1]
-        kind = next(kind for kind in self._kinds if kind.owns(look, walk))
-        self._kind_of[look.number] = identity, kind
-        return kind
-
-    def _record(self, key: str, look: Look, kind: Kind, walk: Walk) -> bytes:
-        if kind.depends == "content":
-            return kind.capture(look, walk)
-        known = self._known.get(key)
-        if known is not None and known.look is look and (kind.depends == "look" or known.table == self._tables):
-            return known.data
-        data = kind.capture(look, walk)
-        self._known[key] = _Known(look, self._tables, data)
-        return data
-
-    def _number(self, key: str, cloexec: bool) -> bytes:
-        known = self._numbers.get((key, cloexec))
-        if known is None:
-            known = self._numbers[key, cloexec] = pack(Number(key, cloexec))
-        return known
+                groups.append((group, _split(walk.pid, numbers)))
+                found.extend(groups[-1][1])
+        known = {one.key: one for one in self._structure.descriptions} if self._structure is not None else {}
+        descriptions: list[_Description] = []
+        for numbers in sorted(found):
+            kind = next(kind for kind in self._kinds if kind.owns(walk.looks[numbers[0]], walk))
+            key = f"{kind.name}:{numbers[0]}"
+            descriptions.append(known.get(key) or _Description(numbers[0], kind, key))
+            walk.keys.update(dict.fromkeys(numbers, key))
+        records = {
+            f"{NUMBER}{number}": pack(Number(walk.keys[number], look.cloexec)) for number, look in walk.looks.items()
+        }
+        return _Structure(shapes, groups, descriptions, walk.keys, records)
 
 
-def _same(pid: int, group: list[Look]) -> list[list[Look]]:
-    """Split numbers that look alike by the description that they stand for."""
+def _still_split(pid: int, structure: _Structure, walk: Walk) -> bool:
+    """Whether numbers that look alike stand for the same descriptions as before: dup2(2) leaves no other trace.
 
-    def order(first: Look, second: Look) -> int:
-        return order_of_files(pid, first.number, second.number)
+    Small groups are asked about at every stop, large ones only when one of them looks different.
+    """
+    for position, (group, parts) in enumerate(structure.groups):
+        now = [walk.looks[look.number] for look in group]
+        if len(group) > _ALIKE_MAX and now == group:
+            continue
+        if _split(pid, [look.number for look in group]) != parts:
+            return False
+        structure.groups[position] = (now, parts)
+    return True
 
-    in_order = sorted(group, key=cmp_to_key(order))
-    split = [list(same) for _, same in groupby(in_order, key=cmp_to_key(order))]
-    return [sorted(same, key=lambda look: look.number) for same in split]
+
+def _split(pid: int, numbers: list[int]) -> list[list[int]]:
+    """Split ascending numbers that look alike by the description that they stand for."""
+
+    def order(first: int, second: int) -> int:
+        return order_of_files(pid, first, second)
+
+    by_file = cmp_to_key(order)
+    in_order = sorted(numbers, key=by_file)
+    return sorted(sorted(same) for _, same in groupby(in_order, key=by_file))
 
 
 _KINDS = {kind.name: kind for kind in kinds(Network())}

@@ -58,6 +58,7 @@ class EpollKind:
                 f"an epoll entry for number {number}, which the program has closed but another process holds",
                 walk.where(look.number),
                 "remove it with EPOLL_CTL_DEL before closing the number",
+                lost=True,
             )
             for number, _, _, key in _entries(look, walk)
             if key is None

@@ -19,13 +19,17 @@ _FIRST_READ_BYTES = 4096
 _WITH_OWN_INODE = ("socket:", "pipe:")
 
 
+Shape = tuple[int, str, int, bool, int, int]
+"""Number, link, flags, close-on-exec, mount, inode: all of a look that does not change while the program just works."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """One descriptor number: what proc_pid_fdinfo(5) and the link say.
 
     link: where /proc/PID/fd/NUMBER points. flags: of open(2), without O_CLOEXEC, which is the number's own (`cloexec`).
     position: the file offset. mount: the id of the mount. inode: its inode number. details: the lines of fdinfo that
-    only this kind of file has.
+    only this kind of file has. shape: all but position and details.
     """
 
     number: int
@@ -36,6 +40,7 @@ class Look:
     mount: int
     inode: int
     details: bytes
+    shape: Shape
 
     @property
     def access(self) -> int:
@@ -137,15 +142,9 @@ def _parse(number: int, link: str, raw: bytes) -> Look:
     try:
         position, flags, mount, inode, details = raw.split(b"\n", 4)
         word = int(flags.split()[1], 8)
-        return Look(
-            number,
-            link,
-            word & ~O_CLOEXEC,
-            bool(word & O_CLOEXEC),
-            int(position.split()[1]),
-            int(mount.split()[1]),
-            int(inode.split()[1]),
-            details,
-        )
+        plain, cloexec = word & ~O_CLOEXEC, bool(word & O_CLOEXEC)
+        at, mount_id, inode_number = int(position.split()[1]), int(mount.split()[1]), int(inode.split()[1])
+        shape = (number, link, plain, cloexec, mount_id, inode_number)
+        return Look(number, link, plain, cloexec, at, mount_id, inode_number, details, shape)
     except (ValueError, IndexError) as error:
         raise CaptureError(f"fdinfo of descriptor {number} ({link}) is not understood: {raw[:80]!r}") from error

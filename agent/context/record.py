@@ -10,8 +10,8 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgpack
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="DataclassInstance")
 _TEXT_ERRORS = "surrogateescape"
+
+_REMEMBERED_BYTES_MAX = 1024
 
 Check = Callable[[object], bool]
 
@@ -34,20 +36,37 @@ def pack(record: DataclassInstance) -> bytes:
 
 
 def unpack(kind: type[R], data: bytes, key: str = "") -> R:
-    """The record of type `kind` that `data` holds; `key` names it in the error. Raises RestoreError when it is none."""
+    """The record of type `kind` that `data` holds; `key` names it in the error. Raises RestoreError when it is none.
+
+    Small ones are remembered: the same bytes are read at every checkpoint, and once more in the takeover.
+    """
+    try:
+        if len(data) <= _REMEMBERED_BYTES_MAX:
+            return cast(R, _remembered(kind, data))
+        return _unpack(kind, data)
+    except RestoreError as error:
+        raise RestoreError(f"record {key or kind.__name__}: {error}") from error.__cause__
+
+
+def _unpack(kind: type[R], data: bytes) -> R:
     try:
         values = msgpack.unpackb(data, use_list=False, strict_map_key=True, unicode_errors=_TEXT_ERRORS)
     except (ValueError, msgpack.UnpackException) as error:
-        raise RestoreError(f"record {key or kind.__name__} is no msgpack: {error}") from error
+        raise RestoreError(f"no msgpack: {error}") from error
     checks = _checks(kind)
     if not isinstance(values, tuple) or len(values) != len(checks):
-        raise RestoreError(f"record {key or kind.__name__} does not have the {len(checks)} fields of {kind.__name__}")
+        raise RestoreError(f"does not have the {len(checks)} fields of {kind.__name__}")
     if not all(map(_passes, checks, values)):
         name, value = next(
             (name, value) for name, value, check in zip(_names(kind), values, checks, strict=True) if not check(value)
         )
-        raise RestoreError(f"record {key or kind.__name__}: {name} can't be {value!r:.80}")
+        raise RestoreError(f"{name} can't be {value!r:.80}")
     return kind(*values)
+
+
+@lru_cache(maxsize=8192)
+def _remembered(kind: type[DataclassInstance], data: bytes) -> object:
+    return _unpack(kind, data)
 
 
 @cache

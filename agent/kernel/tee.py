@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import termios
 
 from agent.kernel.libc import NR, attempt_held, check
 
@@ -24,6 +25,9 @@ def peek_pipe(read_end: int, *, packets: bool) -> list[bytes]:
     packets: the pipe is in packet mode (O_DIRECT): one item for each packet; else one item with all bytes, or none.
     Raises KernelError EPERM when a pipe of that capacity may not be made (/proc/sys/fs/pipe-max-size).
     """
+    waiting = fcntl.ioctl(read_end, termios.FIONREAD, bytes(4))
+    if not int.from_bytes(waiting, "little"):
+        return []
     out, into = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         # Not only as many bytes: as many slots, for each write may have one of its own.
