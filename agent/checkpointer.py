@@ -71,9 +71,15 @@ class Checkpointer:
         try:
             with tracee.remote(next(iter(tracee.threads))) as call:
                 uffd = Userfaultfd.inside(call, tracee.pidfd)
+            memory = MemoryCapture(tracee.pid, uffd, self.encoder.image)
+            try:
+                memory.attach()
+            except BaseException:
+                memory.close()
+                raise
         finally:
             tracee.resume()
-        self._memory = MemoryCapture(tracee.pid, uffd, self.encoder.image)
+        self._memory = memory
 
     def begin_anew(self) -> None:
         """The program has replaced itself (execve): its memory is another one. All of it goes into the next checkpoint.

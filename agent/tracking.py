@@ -65,6 +65,7 @@ class Dirty:
     dropped: list[Ranges] = field(default_factory=list)
 
     def add(self, other: Dirty) -> None:
+        """Take in what changed elsewhere, or later."""
         self.written += other.written
         self.dropped += other.dropped
 
@@ -159,6 +160,9 @@ class DirtyTracker:
         """
         with self._collecting() as dirty:
             self._follow(dirty)
+            if dirty.written:
+                # What was given back may be unmapped by now.
+                dirty.written = [intersect(dirty.all_written(), self.carried)]
             for start, end in self._runs:
                 try:
                     if self._suspect:

@@ -38,7 +38,6 @@ from agent.page_ranges import (
     count_pages,
     expand,
     inside,
-    intersect,
     union,
 )
 from agent.tracking import Dirty, DirtyTracker
@@ -49,6 +48,7 @@ Part = tuple[Pages, Contents, Contents, Mask]
 
 _ZERO_ROW: Final = 0
 _SHORT_BYTES: Final = 2 << 20
+_PAGES_OF_SPACE: Final = 1 << 35
 _LAYERS_MAX: Final = 8
 _COPY_PAGES: Final = 4096
 """The deadline is looked at after so many pages: about 4 ms."""
@@ -79,6 +79,7 @@ class MemoryCapture:
         self._rows = 1
         self._committed: tuple[Area, ...] = ()
         self._outstanding: Captured | None = None
+        self._begun = False
         self.fill_pages = 0
         """How many pages the first image has, known as soon as `fill` has begun."""
 
@@ -103,12 +104,14 @@ class MemoryCapture:
         The result is of no single moment; a checkpoint must follow. Left early, the rest belongs to that checkpoint.
         """
         self._require_free()
+        self._forget_others(number)
         dirty = self.tracker.take_all()
         self.tracker.note_copies(dirty.all_written())
         pages = expand(dirty.all_written())
         self.fill_pages, done = len(pages), 0
-        work = np.zeros((chunk_pages, PAGE_WORDS), np.uint64)
+        work = PageBuffer(chunk_pages, chunk_pages).rows
         try:
+            yield from self._blank(dirty, pages, number)
             while done < len(pages):
                 chunk = pages[done : done + chunk_pages]
                 failed = self.memory.read(collapse(chunk), work, held=False)
@@ -123,6 +126,23 @@ class MemoryCapture:
         finally:
             if done < len(pages):
                 self.tracker.give_back(Dirty([collapse(pages[done:])]))
+
+    def _forget_others(self, number: int) -> None:
+        """What an image already holds is of other memory, as after an exec: none of it is known any more."""
+        if not self._begun:
+            self._begun = True
+            self.image.forget(0, _PAGES_OF_SPACE, number)
+
+    def _blank(self, dirty: Dirty, pages: Pages, number: int) -> Iterator[Part]:
+        """Pages that were known of other memory, and are absent in this one: a mirror may have them still."""
+        stale = self.image.remembered(0, _PAGES_OF_SPACE << PAGE_SHIFT)
+        stale = stale[inside(stale, dirty.all_dropped())]
+        stale = stale[~np.isin(stale, pages, assume_unique=True)]
+        for at in range(0, len(stale), PART_PAGES):
+            blank = stale[at : at + PART_PAGES]
+            part = self._emitter.emit_rows(blank, self._buffer.rows, np.zeros(len(blank), np.uint64), number)
+            if part is not None:
+                yield part
 
     def precopy(self) -> int:
         """Copy what was written since the last time, while the program runs; gives the number of pages.
@@ -148,7 +168,6 @@ class MemoryCapture:
         """
         self._require_free()
         dirty = self.tracker.scan_stopped()
-        dirty.written = [intersect(dirty.all_written(), self.tracker.carried)]
         layer = self._copy(dirty, deadline_s, held=True)
         if len(layer.failed):
             self._judge(layer.failed)
@@ -249,6 +268,7 @@ class Captured:
         capture = self._capture
         if capture._outstanding is not self:
             raise CaptureError("this checkpoint was consumed or abandoned already")
+        capture._forget_others(number)
         for change in difference(capture._committed, self.areas) if capture._committed is not self.areas else ():
             if isinstance(change, Unmap):
                 image.forget(change.start >> PAGE_SHIFT, change.end >> PAGE_SHIFT, number)
@@ -307,7 +327,7 @@ class _Emitter:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._base, self._new, self._other = (np.zeros((PART_PAGES, PAGE_WORDS), np.uint64) for _ in range(3))
+        self._base, self._new, self._other = (PageBuffer(PART_PAGES, PART_PAGES).rows for _ in range(3))
         self._unequal = np.zeros((PART_PAGES, PAGE_WORDS), np.bool_)
 
     def emit_rows(self, pages: Pages, buffer: Contents, rows: Pages, number: int) -> Part | None:

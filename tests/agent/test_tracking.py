@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.context.memory import MemoryCapture
 from agent.errors import CheckpointAbandoned, Unsupported
 from agent.kernel.libc import NR
 from agent.page_ranges import PAGE_BYTES, PAGE_SHIFT
@@ -26,6 +27,8 @@ from tests.agent.mirrored import (
     Mirrored,
     mirrored,
 )
+from tests.agent.twin import Twin, differences, of_image
+from tests.agent.victim import running
 
 MAY_MOVE, FIXED_MOVE = 1, 2
 
@@ -358,6 +361,38 @@ def test_what_was_mapped_and_unmapped_in_between_reaches_a_mirror_that_saw_neith
     victim.checkpoint()
     changed = victim.image.changed_since(seen).tolist()
     assert [number for number in range(10) if page(number) >> PAGE_SHIFT in changed] == list(range(10))
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_other_memory_under_the_same_image_as_after_an_exec(victim: Mirrored, built: Path, fill: bool) -> None:
+    victim.map(20)
+    victim.tell("f", PLACE, 20 * PAGE_BYTES, 4)
+    victim.begin()
+    victim.checkpoint()
+    seen = victim.number
+    old = dict(victim.twin.pages)
+    with running([str(built / "puppet")], built) as other:
+        capture = MemoryCapture(other.pid, other.take_uffd(), victim.image)
+        after = Mirrored(other, capture, victim.image, number=seen + 1)
+        after.map(20)
+        after.tell("w", page(3), 1)
+        other.stop()
+        capture.attach()
+        other.resume()
+        for part in capture.fill(after.number) if fill else ():
+            after.twin.apply(part)
+        after.twin.layout = capture.tracker.space.areas if fill else ()
+        after.number -= 1
+        after.checkpoint()
+        changed = victim.image.changed_since(seen)
+        areas = after.twin.layout
+        capture.close()
+        # A mirror that held the old memory: what stays mapped by the layouts' difference must be sent, too.
+        late = Twin(old, victim.twin.layout)
+        late.relayout(areas)
+        late.pages.update(of_image(victim.image, changed))
+        other.stop()
+        assert differences(other.pid, areas, late.pages) == []
 
 
 def test_a_program_with_a_userfaultfd_of_its_own_is_refused(victim: Mirrored) -> None:
