@@ -136,6 +136,7 @@ class Outcome:
     busy_survived: int
     reset: int
     hung: int
+    hung_names: list[str]
     foreign: list[str]
     silent: list[str]
 
@@ -167,6 +168,7 @@ def outcome(connections: Iterable[Connection], event_ns: int) -> Outcome:
         busy_survived=sum(one.survived for one in busy),
         reset=sum(one.resets for one in seen),
         hung=sum(one.hangs for one in seen),
+        hung_names=[f"{one.kind} {one.number}" for one in seen if one.hangs],
         foreign=[f"{one.kind} {one.number}: {text}" for one in connections for text in one.foreign],
         silent=[f"{one.kind} {one.number}" for one in seen if not one.replies and not one.hangs],
     )

@@ -42,6 +42,7 @@ class Takeover:
     connections_reset: int
     connections_hung: int
     last_gasp: bool
+    hung_names: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     trace: dict[str, list[int]] = field(default_factory=dict)
     trace_before_ns: int = 0
@@ -69,7 +70,7 @@ class Takeover:
         """What this takeover must keep and did not, each in one line."""
         name = f"{self.kind} {self.source} -> {self.target} (token {self.token})"
         promises = [
-            (self.connections_hung == 0, f"{self.connections_hung} connections hung"),
+            (self.connections_hung == 0, f"connections hung: {', '.join(self.hung_names)}"),
             (not self.beyond_staleness, "writes older than the reported staleness were lost"),
             (
                 self.connections_idle_survived == self.connections_idle,

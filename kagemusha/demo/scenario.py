@@ -275,6 +275,7 @@ def _judged(kind: TakeoverKind, before: Before, seen: Seen, answer: dict[str, An
         connections_reset=outcome["reset"],
         connections_hung=outcome["hung"],
         last_gasp=seen.last_gasp,
+        hung_names=outcome["hung_names"],
         steps=time_line(kind, seen, event_ns, outcome),
         trace=answer["trace"],
         trace_before_ns=answer["trace_before_ns"],

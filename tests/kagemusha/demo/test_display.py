@@ -42,13 +42,15 @@ def test_everything_fits_and_nothing_is_coloured_without_a_terminal(monkeypatch:
     steps = [Step("death noticed", 0, 0.4), Step("client: slowest reply", 0, 9.1)]
     takeover = replace(GOOD, steps=steps, writes_acknowledged=12_345_678)
     display.takeover(takeover)
-    report = Report("redis-server", 50, takeovers=[takeover, replace(takeover, connections_hung=2)])
+    report = Report(
+        "redis-server", 50, takeovers=[takeover, replace(takeover, connections_hung=1, hung_names=["anew 3"])]
+    )
     display.summary(report)
     display.failure("it went wrong")
     said = file.getvalue()
     assert "\x1b" not in said
     assert max(map(len, said.splitlines())) <= WIDTH
-    for words in ("139 MiB", "death noticed", "lost 0 of 12,345,678", "2 connections hung", "it went wrong"):
+    for words in ("139 MiB", "death noticed", "lost 0 of 12,345,678", "connections hung: anew 3", "it went wrong"):
         assert words in said
 
 
