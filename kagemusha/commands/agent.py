@@ -9,6 +9,7 @@ import typer
 
 from kagemusha.endpoint import parse_endpoint
 from kagemusha.privilege import require_root
+from transport.errors import ConfigError
 
 
 def agent(
@@ -25,6 +26,17 @@ def agent(
 
     definition = load_definition(config)
     endpoint = parse_endpoint(listen)
+    _require_own_certificate(pki, node)
     from agent.runner import run
 
     raise typer.Exit(run(definition, node=node, directory=directory, control=control, listen=endpoint, pki=pki))
+
+
+def _require_own_certificate(pki: Path, node: str) -> None:
+    """Raise ConfigError unless the certificate in `pki` is this node's: its peers would take it for another."""
+    from transport.pki import NODE_CERTIFICATE, Identity
+
+    owner = Identity.load(pki).node
+    if owner != node:
+        what = f"{pki / NODE_CERTIFICATE}: is the certificate of node {owner}, not of {node}"
+        raise ConfigError(what, hint=f"kagemusha pki issue AUTHORITY {node} --out {pki}")

@@ -29,8 +29,8 @@ def preflight(
 ) -> None:
     """Say what of a program or of this node can't be mirrored, and what to do about it. Nothing is started or changed.
 
-    To compare two nodes: `kagemusha preflight CONFIG --facts > FILE` on one of them, then `kagemusha preflight CONFIG
-    --compare FILE` on the other. Exit code 4 where something stands in the way.
+    To compare two nodes, write what --facts says on one of them to a file, and give it to --compare on the other. Exit
+    code 4: something stands in the way.
     """
     from agent import preflight as room
     from agent.fingerprint import Fingerprint

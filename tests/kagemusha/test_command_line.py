@@ -162,6 +162,21 @@ def test_an_endpoint_that_is_none(listen: str, small: str, capsys: Printed) -> N
     assert hint == "hint: write 10.0.0.1:7000, or [fd00::1]:7000 for IPv6"
 
 
+def test_an_agent_with_another_nodes_certificate(small: str, tmp_path: Path, capsys: Printed) -> None:
+    authority, pki = str(tmp_path / "authority"), str(tmp_path / "pki")
+    options = ["--config", small, "--directory", "/x", "--control", "/x", "--pki", pki, "--listen", "10.0.0.1:7000"]
+    assert run(["agent", "--node", "a", *options]) == ExitCode.CONFIG
+    assert complaint(capsys)[0] == f"{pki}/node.pem: No such file or directory"
+    run(["pki", "init", authority])
+    run(["pki", "issue", authority, "b", "--out", pki])
+    capsys.readouterr()
+    assert run(["agent", "--node", "a", *options]) == ExitCode.CONFIG
+    assert complaint(capsys) == [
+        f"{pki}/node.pem: is the certificate of node b, not of a",
+        f"hint: kagemusha pki issue AUTHORITY a --out {pki}",
+    ]
+
+
 def test_certificates(tmp_path: Path, capsys: Printed) -> None:
     authority, node = tmp_path / "authority", tmp_path / "a"
     assert run(["pki", "init", str(authority)]) == ExitCode.OK
