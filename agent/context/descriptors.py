@@ -268,6 +268,7 @@ def _restore(shadow: Shadow, records: Records, batch: Batch, *, rehearsal: bool 
         new_batch=shadow.batch,
         clocks=shadow.clocks,
         shared_memory=shadow.shared_object,
+        layout=shadow.layout,
         rehearsal=rehearsal,
     )
 

@@ -7,13 +7,14 @@ A kind of resource is one file with one `Kind`, entered in `agent.context.descri
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from agent.batch import Batch, Row
 from agent.context.clocks import ProgramClocks
+from agent.context.layout import Area
 from agent.context.look import Look
 from agent.errors import RestoreError, Unsupported
 from agent.fdtable import DescriptorTable
@@ -140,9 +141,10 @@ class Restore:
 
     pid: the shadow's host pid. places: the numbers of each description by key, ascending. opened: keys that are placed.
     batch: takes the rows. new_batch: for what can't wait until that one runs. shared_memory: (device, inode) of the
-    original -> the shadow's own descriptor of memory that the program has mapped. inner_files: the same for files that
-    are made during this takeover; `kept` of these are closed at its end. sealed: memfds whose seals are set. later:
-    what adds rows once everything stands at its number. rehearsal: the rows will never run.
+    original -> the shadow's own descriptor of memory that the program has mapped. layout: what is mapped. inner_files:
+    as shared_memory, for files that are made during this takeover; `kept` of these are closed at its end. sealed:
+    memfds whose seals are set. later: what adds rows once everything stands at its number. rehearsal: the rows will
+    never run.
     """
 
     pid: int
@@ -153,6 +155,7 @@ class Restore:
     new_batch: Callable[[], Batch]
     clocks: ProgramClocks
     shared_memory: Callable[[int, int], int | None]
+    layout: Sequence[Area]
     opened: set[str] = field(default_factory=set)
     inner_files: dict[tuple[int, int], int] = field(default_factory=dict)
     kept: list[int] = field(default_factory=list)

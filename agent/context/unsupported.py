@@ -10,7 +10,8 @@ from agent.context.network import Network
 from agent.errors import RestoreError
 from agent.reason import Reason
 
-_ANONYMOUS = re.compile(r"^anon_inode:\[?([\w-]+)\]?$")
+_ANONYMOUS = re.compile(r"^anon_inode:\[?([\w -]+)\]?$")
+_NAMESPACE = re.compile(r"^[a-z_]+:\[\d+\]$")
 
 # inotify: a watch belongs to an inode, and fdinfo names it only by device and inode number; on the other node the path
 # would have to be found by searching the file system, and events of a watched file that differs there would be wrong.
@@ -32,7 +33,7 @@ _REMEDIES = {
     "PACKET": ("a packet socket", "start the program without packet capture"),
     "RAW": ("a raw socket", "start the program without it"),
     "AF_VSOCK": ("a socket to the hypervisor", "let the program use TCP instead"),
-    "net:": ("an open network namespace", "let the program close it after use"),
+    "namespace": ("an open namespace", "let the program close it after use"),
     "/dev/mqueue": ("a message queue", "let the program use a socket or pipe instead"),
 }
 
@@ -62,6 +63,8 @@ class UnsupportedKind:
             name = anonymous[1]
         elif look.link.startswith("socket:"):
             name = self._network.protocol(look, walk)
+        elif _NAMESPACE.match(look.link):
+            name = "namespace"
         what, remedy = _REMEDIES.get(name, (f"a descriptor of an unknown kind, {name}", "start the program without it"))
         return [Reason(what, walk.where(look.number), remedy)]
 

@@ -1,4 +1,5 @@
-/* memfds: mapped shared and written, never mapped, half mapped, sealed, read-only reopened, with offsets. */
+/* memfds: mapped shared and written, never mapped, half mapped, sealed, sealed and mapped, read-only reopened, with offsets;
+ * POSIX shared memory. */
 #include "victim.h"
 
 enum { SIZE = 1 << 20, PAGE = 4096 };
@@ -36,6 +37,17 @@ int main(int argc, char **argv) {
     unsigned char *twice = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, closed, 2 * PAGE);
     must(left != MAP_FAILED && twice != MAP_FAILED && close(closed) == 0);
     fill(left, 4 * PAGE, 4);
+    int glass = memfd_create("glass", MFD_ALLOW_SEALING);
+    must(write(glass, "behind glass", 13) == 13 && fcntl(glass, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK) == 0);
+    char *pane = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, glass, 0);
+    must(pane != MAP_FAILED);
+    char name[64];
+    snprintf(name, sizeof name, "/kgm-victim-%lld", (long long)now_ns(CLOCK_REALTIME));
+    int posix = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    must(posix >= 0 && ftruncate(posix, 2 * PAGE) == 0);
+    char *posix_memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, posix, 0);
+    must(posix_memory != MAP_FAILED && pwrite(posix, "second page", 11, PAGE) == 11 && shm_unlink(name) == 0);
+    strcpy(posix_memory, "first page");
     ready();
     for (unsigned round = 0; !told(); round++) {
         memory[round * 4099 % SIZE] ^= 0; /* touched */
@@ -63,6 +75,10 @@ int main(int argc, char **argv) {
     must(memcmp(found, left, 4 * PAGE) == 0 && memcmp(found + 2 * PAGE, twice, PAGE) == 0);
     left[2 * PAGE] = 0xAB;
     must(twice[0] == 0xAB);
+    must(strcmp(pane, "behind glass") == 0 && pwrite(glass, "x", 1, 0) == -1 && errno == EPERM);
+    must(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, glass, 0) == MAP_FAILED);
+    must(pread(posix, found, PAGE, PAGE) == PAGE && memcmp(found, "second page", 12) == 0);
+    must(strcmp(posix_memory, "first page") == 0 && pwrite(posix, "F", 1, 0) == 1 && posix_memory[0] == 'F');
     must(write(readonly, "x", 1) == -1 && errno == EBADF);
     pass();
 }
