@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ from agent.context.clocks import ProgramClocks
 from agent.context.kind import Kind, Walk
 from agent.context.look import Watch
 from agent.context.network import Network
+from agent.context.socket_options import read_options, value_of
 from agent.context.tcp import TcpKind
 from agent.context.udp import UdpKind
+from agent.kernel.pidfd import get_descriptor
 from tests.agent.lan import Lan
 from transport.checkpoint import Records
 
@@ -42,6 +45,22 @@ class Server:
         self._process.stdin.write(json.dumps(commands).encode() + b"\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+    def options(self, change: list[tuple[int, int, int]]) -> dict[int, dict[str, Any]]:
+        """Set options of all its TCP sockets; then give all of their options, by number."""
+        found: dict[int, dict[str, Any]] = {}
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            if not os.readlink(f"/proc/{self.pid}/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=get_descriptor(self.pidfd, int(name))) as one:
+                for level, option, value in change:
+                    one.setsockopt(level, option, value)
+                values = read_options(one, one.family, one.type)
+                found[int(name)] = {
+                    "values": values,
+                    "reuse": value_of(values, socket.SOL_SOCKET, socket.SO_REUSEADDR),
+                }
+        return found
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""

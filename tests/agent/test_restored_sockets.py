@@ -3,127 +3,198 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
-from typing import Any
 
 import pytest
 
-from agent.address import ServiceAddress
+from agent.errors import RestoreError
+from agent.kernel.sock_diag import SocketDiagnosis
 from agent.restored_sockets import RestoredSockets
-from agent.socket_holder import SocketHolder
-from tests.agent.lan import ADDRESS4, ADDRESS6, Lan
-from tests.agent.moved_server import Server, SocketCapture
+from tests.agent.lan import ADDRESS4, ADDRESS6
+from tests.agent.moved_server import Server
+from tests.agent.service import PORT, Service, ask, receive, running_service
 from tests.victims.tcp_server import pattern
 
-PORT = 7300
-ADDRESSES = (str(ADDRESS4), str(ADDRESS6))
-FAMILIES = [
-    pytest.param(socket.AF_INET, str(ADDRESS4.ip), id="IPv4"),
-    pytest.param(socket.AF_INET6, str(ADDRESS6.ip), id="IPv6"),
-]
+IN_EACH_FAMILY = pytest.mark.parametrize("address", [str(ADDRESS4.ip), str(ADDRESS6.ip)], ids=["IPv4", "IPv6"])
 
 
 @pytest.fixture
-def lan() -> Iterator[Lan]:
-    with Lan() as one:
+def service() -> Iterator[Service]:
+    with running_service() as one:
         yield one
 
 
-class Service:
-    """A server at the service address, on the first node, and its move to the second."""
-
-    def __init__(self, lan: Lan, stack: ExitStack) -> None:
-        self.lan = lan
-        self.stack = stack
-        self.addresses = {}
-        for node in ("first", "second"):
-            with lan.inside(node):
-                self.addresses[node] = stack.enter_context(ServiceAddress(ADDRESSES, "eth0"))
-        self.addresses["first"].claim()
-        self.node = "first"
-        self.server = stack.enter_context(Server(lan, "first"))
-        self.restored: RestoredSockets | None = None
-
-    def serve(self, mode: str, **more: Any) -> None:
-        listen = [(socket.AF_INET, str(ADDRESS4.ip), PORT), (socket.AF_INET6, str(ADDRESS6.ip), PORT)]
-        self.server.command(serve={"mode": mode, "listen": listen, **more})
-
-    def move(self, between: Callable[[], None] = lambda: None) -> None:
-        """The last gasp: hold still, drop the address, read everything, end silently, go on elsewhere."""
-        held = self.server.command(hold=True)
-        old, new = self.addresses[self.node], self.addresses["second" if self.node == "first" else "first"]
-        old.drop()
-        with SocketCapture(self.server) as capture:
-            records = capture.capture()
-        holder = SocketHolder()
-        holder.take(self.server.pidfd, records)
-        self.server.kill()
-        between()
-        self.node = "second" if self.node == "first" else "first"
-        self.server = self.stack.enter_context(Server(self.lan, self.node))
-        self.server.command(adopt=held)
-        self.restored = RestoredSockets(self.server.pidfd, exact=True)
-        self.restored.configure(records)
-        new.claim()
-        self.restored.finish()
-        self.server.command(go=True)
-        holder.release_silently()
-        assert self.restored.failed == []
-
-
-@pytest.fixture
-def service(lan: Lan) -> Iterator[Service]:
-    with ExitStack() as stack:
-        yield Service(lan, stack)
-
-
-def send_all(connections: list[socket.socket], data: bytes) -> None:
-    for connection in connections:
-        connection.sendall(data)
-
-
-def receive(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        chunk = connection.recv(min(size - len(data), 1 << 20))
-        assert chunk, f"the stream ended after {len(data)} of {size} bytes"
-        data += chunk
-    return bytes(data)
-
-
-@pytest.mark.parametrize(("family", "address"), FAMILIES)
-def test_idle_and_busy_connections_go_on_through_chained_moves(service: Service, family: int, address: str) -> None:
+@IN_EACH_FAMILY
+def test_idle_and_busy_connections_go_on_through_chained_moves(service: Service, address: str) -> None:
     service.serve("echo")
     connections = [service.lan.connect(address, PORT) for _ in range(5)]
     for connection in connections:
-        connection.sendall(b"first")
-        assert receive(connection, 5) == b"first"
+        ask(connection, b"first")
     for turn in range(4):
-        # Two of them have a request in flight while the server is moved.
-        service.move(partial(send_all, connections[:2], b"flight%d" % turn))
+
+        def send_while_nobody_serves(text: bytes = b"flight%d" % turn) -> None:
+            for connection in connections[:2]:
+                connection.sendall(text)
+
+        service.move(send_while_nobody_serves)
         for connection in connections[:2]:
             assert receive(connection, 7) == b"flight%d" % turn
         for connection in connections:
-            connection.sendall(b"after")
-            assert receive(connection, 5) == b"after"
+            ask(connection, b"after")
         with service.lan.connect(address, PORT) as new:
-            new.sendall(b"new")
-            assert receive(new, 3) == b"new"
+            ask(new, b"new")
     for connection in connections:
         connection.close()
 
 
-@pytest.mark.parametrize(("family", "address"), FAMILIES)
-def test_a_full_send_queue_arrives_whole(service: Service, family: int, address: str) -> None:
-    size = 6 << 20
+@IN_EACH_FAMILY
+def test_a_full_send_queue_arrives_whole(service: Service, address: str) -> None:
+    size = 3 << 20
     service.serve("blast", bytes=size)
     connections = [service.lan.connect(address, PORT) for _ in range(3)]
     start = [receive(connection, 1000) for connection in connections]
     service.move()
     for connection, begun in zip(connections, start, strict=True):
         assert begun + receive(connection, size - 1000) == pattern(0, size)
-        connection.sendall(b"end")
-        assert receive(connection, 3) == b"end"
+        ask(connection, b"end")
         connection.close()
+
+
+@IN_EACH_FAMILY
+def test_a_full_receive_queue_is_read_whole(service: Service, address: str) -> None:
+    size = 4 << 20
+    service.serve("check")
+    connection = service.lan.connect(address, PORT)
+    connection.sendall(pattern(0, 1000))
+    service.server.command(hold=True)
+    data = pattern(0, size)
+
+    def send() -> None:
+        connection.sendall(data[1000:])
+        connection.shutdown(socket.SHUT_WR)
+
+    # The server reads nothing: its queue fills, then the client waits for room.
+    sender = threading.Thread(target=send)
+    sender.start()
+    wait_for_a_full_queue(service, at_least=100_000)
+    service.server.command(go=True)
+    service.move()
+    assert receive(connection, 8) == b"%d\n" % size
+    sender.join()
+    connection.close()
+
+
+def wait_for_a_full_queue(service: Service, at_least: int) -> None:
+    """Until so much waits to be read on the server's node, or the client has sent all."""
+    with service.lan.inside(service.node):
+        diagnosis = SocketDiagnosis()
+    for _ in range(100_000):
+        tables = (diagnosis.tcp(family) for family in (socket.AF_INET, socket.AF_INET6))
+        if sum(int(table["receive_queue"].sum()) for table in tables) >= at_least:
+            break
+    diagnosis.close()
+
+
+@IN_EACH_FAMILY
+@pytest.mark.parametrize("size", [1000, 30_000])
+def test_what_was_lost_on_the_wire_is_sent_again(service: Service, address: str, size: int) -> None:
+    service.serve("echo")
+    connections = [service.lan.connect(address, PORT) for _ in range(3)]
+    for connection in connections:
+        ask(connection, b"first")
+    service.server.command(hold=True)
+    data = pattern(0, size)
+    for connection in connections:
+        connection.sendall(data)
+    wait_for_a_full_queue(service, at_least=3 * size)
+    service.lan.set_cable("client", plugged=False)
+    service.server.command(go=True)  # answers go into the void
+    service.move(lambda: service.lan.set_cable("client", plugged=True))
+    for connection in connections:
+        assert receive(connection, size) == data
+        ask(connection, b"end")
+        connection.close()
+
+
+@IN_EACH_FAMILY
+def test_who_has_half_closed_gets_the_rest_and_the_end(service: Service, address: str) -> None:
+    size = 3 << 20
+    service.serve("blast", bytes=size)
+    connection = service.lan.connect(address, PORT)
+    connection.shutdown(socket.SHUT_WR)
+    start = receive(connection, 1000)
+    service.move()
+    assert start + receive(connection, size - 1000) == pattern(0, size)
+    assert connection.recv(1) == b""
+    connection.close()
+
+
+@IN_EACH_FAMILY
+def test_the_end_of_a_stream_is_not_delayed_by_captures(service: Service, address: str) -> None:
+    service.serve("oneshot")
+    for _ in range(20):
+        connection = service.lan.connect(address, PORT)
+        service.checkpoint()
+        connection.sendall(b"x")
+        service.checkpoint()
+        assert receive(connection, 1) == b"x"
+        assert connection.recv(1) == b""
+        connection.close()
+    service.move()
+    with service.lan.connect(address, PORT) as connection:
+        connection.sendall(b"y")
+        assert receive(connection, 1) == b"y"
+        assert connection.recv(1) == b""
+
+
+def test_datagram_sockets_go_on(service: Service) -> None:
+    service.serve("echo", datagrams=[(socket.AF_INET, str(ADDRESS4.ip), PORT), (socket.AF_INET6, "::", PORT + 1)])
+    with service.lan.inside("client"):
+        clients = [socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6)]
+    for client, address, port in zip(clients, (ADDRESS4, ADDRESS6), (PORT, PORT + 1), strict=True):
+        client.settimeout(10)
+        client.connect((str(address.ip), port))
+    for _ in range(3):
+        for client in clients:
+            client.send(b"datagram")
+            assert client.recv(100) == b"datagram"
+        service.move()
+    for client in clients:
+        client.close()
+
+
+def test_options_of_listening_and_connected_sockets_come_along(service: Service) -> None:
+    service.serve("echo")
+    connection = service.lan.connect(str(ADDRESS4.ip), PORT)
+    ask(connection, b"first")
+    options = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 7),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 12345),
+        (socket.IPPROTO_IP, socket.IP_TOS, 0x10),
+        (socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000),
+    ]
+    before = service.server.options(options)
+    service.move()
+    after = service.server.options([])
+    assert after == before
+    assert all(values["reuse"] for values in after.values())
+    ask(connection, b"after")
+    connection.close()
+
+
+def test_a_port_that_is_taken_is_named(service: Service) -> None:
+    service.serve("echo")
+    service.checkpoint()
+    with ExitStack() as stack:
+        with service.lan.inside("second"):
+            stack.enter_context(socket.create_server(("0.0.0.0", PORT)))
+        other = stack.enter_context(Server(service.lan, "second"))
+        other.command(adopt=service.held)
+        restored = RestoredSockets(other.pidfd, exact=False)
+        with pytest.raises(RestoreError, match=rf"10\.91\.0\.100, port {PORT}.*in use") as caught:
+            restored.configure(service.records)
+        assert "port" in caught.value.hint
