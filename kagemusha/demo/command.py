@@ -48,7 +48,11 @@ def _run(story: Story, display: Display, *, keep: bool) -> Report | None:
     clear_crashed_runs()
     directory = Directory(new_run_id())
     try:
-        return asyncio.run(_play(story, display, directory))
+        report = asyncio.run(_play(story, display, directory))
+        if report.broken_promises():
+            keep = True
+            display.failure(f"the logs are in {directory.logs}")
+        return report
     except asyncio.CancelledError:
         display.failure("interrupted; everything was cleaned up")
         return None
