@@ -86,8 +86,11 @@ class AddressSpace:
     def _read(self) -> bytes:
         os.lseek(self._file, 0, os.SEEK_SET)
         pieces: list[bytes] = []
-        while piece := os.read(self._file, _READ_BYTES):
-            pieces.append(piece)
+        try:
+            while piece := os.read(self._file, _READ_BYTES):
+                pieces.append(piece)
+        except ProcessLookupError as error:
+            raise TraceeGone(self.pid) from error
         return b"".join(pieces)
 
     def _parse(self, line: bytes) -> Area:
