@@ -8,8 +8,9 @@ it has. Half a checkpoint is never committed.
 After a refusal the session tells the primary once from where to go on, and is deaf until a union or a full transfer
 begins that can be accepted, which is the primary's answer: deltas were already under way when it was told.
 
-Memory: the primary has at most CREDIT checkpoints unacknowledged, and an acknowledgement is held back while more than
-BACKLOG committed ones wait to be applied; so at most CREDIT + BACKLOG encoded checkpoints are staged here.
+Memory: the primary has at most CREDIT checkpoints unacknowledged, and whatever acknowledges one (also Subscribe and
+Refuse, which say what is held) is held back while more than BACKLOG committed ones wait to be applied; so at most
+CREDIT + BACKLOG encoded checkpoints are kept here.
 """
 
 from __future__ import annotations
@@ -176,6 +177,7 @@ class MirrorSession:
         self._parts = [0, 0]
         self._unapplied: deque[Version] = deque()
         self._unacknowledged: deque[Version] = deque()
+        self._owed: SendSubscribe | SendRefuse | None = None
 
     @property
     def token(self) -> int:
@@ -207,10 +209,11 @@ class MirrorSession:
         if isinstance(event, Connected):
             self._deaf = False
             self._token = max(self._token, event.token)
-            return [*self._discard(), SendSubscribe(self._tip)]
+            return [*self._discard(), *self._say(SendSubscribe(self._tip))]
         if isinstance(event, Disconnected):
             # Held back acknowledgements are not lost: the next Subscribe says what is held.
             self._unacknowledged.clear()
+            self._owed = None
             return self._discard()
         if isinstance(event, Applied):
             return self._was_applied(event.version)
@@ -257,7 +260,7 @@ class MirrorSession:
             return []
         if self._open is not None:
             return self._refuse(Reason.UNEXPECTED, f"{header.version} begins before {self._open.version} has ended")
-        self._deaf = False
+        self._deaf, self._owed = False, None
         self._token = header.version.token
         self._open, self._sums, self._parts = header, [], [0, 0]
         if header.kind != "full":
@@ -335,7 +338,16 @@ class MirrorSession:
         while self._unapplied.popleft() != version:
             pass
         self._applied = version
-        return self._acknowledge()
+        owed, self._owed = self._owed, None
+        return self._acknowledge() if owed is None else self._say(owed)
+
+    def _say(self, effect: SendSubscribe | SendRefuse) -> list[SessionEffect]:
+        """Say what is held, now or when the backlog of what is to be applied is short enough."""
+        if len(self._unapplied) > BACKLOG:
+            self._owed = effect
+            return []
+        self._owed = None
+        return [effect]
 
     def _refuse(self, reason: Reason, text: str, damaged: bool = False) -> list[SessionEffect]:
         """Refuse the checkpoint under way, once, and be deaf to what builds on it."""
@@ -348,7 +360,10 @@ class MirrorSession:
             self._unapplied.clear()
         if self._tip == NOTHING:
             effects.append(Resync(text))
-        return [*effects, SendRefuse(self._tip, text[:500])]
+        if isinstance(self._owed, SendSubscribe):
+            self._owed = None
+            return [*effects, *self._say(SendSubscribe(self._tip))]
+        return [*effects, *self._say(SendRefuse(self._tip, text[:500]))]
 
     def _discard(self) -> list[SessionEffect]:
         """Throw away the half of a checkpoint that is here."""

@@ -88,6 +88,41 @@ def test_acknowledgements_wait_for_an_apply_that_is_behind() -> None:
     assert session.step(0, Applied(versions[2])) == [SendAck(versions[BACKLOG + 2])]
 
 
+def _behind() -> tuple[MirrorSession, list[Version]]:
+    """Return a session that has one more checkpoint to apply than BACKLOG, and the versions of all of them."""
+    session = _following()
+    versions = [START]
+    for _ in range(BACKLOG + 1):
+        version, delta = _delta(versions[-1])
+        versions.append(version)
+        _feed(session, delta)
+    return session, versions[1:]
+
+
+def test_what_acknowledges_by_the_way_waits_too() -> None:
+    session, versions = _behind()
+    assert session.step(0, Disconnected()) == []
+    assert session.step(0, Connected(1)) == []
+    assert session.step(0, Applied(versions[0])) == [SendSubscribe(versions[-1])]
+    session, versions = _behind()
+    assert session.step(0, PART) == []
+    assert session.step(0, Applied(versions[0])) == [
+        SendRefuse(versions[-1], "a part came before its checkpoint began")
+    ]
+
+
+def test_a_failed_apply_before_the_subscription_changes_what_it_says() -> None:
+    session, versions = _behind()
+    session.step(0, Connected(1))
+    effects = session.step(0, ApplyFailed(versions[0], "no memory"))
+    assert _kinds(effects) == ["Resync", "SendSubscribe"]
+    assert effects[-1] == SendSubscribe(NOTHING)
+    session, versions = _behind()
+    session.step(0, PART)
+    assert _kinds(session.step(0, ApplyFailed(versions[0], "no memory"))) == ["Resync", "SendRefuse"]
+    assert session.step(0, Applied(versions[1])) == []
+
+
 def test_one_refusal_and_then_deaf_until_the_answer() -> None:
     session = _following()
     second, delta = _delta(START)

@@ -105,19 +105,29 @@ def _once(simulation: Simulation, sabotage: Sabotage) -> Sabotage:
     return act
 
 
-@settings(max_examples=250, deadline=None)
-@given(st.integers(0, 2**32), st.lists(actions, max_size=60))
-def test_without_faults_nothing_is_refused(seed: int, schedule: list[tuple[object, ...]]) -> None:
-    simulation = Simulation(seed)
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.lists(actions, max_size=60))
+def test_without_faults_nothing_is_refused(seed: int, settled: bool, schedule: list[tuple[object, ...]]) -> None:
+    simulation = _started(seed, settled)
     run(simulation, schedule)
     assert [mirror.session.counters.total for mirror in simulation.mirrors] == [0, 0]
     assert simulation.primary_counters.total == 0
 
 
-@settings(max_examples=600, deadline=None)
-@given(st.integers(0, 2**32), st.lists(st.one_of(actions, actions, troubles), max_size=80))
-def test_whatever_goes_wrong_only_published_states_are_applied(seed: int, schedule: list[tuple[object, ...]]) -> None:
-    run(Simulation(seed), schedule)
+@settings(max_examples=250, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.lists(st.one_of(actions, actions, troubles), max_size=80))
+def test_whatever_goes_wrong_only_published_states_are_applied(
+    seed: int, settled: bool, schedule: list[tuple[object, ...]]
+) -> None:
+    run(_started(seed, settled), schedule)
+
+
+def _started(seed: int, settled: bool, make: Callable[..., MirrorSession] = MirrorSession) -> Simulation:
+    """Return a simulation; settled: both mirrors follow already, so that a schedule goes deep."""
+    simulation = Simulation(seed, make)
+    if settled:
+        simulation.settle()
+    return simulation
 
 
 @pytest.mark.parametrize(
