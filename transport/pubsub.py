@@ -118,7 +118,7 @@ class SendFull:
 
 @dataclass(frozen=True, slots=True)
 class EndFull:
-    """Effect: end the full transfer: what changed since `since.number` as whole pages, all records, `End(version)`."""
+    """Effect: end the full transfer: records and whole pages that changed since `since.number`, `End(version)`."""
 
     subscriber: int
     since: Version

@@ -91,7 +91,8 @@ class StartOver:
 class Stage:
     """Effect: keep this part, whose checksum is right, and reserve what its application needs.
 
-    direct: write it into the blank shadow at once (pages of a full transfer; later parts overwrite earlier ones).
+    direct: write it into the blank shadow at once (pages of a full transfer; later parts overwrite earlier ones; the
+    records before them say which mappings they need).
     """
 
     part: Pages | RecordsMessage
