@@ -12,19 +12,20 @@ an edge again that the program has already seen.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 
 from agent.context.kind import Depends, Restore, Walk
 from agent.context.look import Look
 from agent.context.record import pack, unpack
+from agent.errors import CaptureError
 from agent.kernel.kcmp import is_epoll_target
 from agent.kernel.libc import NR
 from agent.reason import Reason
 
-_ENTRY = re.compile(rb"tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)\s+pos:-?\d+ ino:([0-9a-f]+)")
+_WORDS = 9  # "tfd: 5 events: 19 data: 5  pos:0 ino:31c5 sdev:9"
 _EVENT = struct.Struct("<IQ")
 _EPOLL_CTL_ADD = 1
 
@@ -84,29 +85,33 @@ class EpollKind:
 
 
 def _entries(look: Look, walk: Walk) -> list[tuple[int, int, int, str | None]]:
-    found: list[tuple[int, int, int, str | None]] = []
+    """Number when registered, events, data, key of the description: None if no number stands for it."""
+    words = look.details.split()
+    if len(words) % _WORDS or words[::_WORDS] != [b"tfd:"] * (len(words) // _WORDS):
+        raise CaptureError(f"fdinfo of descriptor {look.number} ({look.link}) is not understood: {look.details[:80]!r}")
+    numbers = list(map(int, words[1::_WORDS]))
+    events = [int(word, 16) for word in words[3::_WORDS]]
+    data = [int(word, 16) for word in words[5::_WORDS]]
+    inodes = [int(word[4:], 16) for word in words[7::_WORDS]]
+    sockets = walk.socket_keys()
+    keys: list[str | None] = [sockets.get(inode) for inode in inodes]
     seen: Counter[int] = Counter()
-    for entry in _ENTRY.finditer(look.details):
-        number = int(entry[1])
-        inode = int(entry[4], 16)
-        key = _target(look, walk, number, inode, seen[number])
-        seen[number] += 1
-        found.append((number, int(entry[2], 16), int(entry[3], 16), key))
-    return found
+    for position, key in enumerate(keys):
+        if key is None:
+            keys[position] = _target(look, walk, numbers[position], inodes[position], seen[numbers[position]])
+        seen[numbers[position]] += 1
+    return list(zip(numbers, events, data, keys, strict=True))
 
 
 def _target(look: Look, walk: Walk, registered: int, inode: int, occurrence: int) -> str | None:
     """The description of an entry: nearly always the one that still has the number.
 
-    A socket's or pipe's inode settles it; all else is asked of the kernel.
+    Only a socket's inode is its own; all else is asked of the kernel.
     """
     likely = walk.looks.get(registered)
-    if likely is not None and likely.inode == inode and occurrence == 0 and likely.link.startswith("socket:"):
-        return walk.keys[registered]
-    candidates = [number for number, other in walk.looks.items() if other.inode == inode and number != registered]
-    if likely is not None and likely.inode == inode:
-        candidates.insert(0, registered)
-    for number in candidates:
+    first = [registered] if likely is not None and likely.inode == inode else []
+    others = (number for number, other in walk.looks.items() if other.inode == inode and number != registered)
+    for number in chain(first, others):
         if is_epoll_target(walk.pid, number, look.number, registered, occurrence):
             return walk.keys[number]
     return None

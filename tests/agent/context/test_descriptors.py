@@ -194,6 +194,7 @@ f = open("data", "w"); next_step()
         ("s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)", "netlink"),
         ("s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)", "packet"),
         ("s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "raw socket"),
+        ("s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)", "multipath"),
         ("f = os.pidfd_open(os.getpid())", "pidfd"),
         ("m, s = pty.openpty()", "terminal"),
         ("os.mkfifo('fifo'); f = os.open('fifo', os.O_RDWR)", "named pipe"),
