@@ -105,6 +105,7 @@ class MemoryCapture:
         """
         self._require_free()
         self._forget_others(number)
+        chunk_pages = min(chunk_pages, PART_PAGES)
         dirty = self.tracker.take_all()
         self.tracker.note_copies(dirty.all_written())
         pages = expand(dirty.all_written())
@@ -348,6 +349,11 @@ class _Emitter:
         base, new = self._base[:count], new[:count]
         slots = image.slots(pages)
         fresh: Mask = ~image.known[slots]
+        if fresh.all():
+            # Reading slots that were never stored to would only fill page tables.
+            base[:] = 0
+            image.put(slots, new, number)
+            return pages, base, new, fresh
         image.take(slots, base)
         base[fresh] = 0
         changed = np.not_equal(base, new, out=self._unequal[:count]).any(axis=1)
