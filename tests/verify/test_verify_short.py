@@ -1,0 +1,49 @@
+"""The short form of `make verify`, and the proof that it finds what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.encoding import CapturedMemory, Encoder, Part
+from agent.image import Image
+from tests.verify.__main__ import verify_program
+from tests.verify.pair import pair
+from tests.verify.programs import PROGRAMS, Program
+
+CHECKPOINTS = {"1 GiB": 4}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_every_byte_of_the_mirror_is_the_originals(program: Program) -> None:
+    assert verify_program(program, CHECKPOINTS.get(program.name, 25)) == 0
+
+
+class ForgetsOnePage:
+    """The memory of a checkpoint without the first page that is dirty."""
+
+    def __init__(self, memory: CapturedMemory) -> None:
+        self._memory = memory
+
+    def parts(self, image: Image, number: int) -> Iterable[Part]:
+        """All parts, the first one a page short."""
+        for place, (pages, base, new, fresh) in enumerate(self._memory.parts(image, number)):
+            first = 1 if place == 0 else 0
+            yield pages[first:], base[first:], new[first:], fresh[first:]
+
+
+def test_a_dirty_page_that_is_dropped_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pair(PROGRAMS[2], tmp_path) as both:
+        assert both.first().equal
+        assert both.next().equal
+        honest: Callable[..., Any] = Encoder.delta
+
+        def forgetful(encoder: Encoder, memory: CapturedMemory, *rest: Any, **named: Any) -> Any:
+            return honest(encoder, ForgetsOnePage(memory), *rest, **named)
+
+        monkeypatch.setattr(Encoder, "delta", forgetful)
+        found = both.next()
+        assert len(found.differences) == 1
