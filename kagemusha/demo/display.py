@@ -19,7 +19,7 @@ from rich.text import Text
 from kagemusha.demo.report import Report, Step, Takeover, TakeoverKind
 
 WIDTH = 100
-_BAR_COLUMNS = 48
+_BAR_COLUMNS = 46
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 _TITLES: dict[TakeoverKind, str] = {
@@ -116,7 +116,7 @@ def bar(at: float, took: float, columns: int) -> str:
 def _bars(steps: list[Step]) -> Table:
     end_ms = max((step.at_ms + step.took_ms for step in steps), default=0.0) or 1.0
     table = Table.grid(padding=(0, 1))
-    table.add_column(width=29, no_wrap=True)
+    table.add_column(width=31, no_wrap=True)
     table.add_column(width=_BAR_COLUMNS, no_wrap=True)
     table.add_column(justify="right", width=11, no_wrap=True)
     for step in steps:

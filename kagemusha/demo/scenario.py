@@ -28,6 +28,7 @@ SETTLE_S = 40.0
 MIB = 1 << 20
 _CHECKPOINTS_AFTER_PING = 3
 _LOOK_AGAIN_S = 0.02
+_GAP_NAMES = {"busy": "longest gap", "anew": "longest gap, connecting"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +297,8 @@ def time_line(kind: TakeoverKind, seen: Seen, event_ns: int, outcome: dict[str, 
     for name, took_us in seen.timeline:
         steps.append(Step(name, at_ms, took_us / 1e3))
         at_ms += took_us / 1e3
-    for name, key in (("client: first reply", "first_answered_ns"), ("client: slowest reply", "answered_ns")):
-        if outcome[key] is not None:
-            steps.append(Step(name, 0.0, (outcome[key] - event_ns) / NS_PER_MS))
+    if outcome["first_answered_ns"] is not None:
+        steps.append(Step("client: first reply", 0.0, (outcome["first_answered_ns"] - event_ns) / NS_PER_MS))
+    for clients, gap_ns in outcome["gaps_ns"].items():
+        steps.append(Step(f"client: {_GAP_NAMES[clients]}", 0.0, gap_ns / NS_PER_MS))
     return steps

@@ -8,11 +8,12 @@ import json
 import pytest
 
 from kagemusha.demo import agents
+from kagemusha.demo.conductor import Takeover as Seen
 from kagemusha.demo.display import Display
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Machines
-from kagemusha.demo.report import Report
-from kagemusha.demo.scenario import Scenario
+from kagemusha.demo.report import Report, Step
+from kagemusha.demo.scenario import Scenario, time_line
 from kagemusha.demo.story import Story
 
 QUICK = Story(memory_mib=1, rounds=1, measure_s=0.2, warm_up_s=0.1, idle=2, busy=3, anew=1)
@@ -58,3 +59,18 @@ async def test_an_agent_that_does_not_start_is_one_line_with_its_own_words(
     with pytest.raises(DemoError, match="the agent of node a ended with status 1: this kernel is too old") as failed:
         await play(machines, QUICK)
     assert str(machines.directory.logs) in failed.value.hint
+
+
+def test_the_time_line_has_the_agents_steps_one_after_the_other_from_the_order_on() -> None:
+    seen = Seen(ended_ns=12_000_000, told_ns=13_000_000, serves_ns=20_000_000, last_gasp=True)
+    seen.timeline = (("prepare", 500), ("go", 250))
+    outcome = {"first_answered_ns": 17_000_000, "gaps_ns": {"busy": 8_000_000, "anew": 9_000_000}}
+    assert time_line("process_killed", seen, 10_000_000, outcome) == [
+        Step("death, last checkpoint", 0.0, 2.0),
+        Step("controller decides", 2.0, 1.0),
+        Step("prepare", 3.0, 0.5),
+        Step("go", 3.5, 0.25),
+        Step("client: first reply", 0.0, 7.0),
+        Step("client: longest gap", 0.0, 8.0),
+        Step("client: longest gap, connecting", 0.0, 9.0),
+    ]
