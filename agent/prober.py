@@ -49,6 +49,7 @@ class Prober:
     claimed, `begin` when the sockets have left repair mode, then `run` in the event loop."""
 
     def __init__(self, addresses: Sequence[Address], interface: str) -> None:
+        self._addresses = addresses
         self._tap: SegmentTap | None = SegmentTap(addresses, interface, outgoing=False)
         self._sender = SegmentSender()
         self._diagnosis = SocketDiagnosis()
@@ -67,8 +68,11 @@ class Prober:
     ) -> None:
         """Take up the restored connections, and poke those that were announced as `opened` and are not among them.
 
-        exact: the records are from after the program's last moment; nothing has to be asked then.
+        exact: the records are from after the program's last moment; nothing has to be asked then. Connections of other
+        addresses than those watched are none of its business.
         """
+        mine = {str(address) for address in self._addresses}
+        restored = [one for one in restored if one.connection[0] in mine]
         known = {one.connection for one in restored}
         self._restored = len(known)
         strangers = [one for one in opened if one not in known]

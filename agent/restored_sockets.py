@@ -24,27 +24,12 @@ from typing import Final
 from agent.connections import Expected
 from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
-from agent.context.socket_options import (
-    IP,
-    IP_TRANSPARENT,
-    IPV6,
-    IPV6_TRANSPARENT,
-    SO_BUF_LOCK,
-    SO_RCVBUF,
-    SO_RCVBUFFORCE,
-    SO_REUSEADDR,
-    SO_SNDBUF,
-    SO_SNDBUFFORCE,
-    SOL,
-    Option,
-    different_from_new,
-    set_options,
-    value_of,
-)
-from agent.context.tcp import HALF_CLOSED, LISTENING, UNCONNECTED, Tcp
+from agent.context.socket_options import SO_REUSEADDR, SOL, OptionPlan, option_plan
+from agent.context.tcp import HALF_CLOSED, LISTENING, UNCONNECTED, Tcp, decoded
 from agent.context.udp import Udp
 from agent.errors import KernelError, RestoreError
 from agent.kernel import tcp_repair
+from agent.kernel.namespaces import in_network_namespace
 from agent.kernel.pidfd import get_descriptor
 from agent.kernel.tcp_repair import CLOCK_BIT, OPTION_TIMESTAMPS, Connection, adopt, discard
 from transport.checkpoint import Records
@@ -54,17 +39,13 @@ _CLOCK_MARGIN_OLDER_MS: Final = 500
 _ANSWER_S_MAX: Final = 0.005
 _POLL_S: Final = 0.0001
 _SEGMENTS_IN_AT: Final = 140
-_LOCKS: Final = {(SOL, SO_SNDBUF): 1, (SOL, SO_RCVBUF): 2}
-"""The bit of SO_BUF_LOCK that says that the program has set this size itself."""
-_LATER: Final = frozenset(
-    {(SOL, SO_REUSEADDR), (SOL, SO_BUF_LOCK), (IP, IP_TRANSPARENT), (IPV6, IPV6_TRANSPARENT), *_LOCKS}
-)
 
 
 @dataclass(slots=True)
 class _Pending:
     number: int
     record: Tcp
+    plan: OptionPlan
     state: Connection
     socket: socket.socket
 
@@ -91,7 +72,7 @@ class RestoredSockets:
 
         Raises RestoreError if a socket that is no connection can't be made (its port is taken on this node).
         """
-        sockets = [(number, unpack(Tcp, data)) for number, data in records_of_kind(records, "tcp")]
+        sockets = [(number, decoded(data)) for number, data in records_of_kind(records, "tcp")]
         sockets.sort(key=lambda one: one[1].role != LISTENING)
         for number, record in sockets:
             if record.role in (UNCONNECTED, LISTENING):
@@ -102,7 +83,11 @@ class RestoredSockets:
             self._datagrams(number, unpack(Udp, data))
 
     def finish(self) -> None:
-        """Let the connections go on; the address must be on this node, and announced."""
+        """Let the connections go on; the address must be on this node, and announced.
+
+        A connection from an address that is another node's own can't go on: the program sees ECONNABORTED.
+        """
+        self._end_strangers()
         asked: list[_Pending] = []
         for one in self._pending:
             unacknowledged = len(one.state.send_queue) > one.state.unsent
@@ -141,15 +126,16 @@ class RestoredSockets:
 
     def _passive(self, number: int, record: Tcp) -> None:
         one = self._duplicate(number, record.family, socket.SOCK_STREAM)
+        plan = option_plan(record.options, record.family, socket.SOCK_STREAM)
         try:
             # Between binding and listening nobody else can have the port, whatever the program itself wanted.
             one.setsockopt(SOL, SO_REUSEADDR, 1)
-            _prepare(one, record.family, socket.SOCK_STREAM, record.options)
+            plan.begin(one)
             if record.local:
                 tcp_repair.bind(one, record.local)
             if record.role == LISTENING:
                 one.listen(record.backlog)
-            _set_marks(one, record.family, record.options)
+            plan.end(one)
         except (KernelError, OSError) as error:
             raise _not_restored(number, record.local, error) from error
         finally:
@@ -157,14 +143,15 @@ class RestoredSockets:
 
     def _datagrams(self, number: int, record: Udp) -> None:
         one = self._duplicate(number, record.family, socket.SOCK_DGRAM)
+        plan = option_plan(record.options, record.family, socket.SOCK_DGRAM)
         try:
-            one.setsockopt(SOL, SO_REUSEADDR, value_of(record.options, SOL, SO_REUSEADDR))
-            _prepare(one, record.family, socket.SOCK_DGRAM, record.options)
+            one.setsockopt(SOL, SO_REUSEADDR, plan.reuse_address)
+            plan.begin(one)
             if record.local:
                 tcp_repair.bind(one, record.local)
             if record.peer:
                 tcp_repair.connect(one, record.peer)
-            _set_marks(one, record.family, record.options)
+            plan.end(one)
         except (KernelError, OSError) as error:
             raise _not_restored(number, record.local, error) from error
         finally:
@@ -174,9 +161,10 @@ class RestoredSockets:
         recorded = record.state()
         state = self._at_this_time(recorded, record.captured_ms)
         one = self._duplicate(number, record.family, socket.SOCK_STREAM)
+        plan = option_plan(record.options, record.family, socket.SOCK_STREAM)
         try:
-            _prepare(one, record.family, socket.SOCK_STREAM, record.options)
-            _make_room(one, record.options, state)
+            plan.begin(one)
+            plan.make_room(one, len(state.send_queue), len(state.receive_queue))
             tcp_repair.begin(one, state)
             tcp_repair.bind(one, record.local)
             tcp_repair.connect(one, record.peer)
@@ -192,7 +180,7 @@ class RestoredSockets:
         self.connections.append(
             Expected(between, state.send_unacknowledged, state.sent_next, state.receive_next, clock)
         )
-        self._pending.append(_Pending(number, record, state, one))
+        self._pending.append(_Pending(number, record, plan, state, one))
 
     def _at_this_time(self, state: Connection, captured_ms: int) -> Connection:
         """The peer drops segments whose timestamps are older than what it has seen, so the clock goes on from the
@@ -203,11 +191,27 @@ class RestoredSockets:
         window = state.window if self._exact else replace(state.window, send=0)
         return replace(state, timestamp=clock & 0xFFFFFFFF, window=window)
 
+    def _end_strangers(self) -> None:
+        with in_network_namespace(self._pidfd):
+            here = {local: _is_here(local) for local in {_without_port(one.record.local) for one in self._pending}}
+        if all(here.values()):
+            return
+        for one in self._pending:
+            if not here[_without_port(one.record.local)]:
+                where = tcp_repair.readable_address(one.record.local)
+                self.failed.append(f"descriptor {one.number}: the connection from {where} belongs to another node")
+                tcp_repair.disconnect(one.socket, forget=False)
+                tcp_repair.leave(one.socket, probe=False)
+                discard(one.socket)
+        self._pending = [one for one in self._pending if here[_without_port(one.record.local)]]
+        going_on = {tcp_repair.endpoint(one.record.local) for one in self._pending}
+        self.connections = [one for one in self.connections if one.connection[:2] in going_on]
+
     def _send_rest_only(self, one: _Pending) -> bytes:
         """Make the connection once more, without what the peer turned out to have; gives what it lacks."""
         state, _ = tcp_repair.read_connection(one.socket, keep_repair=True)
         if state.send_queue:
-            tcp_repair.disconnect(one.socket)
+            tcp_repair.disconnect(one.socket, forget=True)
             rest = replace(state, unsent=len(state.send_queue))
             tcp_repair.begin(one.socket, rest)
             tcp_repair.connect(one.socket, one.record.peer)
@@ -222,41 +226,26 @@ class RestoredSockets:
                 tcp_repair.fill(one.socket, unsent)
             if one.record.role == HALF_CLOSED or one.record.shut:
                 one.socket.shutdown(socket.SHUT_RD)
-            _set_marks(one.socket, one.record.family, one.record.options)
+            one.plan.end(one.socket)
         except (KernelError, OSError) as error:
             self.failed.append(f"descriptor {one.number}: {error}")
         finally:
             discard(one.socket)
 
 
-def _prepare(one: socket.socket, family: int, kind: int, options: tuple[Option, ...]) -> None:
-    """All that can be set ahead, and the right to use an address that is not here yet."""
-    one.setsockopt(*((IP, IP_TRANSPARENT) if family == socket.AF_INET else (IPV6, IPV6_TRANSPARENT)), 1)
-    different = different_from_new(options, family, kind)
-    set_options(one, (option for option in different if option[:2] not in _LATER))
-    locked = value_of(options, SOL, SO_BUF_LOCK)
-    set_options(one, (option for option in different if locked & _LOCKS.get(option[:2], 0)))
+def _without_port(address: bytes) -> bytes:
+    """The same address with port 0: any."""
+    return address[:2] + bytes(2) + address[4:]
 
 
-def _make_room(one: socket.socket, options: tuple[Option, ...], state: Connection) -> None:
-    """Buffers that take the queues, and the receive window that the peer was promised. The kernel doubles sizes."""
-    receive = max(value_of(options, SOL, SO_RCVBUF) // 2, len(state.receive_queue))
-    if 2 * receive > one.getsockopt(SOL, SO_RCVBUF):
-        one.setsockopt(SOL, SO_RCVBUFFORCE, receive)
-    send = max(value_of(options, SOL, SO_SNDBUF) // 2, len(state.send_queue))
-    if state.send_queue and 2 * send > one.getsockopt(SOL, SO_SNDBUF):
-        one.setsockopt(SOL, SO_SNDBUFFORCE, send)
-
-
-def _set_marks(one: socket.socket, family: int, options: tuple[Option, ...]) -> None:
-    """What had to be different while the socket was made: set it to what the program had."""
-    put = one.setsockopt
-    put(SOL, SO_BUF_LOCK, value_of(options, SOL, SO_BUF_LOCK))
-    put(SOL, SO_REUSEADDR, value_of(options, SOL, SO_REUSEADDR))
-    if family == socket.AF_INET:
-        put(IP, IP_TRANSPARENT, value_of(options, IP, IP_TRANSPARENT))
-    else:
-        put(IPV6, IPV6_TRANSPARENT, value_of(options, IPV6, IPV6_TRANSPARENT))
+def _is_here(address: bytes) -> bool:
+    """Whether this network namespace has the address."""
+    with socket.socket(int.from_bytes(address[:2], "little"), socket.SOCK_DGRAM) as one:
+        try:
+            tcp_repair.bind(one, address)
+        except KernelError:
+            return False
+    return True
 
 
 def _has_answer(one: socket.socket) -> bool:

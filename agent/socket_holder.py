@@ -12,8 +12,7 @@ import os
 import socket
 
 from agent.context.by_kind import records_of_kind
-from agent.context.record import unpack
-from agent.context.tcp import Tcp
+from agent.context.tcp import decoded
 from agent.errors import KernelError
 from agent.kernel.pidfd import get_descriptor
 from agent.kernel.sock_diag import LISTEN
@@ -37,7 +36,7 @@ class SocketHolder:
                 descriptor = get_descriptor(pidfd, number)
             except KernelError:
                 continue
-            one = adopt(descriptor, unpack(Tcp, data).family)
+            one = adopt(descriptor, decoded(data).family)
             self._held.append(one)
             _silence(one)
 

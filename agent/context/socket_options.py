@@ -8,11 +8,15 @@ with the FORCE variants (a restored queue must fit, whatever net.core.wmem_max s
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
-from agent.errors import KernelError
+import msgpack
+
+from agent.errors import KernelError, RestoreError
 
 SOL, IP, IPV6, TCP, UDP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP, 17
 
@@ -45,10 +49,107 @@ _BUFFERS: Final = (SO_SNDBUF, SO_RCVBUF)
 _names_of: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
 _defaults: dict[tuple[int, int], dict[tuple[int, int], Value]] = {}
 
-BEFORE_BIND: Final = frozenset(
-    {(SOL, SO_REUSEPORT), (SOL, SO_BINDTOIFINDEX), (SOL, 36), (IP, IP_FREEBIND), (IPV6, IPV6_V6ONLY), (IPV6, 78)}
+_LOCK_BITS: Final = {(SOL, SO_SNDBUF): 1, (SOL, SO_RCVBUF): 2}
+"""The bit of SO_BUF_LOCK that says that the program has set this size itself."""
+_LATE: Final = frozenset(
+    {(SOL, SO_REUSEADDR), (SOL, SO_BUF_LOCK), (IP, IP_TRANSPARENT), (IPV6, IPV6_TRANSPARENT), *_LOCK_BITS}
 )
-"""Options that decide whether, and to what, a socket can be bound."""
+_OPTIONS_MAX: Final = 256
+_STRUCTURE_BYTES_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OptionPlan:
+    """How a new socket gets the options of a record.
+
+    early: what differs from a new socket on this node, to be set before the socket is bound. send_bytes, receive_bytes:
+    the buffers' sizes as the kernel counts them. The rest has to be otherwise while the socket is made, and is set
+    at the end: reuse_address, transparent, and buffer_locks (SO_BUF_LOCK).
+    """
+
+    family: int
+    early: tuple[Option, ...]
+    reuse_address: int
+    transparent: int
+    buffer_locks: int
+    send_bytes: int
+    receive_bytes: int
+
+    def begin(self, one: socket.socket) -> None:
+        """Set what can be set ahead, and take the right to use an address that is not here yet."""
+        one.setsockopt(*self._transparent_name(), 1)
+        set_options(one, self.early)
+
+    def make_room(self, one: socket.socket, send_bytes: int, receive_bytes: int) -> None:
+        """Make the buffers as large as they were, and large enough for queues of these sizes.
+
+        The receive buffer also stands for the window that the peer was promised. The kernel doubles what it is given.
+        """
+        receive = max(self.receive_bytes // 2, receive_bytes)
+        if 2 * receive > one.getsockopt(SOL, SO_RCVBUF):
+            one.setsockopt(SOL, SO_RCVBUFFORCE, receive)
+        send = max(self.send_bytes // 2, send_bytes)
+        if send_bytes and 2 * send > one.getsockopt(SOL, SO_SNDBUF):
+            one.setsockopt(SOL, SO_SNDBUFFORCE, send)
+
+    def end(self, one: socket.socket) -> None:
+        """Set what had to be otherwise until now."""
+        put = one.setsockopt
+        put(SOL, SO_BUF_LOCK, self.buffer_locks)
+        put(SOL, SO_REUSEADDR, self.reuse_address)
+        put(*self._transparent_name(), self.transparent)
+
+    def _transparent_name(self) -> tuple[int, int]:
+        return (IP, IP_TRANSPARENT) if self.family == socket.AF_INET else (IPV6, IPV6_TRANSPARENT)
+
+
+def pack_options(options: Iterable[Option]) -> bytes:
+    """Options as a record keeps them."""
+    packed: bytes = msgpack.packb(list(options))
+    return packed
+
+
+@functools.lru_cache(maxsize=4096)
+def unpack_options(data: bytes) -> tuple[Option, ...]:
+    """Options from a record. Raises RestoreError."""
+    try:
+        values = msgpack.unpackb(data, use_list=False)
+    except (ValueError, msgpack.exceptions.ExtraData) as error:
+        raise RestoreError(f"the options of a socket are no msgpack: {error}") from error
+    if not isinstance(values, tuple) or len(values) > _OPTIONS_MAX or not all(map(_is_option, values)):
+        raise RestoreError("the options of a socket are no options")
+    return values
+
+
+@functools.lru_cache(maxsize=4096)
+def option_plan(data: bytes, family: int, kind: int) -> OptionPlan:
+    """How a new socket of this family and kind gets the options of a record. Raises RestoreError."""
+    options = unpack_options(data)
+    values = {(level, name): value for level, name, value in options if isinstance(value, int)}
+    locks = values.get((SOL, SO_BUF_LOCK), 0)
+    different = different_from_new(options, family, kind)
+    early = [option for option in different if option[:2] not in _LATE]
+    early += [option for option in different if locks & _LOCK_BITS.get(option[:2], 0)]
+    transparent = (IP, IP_TRANSPARENT) if family == socket.AF_INET else (IPV6, IPV6_TRANSPARENT)
+    return OptionPlan(
+        family,
+        tuple(early),
+        values.get((SOL, SO_REUSEADDR), 0),
+        values.get(transparent, 0),
+        locks,
+        values.get((SOL, SO_SNDBUF), 0),
+        values.get((SOL, SO_RCVBUF), 0),
+    )
+
+
+def _is_option(value: object) -> bool:
+    match value:
+        case (int(), int(), bytes(content)):
+            return len(content) <= _STRUCTURE_BYTES_MAX
+        case (int(), int(), int()):
+            return True
+        case _:
+            return False
 
 
 def read_options(source: socket.socket, family: int, kind: int) -> tuple[Option, ...]:
@@ -86,14 +187,6 @@ def set_options(target: socket.socket, options: Iterable[Option]) -> None:
                 put(level, name, value)
         except OSError as error:
             raise KernelError(f"setsockopt({level}, {name})", "a socket", error.errno or 0) from error
-
-
-def value_of(options: Iterable[Option], level: int, name: int, default: int = 0) -> int:
-    """The value of one option that is an int."""
-    for found_level, found_name, value in options:
-        if (found_level, found_name) == (level, name) and isinstance(value, int):
-            return value
-    return default
 
 
 def _candidates(family: int, kind: int) -> list[tuple[int, int]]:

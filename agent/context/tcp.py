@@ -11,6 +11,7 @@ for byte. The others are read exactly (`agent.kernel.tcp_repair`).
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
@@ -22,7 +23,7 @@ from agent.context.kind import Depends, Restore, Walk
 from agent.context.look import Look
 from agent.context.network import FAMILY_OF, Network
 from agent.context.record import pack, unpack
-from agent.context.socket_options import Option, read_options
+from agent.context.socket_options import option_plan, pack_options, read_options
 from agent.kernel import sock_diag
 from agent.kernel.libc import NR
 from agent.kernel.pidfd import get_descriptor
@@ -52,8 +53,9 @@ class Tcp:
 
     family: AF_INET or AF_INET6. role: UNCONNECTED, LISTENING, CONNECTED or HALF_CLOSED. flags: of open(2). local, peer:
     addresses as bind(2) takes them, b"" where there is none. backlog: of listen(2). shut: the program has shut down
-    receiving. connection: the fields of `Connection`, its window's at the end; None unless connected. captured_ms:
-    CLOCK_REALTIME of the moment to which the connection's timestamp belongs, in ms.
+    receiving. options: as `socket_options.pack_options` makes them. connection: the fields of `Connection`, its
+    window's at the end; None unless connected. captured_ms: CLOCK_REALTIME of the moment to which the connection's
+    timestamp belongs, in ms.
     """
 
     family: int
@@ -63,7 +65,7 @@ class Tcp:
     peer: bytes
     backlog: int
     shut: bool
-    options: tuple[Option, ...]
+    options: bytes
     connection: _ConnectionFields | None
     captured_ms: int
 
@@ -83,7 +85,7 @@ class _Known:
     row: bytes
     flags: int
     data: bytes
-    options: tuple[Option, ...]
+    options: bytes
     times: int
     anchor: Anchor | None
 
@@ -120,7 +122,7 @@ class TcpKind:
             return self._known[look.inode].data
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
-            options = read_options(duplicate, family, socket.SOCK_STREAM) if fresh or known is None else known.options
+            options = known.options if known is not None and not fresh else _options(duplicate, family)
             record, anchor = _read(duplicate, family, Row.read(row), look.flags, options)
         finally:
             discard(duplicate)
@@ -147,15 +149,30 @@ class TcpKind:
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
         """Make an empty socket at its number; `agent.restored_sockets` makes of it what the record says."""
-        record = unpack(Tcp, data, key)
+        record = decoded(data)
         kind = socket.SOCK_STREAM | (record.flags & os.O_NONBLOCK)
         restore.place(key, restore.batch.add(NR.SOCKET, record.family, kind, 0, name=f"socket of {key}"))
+
+    def check(self, key: str, data: bytes, root: str) -> None:
+        """Ahead of a takeover: decode the record, and find out what its options ask of a new socket here."""
+        record = decoded(data)
+        option_plan(record.options, record.family, socket.SOCK_STREAM)
 
     def _remember(self, look: Look, walk: Walk, known: _Known) -> None:
         if len(self._known) > _FORGET_AT_LEAST + 2 * len(walk.looks):
             inodes = {other.inode for other in walk.looks.values()}
             self._known = {inode: one for inode, one in self._known.items() if inode in inodes}
         self._known[look.inode] = known
+
+
+@functools.lru_cache(maxsize=8192)
+def decoded(data: bytes) -> Tcp:
+    """The record in `data`. Raises RestoreError."""
+    return unpack(Tcp, data)
+
+
+def _options(duplicate: socket.socket, family: int) -> bytes:
+    return pack_options(read_options(duplicate, family, socket.SOCK_STREAM))
 
 
 def socket_address(family: int, address: bytes, port: int, interface: int) -> bytes:
@@ -174,9 +191,7 @@ def addresses_of(row: Row) -> tuple[bytes, bytes]:
     return local, socket_address(family, row.peer, port, row.interface) if port else b""
 
 
-def _read(
-    duplicate: socket.socket, family: int, row: Row, flags: int, options: tuple[Option, ...]
-) -> tuple[Tcp, Anchor | None]:
+def _read(duplicate: socket.socket, family: int, row: Row, flags: int, options: bytes) -> tuple[Tcp, Anchor | None]:
     """The record of a socket, read exactly."""
     role = _ROLES.get(row.state, UNCONNECTED)
     local, peer = addresses_of(row)
@@ -194,7 +209,7 @@ def _read(
     return Tcp(family, role, flags, local, peer, 0, shut, options, _flat(state), captured_ms), anchor
 
 
-def _told(anchor: Anchor, family: int, row: Row, flags: int, options: tuple[Option, ...]) -> Tcp:
+def _told(anchor: Anchor, family: int, row: Row, flags: int, options: bytes) -> Tcp:
     """The record of a connection with empty queues, from its counters."""
     captured_ms = time.time_ns() // 1_000_000
     counters = (row.bytes_acknowledged, row.bytes_received, row.send_window, row.receive_window)

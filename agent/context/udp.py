@@ -11,7 +11,7 @@ from agent.context.kind import Depends, Restore, Walk
 from agent.context.look import Look
 from agent.context.network import FAMILY_OF, Network
 from agent.context.record import pack, unpack
-from agent.context.socket_options import Option, read_options
+from agent.context.socket_options import pack_options, read_options
 from agent.context.tcp import addresses_of
 from agent.kernel.libc import NR
 from agent.kernel.pidfd import get_descriptor
@@ -26,13 +26,13 @@ _FORGET_AT_LEAST: Final = 64
 @dataclass(frozen=True, slots=True)
 class Udp:
     """One UDP socket. family: AF_INET or AF_INET6. flags: of open(2). local, peer: addresses as bind(2) takes them, b""
-    where there is none."""
+    where there is none. options: as `socket_options.pack_options` makes them."""
 
     family: int
     flags: int
     local: bytes
     peer: bytes
-    options: tuple[Option, ...]
+    options: bytes
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class UdpKind:
         family = FAMILY_OF[self._network.protocol(look, walk)]
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family, socket.SOCK_DGRAM)
         try:
-            options = read_options(duplicate, family, socket.SOCK_DGRAM)
+            options = pack_options(read_options(duplicate, family, socket.SOCK_DGRAM))
         finally:
             discard(duplicate)
         data = pack(Udp(family, look.flags, local, peer, options))

@@ -49,6 +49,8 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 _word = np.zeros(1, dtype=np.int32)
 _word_address = _word.ctypes.data
+_address = np.zeros(128, dtype=np.uint8)  # struct sockaddr_storage
+_address_view, _address_place = _address.data, _address.ctypes.data
 _queue_buffer = np.zeros(64 << 10, dtype=np.uint8)
 
 
@@ -288,8 +290,8 @@ def connect(one: socket.socket, address: bytes) -> None:
 
 
 def _call_with_address(one: socket.socket, number: int, name: str, address: bytes) -> None:
-    memory = np.frombuffer(address, dtype=np.uint8)
-    result = attempt_held(number, one.fileno(), memory.ctypes.data, len(address))
+    _address_view[: len(address)] = address
+    result = attempt_held(number, one.fileno(), _address_place, len(address))
     if result < 0:
         raise KernelError(name, f"a socket to {readable_address(address)}", -result)
 
@@ -318,11 +320,15 @@ def readable_address(address: bytes) -> str:
         return "no address"
 
 
-def disconnect(connection: socket.socket) -> None:
-    """Make a fresh socket of one in repair mode, bound as before; nothing is sent. It can be given a state again."""
+def disconnect(connection: socket.socket, *, forget: bool) -> None:
+    """Make a fresh socket of one in repair mode, bound as before; nothing is sent. It can be given a state again.
+
+    forget: the error is taken off, which the program would see otherwise (ECONNABORTED).
+    """
     connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_ON)
     _call_with_address(connection, NR.CONNECT, "disconnect", bytes(16))  # AF_UNSPEC
-    connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # ECONNABORTED, which the program must not see
+    if forget:
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def complete(connection: socket.socket, state: Connection) -> None:

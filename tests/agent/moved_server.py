@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from agent.context.clocks import ProgramClocks
 from agent.context.kind import Kind, Walk
 from agent.context.look import Watch
 from agent.context.network import Network
-from agent.context.socket_options import read_options, value_of
+from agent.context.socket_options import SO_REUSEADDR, SOL, read_options
 from agent.context.tcp import TcpKind
 from agent.context.udp import UdpKind
 from agent.kernel.pidfd import get_descriptor
@@ -49,18 +50,22 @@ class Server:
     def options(self, change: list[tuple[int, int, int]]) -> dict[int, dict[str, Any]]:
         """Set options of all its TCP sockets; then give all of their options, by number."""
         found: dict[int, dict[str, Any]] = {}
-        for name in os.listdir(f"/proc/{self.pid}/fd"):
-            if not os.readlink(f"/proc/{self.pid}/fd/{name}").startswith("socket:"):
-                continue
-            with socket.socket(fileno=get_descriptor(self.pidfd, int(name))) as one:
-                for level, option, value in change:
-                    one.setsockopt(level, option, value)
-                values = read_options(one, one.family, one.type)
-                found[int(name)] = {
-                    "values": values,
-                    "reuse": value_of(values, socket.SOL_SOCKET, socket.SO_REUSEADDR),
-                }
+        for number, one in self._sockets():
+            for level, option, value in change:
+                one.setsockopt(level, option, value)
+            values = read_options(one, one.family, one.type)
+            found[number] = {"values": values, "reuse": one.getsockopt(SOL, SO_REUSEADDR)}
         return found
+
+    def errors(self) -> dict[int, int]:
+        """The error that waits on each of its sockets, which it will not see any more."""
+        return {number: one.getsockopt(SOL, socket.SO_ERROR) for number, one in self._sockets()}
+
+    def _sockets(self) -> Iterator[tuple[int, socket.socket]]:
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            if os.readlink(f"/proc/{self.pid}/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=get_descriptor(self.pidfd, int(name))) as one:
+                    yield int(name), one
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -198,3 +199,24 @@ def test_a_port_that_is_taken_is_named(service: Service) -> None:
         with pytest.raises(RestoreError, match=rf"10\.91\.0\.100, port {PORT}.*in use") as caught:
             restored.configure(service.records)
         assert "port" in caught.value.hint
+
+
+@IN_EACH_FAMILY
+def test_a_connection_of_the_node_itself_ends_with_an_error(service: Service, address: str) -> None:
+    """The program sees it as aborted; connections of the service address go on beside it."""
+    any_address = "::" if ":" in address else "0.0.0.0"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    service.server.command(serve={"mode": "echo", "listen": [(family, any_address, PORT)]})
+    own = "fd91::1" if ":" in address else "10.91.0.1"
+    with service.lan.connect(own, PORT) as of_the_node, service.lan.connect(address, PORT) as of_the_service:
+        ask(of_the_node, b"first")
+        ask(of_the_service, b"first")
+        service.checkpoint()
+        service.server.kill()
+        service.addresses["first"].drop()
+        restored = service.go_on_elsewhere(exact=True)
+        assert len(restored.failed) == 1
+        assert f"{own}, port {PORT}" in restored.failed[0]
+        assert [one.connection[0] for one in restored.connections] == [address]
+        errors = service.server.errors()
+        assert sorted(errors.values()) == [0, 0, errno.ECONNABORTED]
