@@ -76,15 +76,16 @@ def capture(stopped: Stopped, clocks: ProgramClocks, status: procfs.Status | Non
     status = status or procfs.status(stopped.pid)
     before = _decoded(stopped.previous[KEY]) if KEY in stopped.previous else None
     if before is None or stopped.refresh or stopped.dying:
-        record = _read_all(stopped, clocks, status, before)
-    else:
-        record = replace(
-            before,
-            directory=os.fsencode(procfs.read_link(stopped.pid, "cwd")),
-            umask=status.umask,
-            credentials=pack(Credentials.of(status)),
-        )
-    return {KEY: pack(record)}
+        return {KEY: pack(_read_all(stopped, clocks, status, before))}
+    directory, credentials = os.fsencode(procfs.read_link(stopped.pid, "cwd")), _credentials(status)
+    if (directory, status.umask, credentials) == (before.directory, before.umask, before.credentials):
+        return {KEY: stopped.previous[KEY]}
+    return {KEY: pack(replace(before, directory=directory, umask=status.umask, credentials=credentials))}
+
+
+@lru_cache(maxsize=8)
+def _credentials(status: procfs.Status) -> bytes:
+    return pack(Credentials.of(status))
 
 
 def _read_all(
@@ -112,7 +113,7 @@ def _read_all(
         auxiliary_vector=procfs.auxiliary_vector(pid),
         memory=tuple(memory),
         limits=limits,  # type: ignore[arg-type]
-        credentials=pack(Credentials.of(status)),
+        credentials=_credentials(status),
         dumpable=dumpable,
         oom_score_adjustment=int(procfs.read_bytes(pid, "oom_score_adj")),
         children=len(procfs.children(pid)),

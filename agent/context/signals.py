@@ -62,7 +62,8 @@ def capture(stopped: Stopped, status: procfs.Status | None = None) -> Records:
     else:
         actions = before.actions if before is not None else ()
     pending = ptrace.pending_signals(_some_thread(stopped), shared=True)
-    return {KEY: pack(SignalsRecord(status.caught, status.ignored, actions, pending))}
+    record = SignalsRecord(status.caught, status.ignored, actions, pending)
+    return {KEY: stopped.previous[KEY] if record == before else pack(record)}
 
 
 def prepare(shadow: Shadow, records: Records) -> None:

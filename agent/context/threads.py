@@ -1,9 +1,9 @@
 """Threads: registers, extended state, signals of their own, and what the kernel knows of each besides.
 
-What the kernel tells without the thread's help is read at every stop. The alternate signal stack and the address that
-is cleared when the thread ends must be asked for by the thread itself (an injected call each, 30 us): they are read
-when a thread is first and second seen, and at every `refresh`. In a dying program nothing can be injected: there what
-was last known holds.
+Registers and pending signals are read at every stop; the rest, which a thread sets up at its start and hardly ever
+changes, when a thread is first and second seen and then in turn, one thread at every 16th stop. The alternate signal
+stack and the address that is cleared when the thread ends must be asked for by the thread itself (an injected call
+each, 50 us). In a dying program nothing can be injected: there what was last known holds.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from msgpack import packb
 
 from agent.batch import Batch
 from agent.context import process, signals
 from agent.context.clocks import CLOCK_MONOTONIC
 from agent.context.credentials import Credentials
-from agent.context.record import pack, unpack
+from agent.context.record import unpack
 from agent.errors import RestoreError
 from agent.kernel import procfs, ptrace
 from agent.kernel.libc import NR
@@ -45,11 +46,8 @@ PR_SET_NAME: Final = 15
 # glibc: struct pthread has `tid` 16 bytes before `robust_head` (nptl/descr.h); only a guess that is verified.
 _TID_BEFORE_ROBUST_HEAD: Final = 16
 _YOUNG_LOOKS: Final = 2
+_LOOK_EVERY: Final = 16
 _RSEQ_CS_OFFSET: Final = 8
-_SETTINGS: Final = (
-    "pending", "rseq", "robust_list", "clear_tid_address", "alternate_stack", "name", "cpus", "nice", "policy",
-    "priority",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,7 @@ class ThreadRecord:
     xstate: bytes
     mask: int
     pending: bytes
+    blocked_call: tuple[int, int] | None
     rseq: tuple[int, int, int, int]
     robust_list: tuple[int, int]
     clear_tid_address: int
@@ -75,14 +74,22 @@ class ThreadRecord:
     nice: int
     policy: int
     priority: int
-    blocked_call: tuple[int, int] | None
+
+
+# The last fields of a record: what is read only now and then, and set by rows of a batch.
+_SETTINGS: Final = (
+    "rseq", "robust_list", "clear_tid_address", "alternate_stack", "name", "cpus", "nice", "policy", "priority",
+)  # fmt: skip
+_RECORD_HEAD: Final = bytes([0x90 | len(fields(ThreadRecord))])  # msgpack: an array of up to 15
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is read of a thread only now and then."""
+    """What is read of a thread only now and then; `packed`: all of that, as the end of a record."""
 
     looks: int = 0
+    rseq: tuple[int, int, int, int] = (0, 0, 0, 0)
+    robust_list: tuple[int, int] = (0, 0)
     clear_tid_address: int = 0
     alternate_stack: bytes = NO_ALTERNATE_STACK
     name: bytes = b""
@@ -90,6 +97,10 @@ class _Known:
     nice: int = 0
     policy: int = 0
     priority: int = 0
+    packed: bytes = b""
+
+    def pack(self) -> None:
+        self.packed = b"".join(packb(getattr(self, name)) for name in _SETTINGS)
 
 
 class ThreadCapture:
@@ -103,43 +114,35 @@ class ThreadCapture:
         self._block = RegisterBlock()
         self._known: dict[int, _Known] = {}
         self._all_cpus = tuple(sorted(os.sched_getaffinity(0)))
+        self._captures = 0
 
     def capture(self, stopped: Stopped) -> Records:
         """One record per thread. Raises TraceeGone when the program was killed meanwhile."""
         tids = list(stopped.threads)
         self._block.read(tids)
-        registers, xstate = self._block.registers, self._block.xstate
+        registers, xstate = self._block.registers.tobytes(), self._block.xstate.tobytes()
+        xstate_bytes = self._block.xstate.shape[1]
         masks = self._block.masks.tolist()
+        self._known = {tid: self._known.get(tid) or _Known() for tid in tids}
+        self._captures += 1
+        turn = self._captures // _LOOK_EVERY % len(tids) if self._captures % _LOOK_EVERY == 0 else -1
         records: Records = {}
-        known = {tid: self._known.get(tid) or _Known() for tid in tids}
         for row, (tid, number) in enumerate(stopped.threads.items()):
-            own = known[tid]
-            if stopped.refresh or stopped.dying or own.looks < _YOUNG_LOOKS:
-                self._look(stopped, tid, own)
-            rseq = ptrace.get_rseq(tid)
-            robust = robust_list(tid)
-            tid_address = own.clear_tid_address
-            if stopped.dying and not own.looks:
-                tid_address = _guess_tid_address(stopped.memory, number, robust[0])
-            records[f"{PREFIX}{number}"] = pack(
-                ThreadRecord(
-                    registers[row].tobytes(),
-                    xstate[row].tobytes(),
-                    masks[row],
-                    ptrace.pending_signals(tid, shared=False),
-                    (rseq.pointer, rseq.size, rseq.signature, rseq.flags),
-                    robust,
-                    tid_address,
-                    own.alternate_stack,
-                    own.name,
-                    own.cpus,
-                    own.nice,
-                    own.policy,
-                    own.priority,
-                    self._blocked_call(tid),
+            known = self._known[tid]
+            if stopped.dying or known.looks < _YOUNG_LOOKS or turn == row:
+                self._look(stopped, tid, number, known)
+            # What `pack` would make of a ThreadRecord, without making one.
+            records[f"{PREFIX}{number}"] = b"".join(
+                (
+                    _RECORD_HEAD,
+                    packb(registers[row * BYTES : (row + 1) * BYTES]),
+                    packb(xstate[row * xstate_bytes : (row + 1) * xstate_bytes]),
+                    packb(masks[row]),
+                    packb(ptrace.pending_signals(tid, shared=False)),
+                    packb(self._blocked_call(tid)),
+                    known.packed,
                 )
             )
-        self._known = known
         return records
 
     def _blocked_call(self, tid: int) -> tuple[int, int] | None:
@@ -148,21 +151,27 @@ class ThreadCapture:
             return None
         return call.number, -1 if call.deadline_ns is None else call.deadline_ns
 
-    def _look(self, stopped: Stopped, tid: int, own: _Known) -> None:
-        own.name = procfs.read_bytes(stopped.pid, "comm", tid).rstrip(b"\n")
+    def _look(self, stopped: Stopped, tid: int, number: int, known: _Known) -> None:
+        """Read what is not read at every stop."""
+        rseq = ptrace.get_rseq(tid)
+        known.rseq = rseq.pointer, rseq.size, rseq.signature, rseq.flags
+        known.robust_list = robust_list(tid)
+        known.name = procfs.read_bytes(stopped.pid, "comm", tid).rstrip(b"\n")
         cpus = tuple(sorted(os.sched_getaffinity(tid)))
-        own.cpus = () if cpus == self._all_cpus else cpus
-        own.nice = os.getpriority(os.PRIO_PROCESS, tid)
-        own.policy = os.sched_getscheduler(tid)
-        own.priority = os.sched_getparam(tid).sched_priority
-        if stopped.dying:
-            return
-        with stopped.remote(tid) as call:
-            call(NR.SIGALTSTACK, 0, call.scratch)
-            own.alternate_stack = os.pread(stopped.memory, STACK_T_BYTES, call.scratch)
-            call(NR.PRCTL, PR_GET_TID_ADDRESS, call.scratch)
-            own.clear_tid_address = struct.unpack("<Q", os.pread(stopped.memory, 8, call.scratch))[0]
-        own.looks += 1
+        known.cpus = () if cpus == self._all_cpus else cpus
+        known.nice = os.getpriority(os.PRIO_PROCESS, tid)
+        known.policy = os.sched_getscheduler(tid)
+        known.priority = os.sched_getparam(tid).sched_priority
+        if not stopped.dying:
+            with stopped.remote(tid) as call:
+                call(NR.SIGALTSTACK, 0, call.scratch)
+                known.alternate_stack = os.pread(stopped.memory, STACK_T_BYTES, call.scratch)
+                call(NR.PRCTL, PR_GET_TID_ADDRESS, call.scratch)
+                known.clear_tid_address = struct.unpack("<Q", os.pread(stopped.memory, 8, call.scratch))[0]
+            known.looks += 1
+        elif not known.looks:
+            known.clear_tid_address = _guess_tid_address(stopped.memory, number, known.robust_list[0])
+        known.pack()
 
 
 def numbers(records: Records) -> list[int]:
@@ -249,7 +258,7 @@ def _settings(shadow: Shadow, records: Records) -> Mapping[int, Batch]:
 
         # Everything but registers, extended state and mask, which change all the time and are not set by rows.
         settings = tuple(getattr(record, name) for name in _SETTINGS)
-        found[number] = shadow.piece(f"{PREFIX}{number}", (settings, owner, leader.personality), build)
+        found[number] = shadow.piece(f"{PREFIX}{number}", (settings, record.pending, owner, leader.personality), build)
     return found
 
 

@@ -37,9 +37,8 @@ _SIGEVENT_BYTES: Final = 64
 _NOTIFY: Final = {"signal": 0, "none": 1, "thread": 2}
 _CPU_CLOCKS: Final = (2, 3)
 _IDS_TRIED_MAX: Final = 4096
-# How far two readings of the same deadline may be apart: a setitimer(2) value has microseconds, and clocks are read
-# before and after.
-_SAME_NS: Final = 200_000
+# How far two readings of the same deadline may be apart: setitimer(2) counts in microseconds.
+_SAME_NS: Final = 20_000
 _US_NS: Final = 1_000
 _SECOND_NS: Final = 1_000_000_000
 
@@ -58,6 +57,9 @@ class TimersRecord:
     timers: tuple[tuple[int, int, int, int, int, int, int, int], ...]
 
 
+_NO_TIMERS: Final = pack(TimersRecord(((0, 0),) * ITIMERS, ()))
+
+
 class TimerCapture:
     """Captures the timers of one program."""
 
@@ -66,8 +68,10 @@ class TimerCapture:
 
     def capture(self, stopped: Stopped) -> Records:
         """The record of all timers; in a dying program, what was known of them at the last stop."""
-        before = _previous(stopped)
         listed = procfs.timers(stopped.pid)
+        if not listed and not stopped.refresh and stopped.previous.get(KEY) == _NO_TIMERS:
+            return {KEY: _NO_TIMERS}
+        before = _previous(stopped)
         if stopped.dying:
             known = {timer[0]: timer for timer in before.timers}
             present = [known[number] for number in (int(timer["ID"]) for timer in listed) if number in known]
@@ -86,7 +90,9 @@ class TimerCapture:
     def _interval_timer(
         self, stopped: Stopped, call: RemoteCall, which: int, before: tuple[int, int]
     ) -> tuple[int, int]:
+        asked_ns = self._clocks.now_ns(CLOCK_MONOTONIC)
         call(NR.GETITIMER, which, call.scratch)
+        told_ns = self._clocks.now_ns(CLOCK_MONOTONIC)
         words = struct.unpack("<4q", os.pread(stopped.memory, 32, call.scratch))
         interval_ns = words[0] * _SECOND_NS + words[1] * _US_NS
         remaining_ns = words[2] * _SECOND_NS + words[3] * _US_NS
@@ -95,8 +101,7 @@ class TimerCapture:
         if which != ITIMER_REAL:
             return remaining_ns, interval_ns
         # A periodic one has nothing left while its SIGALRM waits to be delivered: then it is due just now.
-        due_ns = self._clocks.now_ns(CLOCK_MONOTONIC) + remaining_ns
-        return _steady(before, due_ns, interval_ns), interval_ns
+        return _due(before, asked_ns + remaining_ns, told_ns + remaining_ns, interval_ns), interval_ns
 
     def _timer(
         self, stopped: Stopped, call: RemoteCall, listed: dict[str, str], before: TimersRecord
@@ -109,14 +114,15 @@ class TimerCapture:
         if whom == "tid":
             notify |= SIGEV_THREAD_ID
             thread = stopped.threads.get(int(tid_text), 0)
+        asked_ns = self._clocks.now_ns(CLOCK_MONOTONIC)
         call(NR.TIMER_GETTIME, number, call.scratch)
+        told_ns = self._clocks.now_ns(CLOCK_MONOTONIC)
         words = struct.unpack("<4q", os.pread(stopped.memory, 32, call.scratch))
         interval_ns = words[0] * _SECOND_NS + words[1]
         due_ns = words[2] * _SECOND_NS + words[3]
         if due_ns and not counts_cpu_time(clock):
             known = next((timer for timer in before.timers if timer[0] == number), None)
-            due_ns += self._clocks.now_ns(CLOCK_MONOTONIC)
-            due_ns = _steady(known[6:8] if known else (0, 0), due_ns, interval_ns)
+            due_ns = _due(known[6:8] if known else (0, 0), asked_ns + due_ns, told_ns + due_ns, interval_ns)
         return number, clock, notify, int(signal_text), thread, int(value_text, 16), due_ns, interval_ns
 
 
@@ -175,15 +181,16 @@ def _add_timer(batch: Batch, timer: tuple[int, int, int, int, int, int, int, int
     return number + 1 if next_id >= 0 else next_id
 
 
-def _steady(before: Sequence[int], due_ns: int, interval_ns: int) -> int:
-    """The deadline that was recorded before, if it is the same one (or an earlier beat of it)."""
+def _due(before: Sequence[int], earliest_ns: int, latest_ns: int, interval_ns: int) -> int:
+    """When a timer is due, known to be between two times: as recorded before, if that fits (or is a beat of it)."""
     due_before_ns, interval_before_ns = before[0], before[1]
-    if not due_before_ns or interval_before_ns != interval_ns:
-        return due_ns
-    apart_ns = due_ns - due_before_ns
-    if interval_ns:
-        apart_ns = (apart_ns + interval_ns // 2) % interval_ns - interval_ns // 2
-    return due_before_ns if abs(apart_ns) <= _SAME_NS else due_ns
+    if due_before_ns and interval_before_ns == interval_ns:
+        behind_ns = due_before_ns - (earliest_ns - _SAME_NS)
+        if interval_ns:
+            behind_ns %= interval_ns
+        if 0 <= behind_ns <= latest_ns - earliest_ns + 2 * _SAME_NS:
+            return due_before_ns
+    return latest_ns
 
 
 def _previous(stopped: Stopped) -> TimersRecord:

@@ -173,10 +173,13 @@ class Original:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+        # Threads that are held in their death must be let go before any of them can be reaped.
+        for tid in self.seized:
+            ptrace.raw(ptrace.CONT, tid, 0, 0)
         for tid in [*(tid for tid in self.seized if tid != self.pid), self.pid]:
             try:
                 while not next_stop(tid, "the end").exited:
-                    pass
+                    ptrace.raw(ptrace.CONT, tid, 0, 0)
             except TraceeGone:
                 continue
         self.spawner.end_namespace(self.init)
