@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from agent.context_capture import ContextCapture
+from agent.errors import CheckpointAbandoned
 from agent.spawner import Spawner
-from tests.agent.takeover import VICTIMS, subject
+from agent.takeover import trace
+from tests.agent.takeover import VICTIMS, local, subject
+from transport.checkpoint import Records
 
 NAMES = sorted(path.stem for path in VICTIMS.glob("*.c"))
 
@@ -24,3 +29,26 @@ def test_a_victim_passes_after_two_takeovers(name: str, spawner: Spawner, place:
 def test_a_victim_passes_without_a_takeover(name: str, spawner: Spawner, place: Path) -> None:
     with subject(spawner, name, place) as running:
         assert running.verdict() == "PASS"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_victim_does_not_notice_checkpoints(name: str, spawner: Spawner, place: Path) -> None:
+    with subject(spawner, name, place) as running:
+        tracee = trace(running.running.pid)
+        capture = ContextCapture(tracee, local)
+        running.running.seized.update(tracee.threads)
+        previous: Records = {}
+        try:
+            for _ in range(40):
+                try:
+                    tracee.stop(time.monotonic() + 1.0)
+                    previous = capture.capture(previous)
+                except CheckpointAbandoned:
+                    pass
+                tracee.resume()
+                tracee.pump()
+            assert running.verdict(lambda: tracee.pump()) == "PASS"
+            assert any(key.startswith("ofd/") for key in previous)
+        finally:
+            capture.close()
+            tracee.close()
