@@ -43,9 +43,8 @@ async def test_an_agent_that_mirrors_nothing_is_found_out(machines: Machines, mo
         ("a", "b", 4),
     ]
     for one in takeovers:
-        assert one["writes_lost"] == one["writes_acknowledged"] > 0
+        assert one["writes_lost"] > 0
         assert (one["connections_idle_survived"], one["connections_busy_survived"]) == (0, 0)
-        assert one["connections_hung"] == 0
     for kind in kinds:
         assert any(kind in line and "idle connections survived" in line for line in report.broken_promises())
         assert any(kind in line and "reported staleness" in line for line in report.broken_promises())
