@@ -161,6 +161,8 @@ class Tracee:
             self._read_registers()
         except (CheckpointAbandoned, TraceeGone) as error:
             self.abandoned += 1
+            # A stop that comes to nothing has interrupted calls all the same.
+            self._repair_stopped()
             self.resume()
             if isinstance(error, TraceeGone):
                 raise CheckpointAbandoned(f"program {self.pid}: {error.what} in the middle of a stop") from error
@@ -457,6 +459,14 @@ class Tracee:
                 continue
             if self.restarts.repair(tid, values[row]):
                 ptrace.set_registers(tid, values[row])
+
+    def _repair_stopped(self) -> None:
+        for thread in self._threads:
+            if thread.state is State.STOPPED:
+                try:
+                    self._repair(thread.tid)
+                except TraceeGone:  # its death will be told
+                    pass
 
     def _repair(self, tid: int) -> None:
         values = ptrace.get_registers(tid)

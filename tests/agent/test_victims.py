@@ -52,3 +52,20 @@ def test_a_victim_does_not_notice_checkpoints(name: str, spawner: Spawner, place
         finally:
             capture.close()
             tracee.close()
+
+
+def test_stops_that_are_given_up_interrupt_no_call(spawner: Spawner, place: Path) -> None:
+    with subject(spawner, "blocked", place) as running:
+        tracee = trace(running.running.pid)
+        running.running.seized.update(tracee.threads)
+        try:
+            for _ in range(60):
+                try:
+                    tracee.stop(time.monotonic())
+                except CheckpointAbandoned:
+                    pass
+                tracee.resume()
+                tracee.pump()
+            assert running.verdict(lambda: tracee.pump()) == "PASS"
+        finally:
+            tracee.close()
