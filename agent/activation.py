@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.batch import Batch, run_together
-from agent.context import process, signals, threads, timers
+from agent.context import children, process, signals, threads, timers
 from agent.kernel import ptrace
 from transport.checkpoint import Records
 
@@ -95,6 +95,8 @@ def activate(
     signals.activate(shadow, records, batch)
     batch.run()
     timeline.done("descriptors")
+    children.activate(shadow, records)
+    timeline.done("children")
     _set_up_threads(shadow, records)
     timeline.done("threads")
     claim_address()

@@ -391,23 +391,35 @@ class Shadow:
         for number in [number for number in self.threads if number not in numbers]:
             self._end_thread(self.threads.pop(number))
         missing = [number for number in numbers if number not in self.threads]
-        if not missing:
-            return
-        batch = self.batch()
-        self._born.clear()
-        for number in missing:
-            # struct clone_args, and behind it the array of one tid that set_tid points at.
-            words = struct.pack("<11Qi", _THREAD_FLAGS, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, number)
-            blob = Blob(words)
-            blob.point(64, blob.at(ARGUMENTS_BYTES))
-            batch.add(NR.CLONE3, blob, ARGUMENTS_BYTES, name=f"clone of thread {number}", expect=number)
-        batch.run()
+        self._clone(missing, _THREAD_FLAGS, 0)
         for number, tid in zip(missing, self._born, strict=True):
             self.threads[number] = tid
             event = next_stop(tid, "the first stop")
             if event.exited:
                 raise TraceeGone(tid)
             ptrace.set_signal_mask(tid, BLOCKED)
+
+    def add_dead_children(self, numbers: Sequence[int]) -> None:
+        """Give the shadow a child for each id in its PID namespace, killed by SIGKILL and not waited for."""
+        self._clone(numbers, CLONE_VM, signal.SIGCHLD)
+        for tid in self._born:
+            os.kill(tid, signal.SIGKILL)
+            # The tracer is told first, and only then the parent.
+            while not next_stop(tid, "the death of a child").exited:
+                pass
+
+    def _clone(self, numbers: Sequence[int], flags: int, exit_signal: int) -> None:
+        """Make threads or processes with these ids; `_born` are their host tids. None of them ever runs."""
+        batch = self.batch()
+        self._born.clear()
+        for number in numbers:
+            # struct clone_args, and behind it the array of one tid that set_tid points at.
+            words = struct.pack("<11Qi", flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 1, 0, number)
+            blob = Blob(words)
+            blob.point(64, blob.at(ARGUMENTS_BYTES))
+            batch.add(NR.CLONE3, blob, ARGUMENTS_BYTES, name=f"clone of {number}", expect=number)
+        if numbers:
+            batch.run()
 
     def _end_thread(self, tid: int) -> None:
         batch = self.batch()

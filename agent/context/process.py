@@ -1,7 +1,7 @@
 """What belongs to the process as a whole: where it is, what it may, and what the kernel remembers of its memory.
 
 Most of it hardly ever changes and is read only at a `refresh`; working directory, umask and credentials are read at
-every stop. Children are counted, not mirrored: after a takeover the program finds that they are gone.
+every stop.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from agent.batch import Batch, Blob
+from agent.context import children
 from agent.context.clocks import CLOCK_BOOTTIME, CLOCK_MONOTONIC, ProgramClocks
 from agent.context.credentials import Credentials
 from agent.context.record import pack, unpack
@@ -50,9 +51,8 @@ class ProcessRecord:
 
     number: pid in its own PID namespace. executable, directory, root: paths. memory: the eleven addresses of struct
     prctl_mm_map (prctl(2)), the sixth being the program break at the last `refresh`. limits: 16 pairs (soft, hard), -1
-    for unlimited, by RLIMIT_ number. credentials: a packed `Credentials`. dumpable: of PR_SET_DUMPABLE. children: how
-    many there were. clocks_ahead_ns: by how much the program's CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead of the wall
-    clock.
+    for unlimited, by RLIMIT_ number. credentials: a packed `Credentials`. dumpable: of PR_SET_DUMPABLE.
+    clocks_ahead_ns: by how much the program's CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead of the wall clock.
     """
 
     number: int
@@ -67,20 +67,20 @@ class ProcessRecord:
     credentials: bytes
     dumpable: int
     oom_score_adjustment: int
-    children: int
     clocks_ahead_ns: tuple[int, int]
 
 
 def capture(stopped: Stopped, clocks: ProgramClocks, status: procfs.Status | None = None) -> Records:
-    """The process's record; `status`: of the leader, when the caller has read it at this stop already."""
+    """The records of process and children; `status`: of the leader, when the caller has read it at this stop."""
     status = status or procfs.status(stopped.pid)
     before = _decoded(stopped.previous[KEY]) if KEY in stopped.previous else None
     if before is None or stopped.refresh or stopped.dying:
-        return {KEY: pack(_read_all(stopped, clocks, status, before))}
+        return {KEY: pack(_read_all(stopped, clocks, status, before)), **children.capture(stopped)}
     directory, credentials = os.fsencode(procfs.read_link(stopped.pid, "cwd")), _credentials(status)
     if (directory, status.umask, credentials) == (before.directory, before.umask, before.credentials):
-        return {KEY: stopped.previous[KEY]}
-    return {KEY: pack(replace(before, directory=directory, umask=status.umask, credentials=credentials))}
+        return {KEY: stopped.previous[KEY], **children.capture(stopped)}
+    record = replace(before, directory=directory, umask=status.umask, credentials=credentials)
+    return {KEY: pack(record), **children.capture(stopped)}
 
 
 @lru_cache(maxsize=8)
@@ -116,7 +116,6 @@ def _read_all(
         credentials=_credentials(status),
         dumpable=dumpable,
         oom_score_adjustment=int(procfs.read_bytes(pid, "oom_score_adj")),
-        children=len(procfs.children(pid)),
         clocks_ahead_ns=_clocks_ahead(clocks, before),
     )
 

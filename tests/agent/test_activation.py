@@ -12,7 +12,7 @@ from agent import activation
 from agent.spawner import Spawner
 from tests.agent.plain_copy import Original, await_line, build, compiled, launch, pump, pump_for_turns, take_over
 
-COMMANDS = [("threads",), ("signals",), ("timers",), ("process",), ("process", "65534")]
+COMMANDS = [("threads",), ("signals",), ("timers",), ("process",), ("process", "65534"), ("parent",)]
 
 
 def moved(original: Original, output: Path) -> Original:
@@ -62,7 +62,7 @@ def test_the_time_line_has_every_step(spawner: Spawner, place: Path) -> None:
         shadow.close()
         program = Original(spawner, shadow.pid, shadow.init, seized=set(shadow.threads.values()))
         assert names == [
-            "prepare", "descriptors, rows", "descriptors", "threads", "address", "announcement",
+            "prepare", "descriptors, rows", "descriptors", "children", "threads", "address", "announcement",
             "connections", "trampoline", "registers", "go",
         ]  # fmt: skip
     finally:
