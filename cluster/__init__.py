@@ -1,1 +1,1 @@
-"""Decides which instance serves. It comes with the next release."""
+"""Decides which instance serves: a Raft group agrees on the registry, its leader watches, fences and promotes."""
