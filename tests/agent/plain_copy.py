@@ -158,7 +158,7 @@ class Original:
                 **timers.TimerCapture(clocks).capture(stopped),
                 layout.KEY: layout.encode(areas),
             }
-            pages = _present(self.pid, areas)
+            pages = present_pages(self.pid, areas)
             contents = np.zeros((len(pages), 512), np.uint64)
             failed = memory.read_pages(pages, contents)
             assert not len(failed), failed
@@ -199,7 +199,8 @@ def areas_of(pid: int) -> list[layout.Area]:
     return found
 
 
-def _present(pid: int, areas: list[layout.Area]) -> Pages:
+def present_pages(pid: int, areas: list[layout.Area]) -> Pages:
+    """The pages of a process that a copy of it must carry."""
     found = []
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
         for area in areas:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +13,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from agent import activation
 from agent.activation import TimelineStep
-from agent.context import descriptors
+from agent.context import descriptors, layout
 from agent.context.descriptors import DescriptorCapture
 from agent.context.kind import RuleFor
+from agent.context_capture import ContextCapture
 from agent.kernel import procfs, wait
 from agent.kernel.vm import ProcessMemory
+from agent.program_event import Dying, Exited
+from agent.restored_sockets import RestoredSockets
+from agent.shadow import Shadow
+from agent.socket_holder import SocketHolder
 from agent.spawner import Spawner
 from agent.stopped import Stopped
-from tests.agent.plain_copy import DEADLINE_S, OPTIONS_RUNNING, Image, Original, await_line, build, launch
+from agent.takeover import trace
+from agent.tracee import Tracee
+from tests.agent.plain_copy import (
+    DEADLINE_S,
+    OPTIONS_RUNNING,
+    Image,
+    Original,
+    areas_of,
+    await_line,
+    build,
+    launch,
+    present_pages,
+)
+from transport.checkpoint import Records
 
 VICTIMS: Final = Path(__file__).parent.parent / "victims"
 
@@ -65,8 +86,8 @@ class Subject:
             stopped.previous = found
             again = capture.capture(stopped)
             changed = [key for key in found if found[key] != again.get(key)]
-            # Timers do not stand still; all else must give the same bytes again.
-            assert [key for key in changed if not key.startswith("ofd/timerfd:")] == []
+            # Timers do not stand still, nor do those of TCP; all else must give the same bytes again.
+            assert [key for key in changed if not key.startswith(("ofd/timerfd:", "ofd/tcp:"))] == []
             image.records.update(found)
             return image
         finally:
@@ -76,26 +97,57 @@ class Subject:
 
     def take_over(self) -> None:
         """Kill it; its shadow goes on."""
+        original = self.running
         image = self.image()
         shadow = build(self.spawner, image)
+        with _sockets_held(original.pid, image.records):
+            original.kill()
+        self._go_on(shadow, image)
+
+    def take_over_from_last_gasp(self) -> None:
+        """Kill it while it runs; its shadow goes on from what is read as it dies."""
+        original = self.running
+        tracee = trace(original.pid)
+        capture = ContextCapture(tracee, self.rule_for)
+        try:
+            tracee.stop(time.monotonic() + DEADLINE_S)
+            before = capture.capture({})
+            tracee.resume()
+            os.kill(original.pid, signal.SIGKILL)
+            _await(tracee, Dying)
+            tracee.read_dying()
+            image = _with_memory(original.pid, capture.capture(before, dying=True))
+            with _sockets_held(original.pid, image.records):
+                tracee.release_dying()
+                _await(tracee, Exited)
+        finally:
+            capture.close()
+            tracee.close()
+        self.spawner.end_namespace(original.init)
+        self._go_on(build(self.spawner, image), image)
+
+    def _go_on(self, shadow: Shadow, image: Image) -> None:
+        pidfd = os.pidfd_open(shadow.pid)
+        sockets = RestoredSockets(pidfd, exact=True)
         try:
             descriptors.prepare(shadow, image.records)
-            self.running.kill()
             steps = activation.activate(
                 shadow,
                 image.records,
                 descriptors,
-                claim_address=lambda: None,
-                announce=lambda: None,
+                claim_address=lambda: sockets.configure(image.records),
+                announce=sockets.finish,
                 options=OPTIONS_RUNNING,
             )
         except BaseException:
             shadow.destroy()
             raise
+        finally:
+            os.close(pidfd)
+        assert sockets.failed == [], sockets.failed
         self.timelines.append(steps)
         shadow.close()
-        seized = set(shadow.threads.values())
-        self.running = Original(self.spawner, shadow.pid, shadow.init, seized=seized)
+        self.running = Original(self.spawner, shadow.pid, shadow.init, seized=set(shadow.threads.values()))
 
     def verdict(self, pump: Callable[[], object] | None = None) -> str:
         """Let it judge; gives "PASS", or its last words.
@@ -113,6 +165,40 @@ class Subject:
                 return found[-1]
             wait.await_child_signal(0.01)
         return "no verdict"
+
+
+@contextmanager
+def _sockets_held(pid: int, records: Records) -> Iterator[None]:
+    """What dies within the block says nothing to its peers."""
+    holder, pidfd = SocketHolder(), os.pidfd_open(pid)
+    try:
+        holder.take(pidfd, records)
+        yield
+        holder.release_silently()
+    finally:
+        os.close(pidfd)
+
+
+def _with_memory(pid: int, records: Records) -> Image:
+    """An image of a program whose records have been read, but for its memory."""
+    memory = ProcessMemory(pid)
+    try:
+        areas = areas_of(pid)
+        pages = present_pages(pid, areas)
+        contents = np.zeros((len(pages), 512), np.uint64)
+        failed = memory.read_pages(pages, contents)
+        assert not len(failed), failed
+        records[layout.KEY] = layout.encode(areas)
+        return Image(records, areas, pages, contents, max(procfs.descriptors(pid)))
+    finally:
+        memory.close()
+
+
+def _await(tracee: Tracee, kind: type[Dying] | type[Exited]) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not any(isinstance(event, kind) for event in tracee.pump()):
+        assert time.monotonic() < end_s, f"no {kind.__name__}"
+        wait.await_child_signal(0.01)
 
 
 @contextmanager

@@ -32,6 +32,13 @@ def test_a_victim_passes_without_a_takeover(name: str, spawner: Spawner, place: 
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_victim_passes_after_its_last_gasp(name: str, spawner: Spawner, place: Path) -> None:
+    with subject(spawner, name, place) as running:
+        running.take_over_from_last_gasp()
+        assert running.verdict() == "PASS"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_victim_does_not_notice_checkpoints(name: str, spawner: Spawner, place: Path) -> None:
     with subject(spawner, name, place) as running:
         tracee = trace(running.running.pid)
