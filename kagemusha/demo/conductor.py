@@ -37,7 +37,7 @@ class Conductor:
         self.standing = Standing("", FIRST_TOKEN)
         self.agents: dict[str, Agent] = {}
         self.held: dict[str, Version] = {}
-        self.progress: control.Sync | None = None
+        self.newest: Agent | None = None
         self.takeover = Takeover()
         self._tasks: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
@@ -55,7 +55,6 @@ class Conductor:
     async def mirror(self, node: Node) -> None:
         """Start an agent on a node and let it follow the primary."""
         self.held.pop(node.name, None)
-        self.progress = None
         agent = await self._start_agent(node)
         primary = self.agents[self.standing.primary]
         await agent.carry_out(
@@ -120,6 +119,7 @@ class Conductor:
         self._started += 1
         agent = self.agents[node.name] = Agent(node, self._started)
         await agent.start()
+        self.newest = agent
         self._spawn(self._listen(agent))
         return agent
 
@@ -141,8 +141,6 @@ class Conductor:
                 case control.Mirrored(instance, _, version) if instance.endswith(f"@{name}"):
                     self.held[name] = version
                     await self._step(controller.Mirrored(name))
-                case control.Progress(_, sync):
-                    self.progress = sync
                 case control.Exited(status, final, fenced, last_gasp, _) if name == self.standing.primary:
                     self.takeover.ended_ns = time.monotonic_ns()
                     self.takeover.last_gasp = last_gasp

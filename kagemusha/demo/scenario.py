@@ -28,6 +28,7 @@ SETTLE_S = 40.0
 MIB = 1 << 20
 _CHECKPOINTS_AFTER_PING = 3
 _LOOK_AGAIN_S = 0.02
+_ASK_AGAIN_S = 0.2
 _GAP_NAMES = {"busy": "longest gap", "anew": "longest gap, connecting"}
 
 
@@ -138,13 +139,14 @@ class Scenario:
     async def _wait_for_mirror(self, beginning: Awaitable[None]) -> None:
         conductor = self._conductor
         with self._display.task("the mirror's first image, while redis runs on") as task:
-            await beginning
             deadline_s = 60 + self._story.memory_mib / 4
             showing = asyncio.create_task(_show_progress(task, conductor))
             try:
+                await beginning
                 await conductor.until(lambda: conductor.standing.mirror is not None, deadline_s, "no mirror is ready")
             finally:
                 showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
             mirror = conductor.agents[conductor.standing.mirror or ""]
             task.result = f"node {mirror.node.name} holds {(await mirror.status()).memory_bytes / MIB:,.0f} MiB"
 
@@ -247,11 +249,17 @@ class Scenario:
 
 
 async def _show_progress(task: Task, conductor: Conductor) -> None:
+    """Ask the agent that was started last how far its first image is."""
+    before = conductor.newest
     while True:
-        if (sync := conductor.progress) is not None and sync.total_bytes:
+        await asyncio.sleep(_ASK_AGAIN_S)
+        agent = conductor.newest
+        if agent is None or agent is before:
+            continue
+        sync = (await agent.status()).sync
+        if sync is not None and sync.total_bytes:
             done = f"{sync.bytes / MIB:,.0f} of {sync.total_bytes / MIB:,.0f} MiB"
             task.now(f"{done} ({sync.bytes / sync.total_bytes:.0%}), {sync.bytes_per_s / MIB:,.0f} MiB/s")
-        await asyncio.sleep(0.1)
 
 
 def _judged(kind: TakeoverKind, before: Before, seen: Seen, answer: dict[str, Any], event_ns: int) -> Takeover:
