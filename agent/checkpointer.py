@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from agent.context import layout
 from agent.context.memory import Captured, MemoryCapture
+from agent.context.origin import OriginCapture
 from agent.context_capture import ContextCapture
 from agent.encoding import Encoded, Encoder
 from agent.errors import CaptureError, KernelError, TraceeGone, Unsupported
@@ -21,6 +22,7 @@ from agent.pauses import Pauses
 from agent.restart import suspect
 from agent.tracee import Tracee
 from transport.checkpoint import Records
+from transport.errors import PreflightError
 
 BEGIN_S_MAX = 5.0
 """How long the first stop, in which the tracking of writes is set up, may be waited for."""
@@ -34,6 +36,7 @@ class Checkpointer:
         tracee: Tracee,
         make_context: Callable[[], ContextCapture],
         encoder: Encoder,
+        origin: OriginCapture,
         *,
         realtime: bool,
         between: Callable[[], None] = lambda: None,
@@ -46,6 +49,7 @@ class Checkpointer:
         self._make_context = make_context
         self._context = make_context()
         self._realtime = realtime
+        self._origin = origin
         self._memory: MemoryCapture | None = None
         self._filling: Iterator[object] | None = None
 
@@ -168,7 +172,15 @@ class Checkpointer:
     def _encode(self, captured: Captured, records: Records, captured_ns: int, *, final: bool) -> Encoded:
         self.taken += 1
         records[layout.KEY] = captured.layout
+        records.update(self._origin_of(captured))
         return self.encoder.delta(captured, records, captured_ns=captured_ns, final=final, between=self.between)
+
+    def _origin_of(self, captured: Captured) -> Records:
+        """Files may have been replaced since they were mapped; what can't be read any more was known before."""
+        try:
+            return self._origin.capture(captured.areas, self.tracee.block.xstate.shape[1])
+        except PreflightError as error:
+            raise CaptureError(error.what, hint=error.hint) from error
 
     def _is_regular_file(self, descriptor: int) -> bool:
         try:

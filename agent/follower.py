@@ -20,7 +20,7 @@ from agent.page_ranges import Pages
 from agent.staging import Staging
 from transport.checkpoint import Header, Records, Version
 from transport.delta import RecordsPart
-from transport.errors import CorruptUpdate
+from transport.errors import CorruptUpdate, PreflightError
 from transport.messages import Ack, Announce, Connection, RecordsMessage, Refuse, StreamMessage, Subscribe
 from transport.messages import Pages as PagesMessage
 from transport.session import (
@@ -113,6 +113,7 @@ class Follower:
     """One mirror.
 
     make_double: builds a blank shadow out of a program's first records. mirrored: told of each checkpoint applied.
+    hopeless: told when this node can't mirror the program at all; nothing is done any more then.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Follower:
         make_double: Callable[[Records], Double],
         outgoing: Outgoing,
         mirrored: Callable[[Version], None],
+        hopeless: Callable[[PreflightError], None],
     ) -> None:
         self.session = session
         self.held = Held()
@@ -141,6 +143,7 @@ class Follower:
         self._make_double = make_double
         self._outgoing = outgoing
         self._mirrored = mirrored
+        self._hopeless = hopeless
         self._staged_records: list[RecordsPart] = []
         self._full = False
         self._retired = False
@@ -187,6 +190,11 @@ class Follower:
             effect = pending.popleft()
             try:
                 self._one(effect)
+            except PreflightError as error:
+                self.retire()
+                self.destroy()
+                self._hopeless(error)
+                return
             except _STAGE_ERRORS as error:
                 damaged = isinstance(error, CorruptUpdate) or self._full
                 log.error("a part could not be staged", reason=error.what, damaged=damaged)

@@ -19,6 +19,7 @@ import structlog
 from agent import takeover
 from agent.audience import Audience
 from agent.connections import Connection, Expected
+from agent.context.origin import require_same_origin
 from agent.double import ShadowDouble
 from agent.follower import Follower
 from agent.launch import Started
@@ -38,7 +39,7 @@ from transport import control
 from transport.checkpoint import NOTHING, PAGE_BYTES, Records, Version
 from transport.control import Activated, Event, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled
 from transport.counters import Counters
-from transport.errors import ControlError, KagemushaError
+from transport.errors import ControlError, KagemushaError, PreflightError
 from transport.messages import Announce
 from transport.session import MirrorSession
 from transport.tls import Tls
@@ -292,9 +293,10 @@ class Instance:
                 self.incarnation,
                 self.definition.program.id,
                 Staging(pages_max),
-                lambda records: ShadowDouble(around.spawner, records),
+                self._make_double,
                 subscription,
                 self._mirrored,
+                self._later(self._hopeless),
             )
         else:
             self.follower.redirect(subscription)
@@ -306,6 +308,18 @@ class Instance:
             raise
         self.subscription = subscription
         return Ok()
+
+    def _make_double(self, records: Records) -> ShadowDouble:
+        """In the tracer thread."""
+        require_same_origin(records, self.definition.program.id, self.definition.digest())
+        return ShadowDouble(self.around.spawner, records)
+
+    def _hopeless(self, error: PreflightError) -> None:
+        self.fault = error.what
+        log.error("this node can't mirror the program", reason=error.what, hint=error.hint)
+        self.around.emit(Failed(error.what, error.hint))
+        if self.subscription is not None:
+            self._start_task(self.subscription.close())
 
     def _mirrored(self, version: Version) -> None:
         """In the tracer thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.checkpointer import Checkpointer
+from agent.context.origin import OriginCapture
 from agent.context_capture import ContextCapture
 from agent.encoding import Encoder
 from agent.image import Image
@@ -38,7 +39,8 @@ def make_serving(
     encoder = Encoder(definition.program.id, token, Image(image_bytes_max), mirror.codec, start)
     if records is not None:
         encoder.history.seed(start.number, records)
-    checkpointer = Checkpointer(tracee, lambda: ContextCapture(tracee, rule_for), encoder, realtime=True)
+    origin = OriginCapture(definition.program.id, definition.digest())
+    checkpointer = Checkpointer(tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, realtime=True)
     serving = Serving(
         checkpointer,
         Publication(encoder, () if start == NOTHING else (start,), outlet),

@@ -19,6 +19,7 @@ from agent.page_ranges import Pages
 from agent.publication import Publication
 from agent.staging import Staging
 from transport.checkpoint import NOTHING, PAGE_WORDS, Records, Version
+from transport.errors import PreflightError
 from transport.messages import Ack, Bye, Refuse, StreamMessage, Subscribe
 from transport.pubsub import Acked, Gone, PublisherEvent, Refused, Subscribed
 from transport.session import Connected, Disconnected, MirrorSession
@@ -101,7 +102,15 @@ class Joined:
         self.publication = Publication(self.encoder, () if start == NOTHING else (start,), self)
         self.session = MirrorSession(PROGRAM, token)
         self.follower = Follower(
-            self.session, "joined@b", 1, PROGRAM, Staging(PAGES_MAX), self.make_double, self, lambda version: None
+            self.session,
+            "joined@b",
+            1,
+            PROGRAM,
+            Staging(PAGES_MAX),
+            self.make_double,
+            self,
+            lambda version: None,
+            self.hopeless,
         )
         self.outbound: deque[tuple[StreamMessage, bool]] = deque()
         self.inbound: deque[StreamMessage] = deque()
@@ -192,6 +201,10 @@ class Joined:
     def send(self, message: StreamMessage) -> None:
         """See `follower.Outgoing`."""
         self.inbound.append(message)
+
+    def hopeless(self, error: PreflightError) -> None:
+        """This node can't be a mirror."""
+        raise error
 
     def hang_up(self, reason: str) -> None:
         """See `follower.Outgoing`."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.checkpointer import Checkpointer
+from agent.context.origin import OriginCapture
 from agent.context_capture import ContextCapture
 from agent.double import ShadowDouble
 from agent.encoding import Encoded, Encoder
@@ -26,6 +27,7 @@ from agent.tracer import block_signals
 from agent.verify import Verification, verify
 from tests.verify.programs import Program
 from transport.checkpoint import PAGE_BYTES, Records, Version
+from transport.errors import PreflightError
 from transport.messages import Ack, Refuse, StreamMessage
 from transport.session import Connected, MirrorSession
 
@@ -43,7 +45,11 @@ class Pair:
         self.tracee: Tracee = trace(started.pid)
         self.encoder = Encoder(name, 1, Image(IMAGE_BYTES_MAX), "zstd")
         self.checkpointer = Checkpointer(
-            self.tracee, lambda: ContextCapture(self.tracee, lambda path: "local"), self.encoder, realtime=False
+            self.tracee,
+            lambda: ContextCapture(self.tracee, lambda path: "local"),
+            self.encoder,
+            OriginCapture(name, ""),
+            realtime=False,
         )
         self.acknowledged: list[Version] = []
         self.refused: list[str] = []
@@ -53,7 +59,9 @@ class Pair:
         def double(records: Records) -> ShadowDouble:
             return ShadowDouble(spawner, records)
 
-        self.follower = Follower(session, f"{name}@here", 1, name, staging, double, self, lambda version: None)
+        self.follower = Follower(
+            session, f"{name}@here", 1, name, staging, double, self, lambda version: None, self.hopeless
+        )
 
     def send(self, message: StreamMessage) -> None:
         """See `follower.Outgoing`."""
@@ -61,6 +69,10 @@ class Pair:
             self.acknowledged.append(message.version)
         elif isinstance(message, Refuse):
             self.refused.append(message.reason)
+
+    def hopeless(self, error: PreflightError) -> None:
+        """This node can't be a mirror."""
+        raise error
 
     def hang_up(self, reason: str) -> None:
         """See `follower.Outgoing`."""
