@@ -162,3 +162,15 @@ def await_child_signal(timeout_s: float) -> bool:
 def await_child_signal_free(timeout_s: float) -> bool:
     """Like `await_child_signal`, while other Python threads run."""
     return signal.sigtimedwait({signal.SIGCHLD}, max(0.0, timeout_s)) is not None
+
+
+def who_takes_child_signals() -> list[int]:
+    """The tids of this process's threads that do not block SIGCHLD: each of them may take one that a tracer waits
+    for."""
+    taking = []
+    for name in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{name}/status", encoding="ascii", errors="replace") as file:
+            blocked = next(int(line.split()[1], 16) for line in file if line.startswith("SigBlk:"))
+        if not blocked & 1 << (signal.SIGCHLD - 1):
+            taking.append(int(name))
+    return sorted(taking)
