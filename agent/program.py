@@ -12,25 +12,13 @@ import re
 import resource
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from transport.settings import Misfit, Section
 
 PID_DEFAULT = 100
 DEADLINE_DEFAULT_MS = 50
 INTERVAL_DEFAULT_MS = 50
-
-
-class Misfit(ValueError):
-    """A value that is of the right type and yet can't be used; hint: what to write instead."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.hint = hint
-
-
-class Section(BaseModel):
-    """One table of the file: frozen, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _absolute(path: str, what: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.program_file import FILE_BYTES_MAX, load_definition, mistakes_in
+from agent.program_file import load_definition, mistakes_in
 from transport.errors import ConfigError
+from transport.settings_file import FILE_BYTES_MAX
 
 SMALLEST = '[program]\nid = "redis"\ncommand = ["/usr/bin/redis-server"]\n'
 REDIRECT = '[redirect]\ndriver = "address"\ninterface = "eth0"\n'
