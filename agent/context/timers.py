@@ -37,8 +37,9 @@ _SIGEVENT_BYTES: Final = 64
 _NOTIFY: Final = {"signal": 0, "none": 1, "thread": 2}
 _CPU_CLOCKS: Final = (2, 3)
 _IDS_TRIED_MAX: Final = 4096
-# How far two readings of the same deadline may be apart: setitimer(2) counts in microseconds.
-_SAME_NS: Final = 20_000
+# How far two readings of the same deadline may be apart, beyond the time that the later one took: setitimer(2) counts
+# in microseconds, and the earlier one took its time, too.
+_SAME_NS: Final = 500_000
 _US_NS: Final = 1_000
 _SECOND_NS: Final = 1_000_000_000
 
@@ -101,7 +102,7 @@ class TimerCapture:
         if which != ITIMER_REAL:
             return remaining_ns, interval_ns
         # A periodic one has nothing left while its SIGALRM waits to be delivered: then it is due just now.
-        return _due(before, asked_ns + remaining_ns, told_ns + remaining_ns, interval_ns), interval_ns
+        return due(before, asked_ns + remaining_ns, told_ns + remaining_ns, interval_ns), interval_ns
 
     def _timer(
         self, stopped: Stopped, call: RemoteCall, listed: dict[str, str], before: TimersRecord
@@ -122,7 +123,7 @@ class TimerCapture:
         due_ns = words[2] * _SECOND_NS + words[3]
         if due_ns and not counts_cpu_time(clock):
             known = next((timer for timer in before.timers if timer[0] == number), None)
-            due_ns = _due(known[6:8] if known else (0, 0), asked_ns + due_ns, told_ns + due_ns, interval_ns)
+            due_ns = due(known[6:8] if known else (0, 0), asked_ns + due_ns, told_ns + due_ns, interval_ns)
         return number, clock, notify, int(signal_text), thread, int(value_text, 16), due_ns, interval_ns
 
 
@@ -181,7 +182,7 @@ def _add_timer(batch: Batch, timer: tuple[int, int, int, int, int, int, int, int
     return number + 1 if next_id >= 0 else next_id
 
 
-def _due(before: Sequence[int], earliest_ns: int, latest_ns: int, interval_ns: int) -> int:
+def due(before: Sequence[int], earliest_ns: int, latest_ns: int, interval_ns: int) -> int:
     """When a timer is due, known to be between two times: as recorded before, if that fits (or is a beat of it)."""
     due_before_ns, interval_before_ns = before[0], before[1]
     if due_before_ns and interval_before_ns == interval_ns:
