@@ -126,9 +126,10 @@ class ProgramEntry:
     """All that is agreed of one program.
 
     config_file: the same path on every node; config_digest: SHA-256 of its content, hexadecimal. token: of the present
-    primary, 0 before the first one. primary: its node, "" before the first start. instances: ascending by node.
-    in_sync: what `sync` waits for. paused: no failover until it is resumed (maintenance). fence: that of the primary
-    under `token`. takeovers: when the last unplanned ones were, as seconds of CLOCK_REALTIME on the leader, ascending.
+    primary; where there was none yet, below that of the first. primary: its node, "" before the first start. instances:
+    ascending by node. in_sync: what `sync` waits for. paused: no failover until it is resumed (maintenance). fence: of
+    the primary under `token`. takeovers: when the last unplanned ones were, as seconds of CLOCK_REALTIME on the
+    leader, ascending.
     """
 
     program_id: ProgramId
