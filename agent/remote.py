@@ -162,9 +162,12 @@ class Remote:
         if not calling:
             ptrace.interrupt(self.tid)
         while True:
-            if ptrace.raw(request, self.tid, 0, 0) == -1:
-                raise self._trouble(None)
-            event = self._wait(self._deadline_s)
+            # Who was killed meanwhile stands on its way out already, and would be let go from there, unheld.
+            event = wait.poll(self.tid)
+            if event is None:
+                if ptrace.raw(request, self.tid, 0, 0) == -1:
+                    raise self._trouble(None)
+                event = self._wait(self._deadline_s)
             if event is None:
                 self._take_back(doing)
             elif event.exited or event.event == wait.EVENT_EXIT:

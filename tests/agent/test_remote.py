@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -127,6 +126,22 @@ def test_a_kill_in_the_middle_is_told_and_the_registers_are_known() -> None:
         assert (tracee.block.registers[0] == own).all()
 
 
+def kill_and_call(program: Running) -> None:
+    with program.tracee.remote(program.pid) as call:
+        os.kill(program.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        call(NR.GETPID)
+
+
+def test_a_kill_before_a_call_is_held_all_the_same() -> None:
+    with stopped("deaths", "thread") as program:
+        with pytest.raises(TraceeGone):
+            kill_and_call(program)
+        program.await_event(Dying)
+        assert not program.tracee.missed
+        assert len(program.tracee.threads) == 3
+
+
 def test_sigstop_in_the_middle_comes_afterwards() -> None:
     with stopped("deaths", "thread") as program:
         with program.tracee.remote(program.pid) as call:
@@ -156,18 +171,9 @@ def test_a_group_stopped_program_can_be_called_into() -> None:
         assert program.await_line() == "joined"
 
 
-def test_a_program_under_seccomp_can_be_called_into(tmp_path: Path) -> None:
+def test_a_program_under_seccomp_can_be_called_into() -> None:
     with stopped("sandboxed") as program:
         assert procfs.status(program.pid).seccomp == 2
         with program.tracee.remote(program.pid) as call:
             assert call(NR.GETPID) == program.pid
         assert procfs.status(program.pid).seccomp == 2
-
-
-def test_seize_of_a_thread_asks_for_no_kill() -> None:
-    """EXITKILL is on inside the scope only: the tracer's death outside of it leaves the program running."""
-    with stopped("deaths", "thread") as program:
-        with program.tracee.remote(program.pid) as call:
-            call(NR.GETPID)
-        program.tracee.resume()
-        assert program.stop_and_go()
