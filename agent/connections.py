@@ -52,14 +52,14 @@ class Verdict(StrEnum):
 class Expected:
     """A restored connection, as its record has it.
 
-    unacknowledged, sent_next: sequence numbers of the first byte that the client has not acknowledged and of the next
-    byte to be sent. receive_next: of the next byte from the client. clock: of the timestamp option at the time of the
-    record; None if the connection has no timestamps.
+    unacknowledged, send_next: sequence numbers of the first byte that the client has not acknowledged and of the next
+    byte that the program will write. receive_next: of the next byte from the client. clock: of the timestamp option at
+    the time of the record; None if the connection has no timestamps.
     """
 
     connection: Connection
     unacknowledged: int
-    sent_next: int
+    send_next: int
     receive_next: int
     clock: int | None
 
@@ -187,7 +187,7 @@ class Connections:
         if heard.reset:
             return self._reset(heard.connection, None)
         # Only the first thing it says: from then on the program may send, and be acknowledged.
-        if not question.repeat_by_ms and _is_after(heard.acknowledgement, expected.sent_next):
+        if not question.repeat_by_ms and _is_after(heard.acknowledgement, expected.send_next):
             return self._reset(heard.connection, heard.acknowledgement)
         question.expects = heard.acknowledgement
         if not _is_after(heard.sequence, expected.receive_next):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from agent.connection_probe import probe
 from agent.connections import (
     Connection,
     Connections,
@@ -24,8 +25,6 @@ from agent.connections import (
 )
 from agent.kernel.packet import ACK, RST, SYN, Address, Segment, SegmentSender, SegmentTap
 from agent.kernel.sock_diag import SocketDiagnosis
-
-_OLD_BYTE = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +127,7 @@ class Prober:
         for effect in effects:
             match effect:
                 case Probe(expected):
-                    # A byte that it has acknowledged long ago. Without any it would answer only once in 500 ms, and it
-                    # may have done so without being heard (tcp_invalid_ratelimit).
-                    at = expected.unacknowledged - 1
-                    self._send(expected.connection, at, expected.receive_next, ACK, _OLD_BYTE)
+                    probe(self._sender, expected)
                 case Poke(connection):
                     self._send(connection, self._random.getrandbits(32), self._random.getrandbits(32), ACK)
                 case Reset(connection, acknowledgement):
@@ -145,7 +141,7 @@ class Prober:
         if acknowledgement is not None:
             self._send(connection, acknowledgement, 0, RST)
 
-    def _send(self, connection: Connection, sequence: int, ack: int, flags: int, data: bytes = b"") -> None:
+    def _send(self, connection: Connection, sequence: int, ack: int, flags: int) -> None:
         local, local_port, peer, peer_port = connection
         self._sender.send(
             ip_address(local),
@@ -155,7 +151,6 @@ class Prober:
             sequence=sequence & 0xFFFFFFFF,
             ack=ack,
             flags=flags,
-            data=data,
         )
 
 

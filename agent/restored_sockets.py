@@ -7,10 +7,11 @@ of the program's user, and one connection that can't be made again costs that co
     configure()   BEFORE the address is on this node: a segment that finds the address but no socket draws a reset.
     finish()      AFTER it was claimed and announced: connections leave repair mode.
 
-Bytes that were sent but not acknowledged are the delicate part. The peer may have them or not. The kernel would wait
-for its initial timeout of one second before it sends them again, and if they are sent as new while the peer already
-acknowledges them, the connection stalls. So the peer is asked (one probe segment), its answer tells the kernel what it
-has, and the connection is made once more with only the rest, which goes out at once.
+What the peer has not acknowledged is the delicate part: it may have it or not, and nobody knows how much of it was ever
+sent. If it is sent as new while the peer already acknowledges more, the connection stalls; if it counts as sent, the
+kernel waits for its initial timeout of one second before it sends it again. So it counts as sent, and the peer is asked
+by one probe segment. Its answer tells the kernel what it has, and the connection is made once more without that: the
+rest goes out as new, at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agent.connection_probe import probe
 from agent.connections import Expected
 from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
@@ -30,23 +32,25 @@ from agent.context.udp import Udp
 from agent.errors import KernelError, RestoreError
 from agent.kernel import tcp_repair
 from agent.kernel.namespaces import in_network_namespace
+from agent.kernel.packet import SegmentSender
 from agent.kernel.pidfd import get_descriptor
 from agent.kernel.tcp_repair import CLOCK_BIT, OPTION_TIMESTAMPS, Connection, adopt, discard
 from transport.checkpoint import Records
 
 _CLOCK_MARGIN_MS: Final = 10
 _CLOCK_MARGIN_OLDER_MS: Final = 500
-_ANSWER_S_MAX: Final = 0.005
 _POLL_S: Final = 0.0001
+_POLLS: Final = 50
 _SEGMENTS_IN_AT: Final = 140
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Pending:
     number: int
     record: Tcp
     plan: OptionPlan
     state: Connection
+    expected: Expected
     socket: socket.socket
 
 
@@ -88,29 +92,20 @@ class RestoredSockets:
         A connection from an address that is another node's own can't go on: the program sees ECONNABORTED.
         """
         self._end_strangers()
-        asked: list[_Pending] = []
         for one in self._pending:
-            unacknowledged = len(one.state.send_queue) > one.state.unsent
-            tcp_repair.leave(one.socket, probe=unacknowledged or not self._exact)
-            if unacknowledged:
-                asked.append(one)
-            else:
-                self._conclude(one, one.state.send_queue)
-        deadline_s = time.monotonic() + _ANSWER_S_MAX
-        while asked:
-            unanswered = []
-            for one in asked:
-                if _has_answer(one.socket):
-                    self._conclude(one, self._send_rest_only(one))
-                else:
-                    unanswered.append(one)
-            asked = unanswered
-            if asked and time.monotonic() > deadline_s:
+            tcp_repair.leave(one.socket, probe=bool(one.state.send_queue) or not self._exact)
+        asked = [one for one in self._pending if one.state.send_queue]
+        if asked:
+            self._ask(asked)
+        for _ in range(_POLLS):  # not until a deadline: whoever is kept from running has heard nobody yet
+            if not asked:
                 break
-            if asked:
-                time.sleep(_POLL_S)
-        for one in asked:
-            self._conclude(one, one.state.send_queue[len(one.state.send_queue) - one.state.unsent :])
+            time.sleep(_POLL_S)
+            for one in [one for one in asked if _has_answer(one.socket)]:
+                self._send_rest(one)
+                asked.remove(one)
+        for one in self._pending:
+            self._conclude(one)
         self._pending = []
 
     def abandon(self) -> None:
@@ -177,10 +172,9 @@ class RestoredSockets:
             return
         clock = recorded.timestamp if recorded.options & OPTION_TIMESTAMPS else None
         between = (*tcp_repair.endpoint(record.local), *tcp_repair.endpoint(record.peer))
-        self.connections.append(
-            Expected(between, state.send_unacknowledged, state.sent_next, state.receive_next, clock)
-        )
-        self._pending.append(_Pending(number, record, plan, state, one))
+        expected = Expected(between, state.send_unacknowledged, state.send_next, state.receive_next, clock)
+        self.connections.append(expected)
+        self._pending.append(_Pending(number, record, plan, state, expected, one))
 
     def _at_this_time(self, state: Connection, captured_ms: int) -> Connection:
         """The peer drops segments whose timestamps are older than what it has seen, so the clock goes on from the
@@ -207,23 +201,30 @@ class RestoredSockets:
         going_on = {tcp_repair.endpoint(one.record.local) for one in self._pending}
         self.connections = [one for one in self.connections if one.connection[:2] in going_on]
 
-    def _send_rest_only(self, one: _Pending) -> bytes:
-        """Make the connection once more, without what the peer turned out to have; gives what it lacks."""
-        state, _ = tcp_repair.read_connection(one.socket, keep_repair=True)
-        if state.send_queue:
-            tcp_repair.disconnect(one.socket, forget=True)
-            rest = replace(state, unsent=len(state.send_queue))
-            tcp_repair.begin(one.socket, rest)
-            tcp_repair.connect(one.socket, one.record.peer)
-            tcp_repair.complete(one.socket, rest)
-        tcp_repair.leave(one.socket, probe=False)
-        unsent = one.state.send_queue[len(one.state.send_queue) - one.state.unsent :]
-        return state.send_queue + unsent
+    def _ask(self, pending: list[_Pending]) -> None:
+        with in_network_namespace(self._pidfd):
+            sender = SegmentSender()
+        for one in pending:
+            probe(sender, one.expected)
+        sender.close()
 
-    def _conclude(self, one: _Pending, unsent: bytes) -> None:
+    def _send_rest(self, one: _Pending) -> None:
+        """Make the connection once more, without what the peer turned out to have, and send it what it lacks."""
         try:
-            if unsent:
-                tcp_repair.fill(one.socket, unsent)
+            state, _ = tcp_repair.read_connection(one.socket, keep_repair=True)
+            if state.send_queue:
+                empty = replace(state, send_next=state.send_unacknowledged, send_queue=b"")
+                tcp_repair.disconnect(one.socket, forget=True)
+                tcp_repair.begin(one.socket, empty)
+                tcp_repair.connect(one.socket, one.record.peer)
+                tcp_repair.complete(one.socket, empty)
+            tcp_repair.leave(one.socket, probe=False)
+            tcp_repair.fill(one.socket, state.send_queue)
+        except (KernelError, OSError) as error:
+            self.failed.append(f"descriptor {one.number}: {error}")
+
+    def _conclude(self, one: _Pending) -> None:
+        try:
             if one.record.role == HALF_CLOSED or one.record.shut:
                 one.socket.shutdown(socket.SHUT_RD)
             one.plan.end(one.socket)

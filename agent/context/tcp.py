@@ -44,7 +44,7 @@ _OPTIONS_EVERY: Final = 16
 _OPTIONS_AT_FIRST: Final = 2
 _FORGET_AT_LEAST: Final = 64
 
-_ConnectionFields = tuple[int, int, bytes, int, int, bytes, int, int, int, int, int, int, int, int, int, int]
+_ConnectionFields = tuple[int, int, bytes, int, bytes, int, int, int, int, int, int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Tcp:
         if self.connection is None:
             raise ValueError("this TCP socket is not connected")
         values = self.connection
-        return Connection(*values[:11], Window(*values[11:]))
+        return Connection(*values[:10], Window(*values[10:]))
 
 
 @dataclass(slots=True)
@@ -225,7 +225,6 @@ def _flat(state: Connection) -> _ConnectionFields:
         state.state,
         state.send_next,
         state.send_queue,
-        state.unsent,
         state.receive_next,
         state.receive_queue,
         state.mss,

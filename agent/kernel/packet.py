@@ -263,10 +263,13 @@ class SegmentSender:
         sequence: int,
         ack: int,
         flags: int,
+        clock: int | None = None,
         data: bytes = b"",
     ) -> bool:
-        """Send one segment; False if there is no way to the destination now."""
-        tcp = struct.pack(">HHIIBBHHH", source_port, port, sequence, ack, 5 << 4, flags, 0, 0, 0) + data
+        """Send one segment; False if there is no way to the destination now. clock: for the timestamp option."""
+        options = b"" if clock is None else struct.pack(">BBBBII", 1, 1, 8, 10, clock & 0xFFFFFFFF, 0)
+        words = 5 + len(options) // 4
+        tcp = struct.pack(">HHIIBBHHH", source_port, port, sequence, ack, words << 4, flags, 0, 0, 0) + options + data
         pseudo = source.packed + destination.packed + struct.pack(">II", len(tcp), socket.IPPROTO_TCP)
         tcp = tcp[:16] + struct.pack(">H", internet_checksum(pseudo + tcp)) + tcp[18:]
         if isinstance(source, IPv4Address):

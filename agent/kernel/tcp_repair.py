@@ -31,11 +31,12 @@ OPTION_TIMESTAMPS, OPTION_SACK, OPTION_SCALE = 1, 2, 4
 """Bits of tcpi_options: what both sides agreed on when they connected."""
 
 _TCPOPT_MSS, _TCPOPT_WINDOW, _TCPOPT_SACK, _TCPOPT_TIMESTAMP = 2, 3, 4, 8
-_SIOCINQ, _SIOCOUTQ, _SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
+_SIOCINQ, _SIOCOUTQ = 0x541B, 0x5411
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _PAGE_BYTES: Final = 4096
 _FILL_BYTES: Final = 16 * _PAGE_BYTES  # tcp_send_rcvq makes one buffer of at most 17 pages of each call
 _ATTEMPTS: Final = 20
+_MAXSEG_MAX: Final = 32767  # MAX_TCP_WINDOW; on loopback segments are larger
 _WINDOW: Final = struct.Struct("<5I")
 _COUNTERS: Final = struct.Struct("<QQ")
 _COUNTERS_AT: Final = 120  # in struct tcp_info: bytes_acked, bytes_received
@@ -74,17 +75,16 @@ class Connection:
     """One side of an established TCP connection.
 
     state: its state, of `agent.kernel.sock_diag`. send_next: sequence number of the next byte that the program will
-    write; `send_queue` holds the bytes before it that the peer has not acknowledged, the last `unsent` of them never
-    sent. receive_next: sequence number of the next byte that the peer will send; `receive_queue` holds the bytes before
-    it that the program has not read (the peer's FIN is behind them and counts as one). mss: the peer's. options:
-    OPTION_* bits. send_scale, receive_scale: window scales. timestamp: the clock of the timestamp option in ms (RFC
-    7323), its lowest bit is the kernel's own (tcp_usec_ts).
+    write; `send_queue` holds the bytes before it that the peer has not acknowledged, sent or not. receive_next:
+    sequence number of the next byte that the peer will send; `receive_queue` holds the bytes before it that the program
+    has not read (the peer's FIN is behind them and counts as one). mss: the peer's. options: OPTION_* bits. send_scale,
+    receive_scale: window scales. timestamp: the clock of the timestamp option in ms (RFC 7323), its lowest bit is the
+    kernel's own (tcp_usec_ts).
     """
 
     state: int
     send_next: int
     send_queue: bytes
-    unsent: int
     receive_next: int
     receive_queue: bytes
     mss: int
@@ -98,11 +98,6 @@ class Connection:
     def send_unacknowledged(self) -> int:
         """Sequence number of the first byte that the peer has not acknowledged (SND.UNA)."""
         return (self.send_next - len(self.send_queue)) & 0xFFFFFFFF
-
-    @property
-    def sent_next(self) -> int:
-        """Sequence number of the first byte that was never sent (SND.NXT)."""
-        return (self.send_next - self.unsent) & 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +171,13 @@ def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> 
         connection.setsockopt(tcp, TCP_REPAIR, REPAIR_ON)
         try:
             # In this order: with an empty send queue the counters, read after it, can't have moved.
-            send_next, send_queue, unsent = _read_send_queue(connection)
+            send_next, send_queue = _read_send_queue(connection)
             information, receive_next, receive_queue = _read_receive_queue(connection)
             clock_ms = time.monotonic() * 1000
             state = Connection(
                 state=information[0],
                 send_next=send_next,
                 send_queue=send_queue,
-                unsent=unsent,
                 receive_next=receive_next,
                 receive_queue=receive_queue,
                 mss=option(tcp, TCP_MAXSEG),
@@ -226,18 +220,15 @@ def _read_receive_queue(connection: socket.socket) -> tuple[bytes, int, bytes]:
     raise CaptureError(f"a TCP connection received data during each of {_ATTEMPTS} attempts to read its queue")
 
 
-def _read_send_queue(connection: socket.socket) -> tuple[int, bytes, int]:
+def _read_send_queue(connection: socket.socket) -> tuple[int, bytes]:
     """Its end stands still with the program; the peer's acknowledgements shorten it from the front, and one look at
-    the queue is atomic. `unsent` is read last: too small a number is safe (it is sent again), too large is not."""
+    the queue is atomic."""
     tcp = socket.IPPROTO_TCP
     number = connection.fileno()
     connection.setsockopt(tcp, TCP_REPAIR_QUEUE, SEND_QUEUE)
     send_next = connection.getsockopt(tcp, TCP_QUEUE_SEQ) & 0xFFFFFFFF
     size = _ioctl(number, _SIOCOUTQ)
-    if not size:
-        return send_next, b"", 0
-    queue = _peek(number, size)
-    return send_next, queue, min(_ioctl(number, _SIOCOUTQNSD), len(queue))
+    return send_next, _peek(number, size) if size else b""
 
 
 def _peek(number: int, size: int) -> bytes:
@@ -269,7 +260,7 @@ def begin(connection: socket.socket, state: Connection) -> None:
     tcp, put = socket.IPPROTO_TCP, connection.setsockopt
     put(tcp, TCP_REPAIR, REPAIR_ON)
     # The connect derives the segment size from it; without, segments have 524 bytes.
-    put(tcp, TCP_MAXSEG, state.mss)
+    put(tcp, TCP_MAXSEG, min(state.mss, _MAXSEG_MAX))
     put(tcp, TCP_REPAIR_QUEUE, SEND_QUEUE)
     put(tcp, TCP_QUEUE_SEQ, signed(state.send_next - len(state.send_queue)))
     put(tcp, TCP_REPAIR_QUEUE, RECEIVE_QUEUE)
@@ -332,8 +323,10 @@ def disconnect(connection: socket.socket, *, forget: bool) -> None:
 
 
 def complete(connection: socket.socket, state: Connection) -> None:
-    """Last step, after `connect`: agreed options, queues, windows. The socket stays in repair mode; what was never sent
-    is not in it yet, it has to be written once repair mode has ended."""
+    """Last step, after `connect`: agreed options, queues, windows. The socket stays in repair mode.
+
+    Everything in the send queue counts as sent, so whatever of it the peer acknowledges is valid.
+    """
     tcp, put = socket.IPPROTO_TCP, connection.setsockopt
     put(tcp, TCP_REPAIR_OPTIONS, _agreed(state))
     if state.options & OPTION_TIMESTAMPS:
@@ -341,10 +334,9 @@ def complete(connection: socket.socket, state: Connection) -> None:
     if state.receive_queue:
         put(tcp, TCP_REPAIR_QUEUE, RECEIVE_QUEUE)
         fill(connection, state.receive_queue)
-    sent = len(state.send_queue) - state.unsent
-    if sent:
+    if state.send_queue:
         put(tcp, TCP_REPAIR_QUEUE, SEND_QUEUE)
-        fill(connection, state.send_queue[:sent])
+        fill(connection, state.send_queue)
     put(tcp, TCP_REPAIR_WINDOW, state.window.encode())
 
 

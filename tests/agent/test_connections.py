@@ -21,7 +21,7 @@ from agent.connections import (
 
 CONNECTION = ("10.0.0.7", 6379, "10.0.0.3", 40_000)
 STRANGER = ("10.0.0.7", 6379, "10.0.0.3", 40_001)
-EXPECTED = Expected(CONNECTION, unacknowledged=900, sent_next=1000, receive_next=2000, clock=50_000)
+EXPECTED = Expected(CONNECTION, unacknowledged=900, send_next=1000, receive_next=2000, clock=50_000)
 ANSWER = Heard(CONNECTION, sequence=2000, acknowledgement=1000, data_bytes=0, echo=49_000)
 WRAP = 1 << 32
 
@@ -66,7 +66,7 @@ def test_an_attempt_to_connect_anew_decides_nothing() -> None:
 
 
 def test_sequence_numbers_wrap() -> None:
-    expected = replace(EXPECTED, sent_next=WRAP - 5, receive_next=WRAP - 1, clock=WRAP - 1)
+    expected = replace(EXPECTED, send_next=WRAP - 5, receive_next=WRAP - 1, clock=WRAP - 1)
     fits = replace(ANSWER, sequence=WRAP - 1, acknowledgement=WRAP - 5)
     assert judge(fits, expected)[0] is Verdict.SURVIVED
     assert judge(replace(fits, acknowledgement=3), expected)[0] is Verdict.RESET

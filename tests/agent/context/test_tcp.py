@@ -71,7 +71,7 @@ def without_clock(state: Connection) -> tuple[object, ...]:
     """All but what the kernel alone knows: which segment last moved the windows."""
     window = state.window
     promised = (window.receive_update + window.receive) & 0xFFFFFFFF
-    fields = (state.send_next, state.send_queue, state.unsent, state.receive_next, state.receive_queue, state.mss)
+    fields = (state.send_next, state.send_queue, state.receive_next, state.receive_queue, state.mss)
     return (*fields, state.options, state.send_scale, state.receive_scale, window.send, promised)
 
 
