@@ -104,6 +104,9 @@ _COUNTED_IN = {NR.READ: r.RDX, NR.PREAD64: r.RDX}
 _UNCOUNTED = frozenset({NR.WRITEV, NR.PWRITEV, NR.PWRITEV2, NR.READV, NR.PREADV, NR.PREADV2, NR.SPLICE, NR.TEE})
 
 
+_SYSCALL = b"\x0f\x05"
+
+
 @dataclass(frozen=True, slots=True)
 class BlockedCall:
     """A call that only its own process could continue: what a takeover needs to begin it anew.
@@ -153,14 +156,11 @@ class RestartTable:
 
         Call it at every stop of the thread, whatever the reason: the same call is recognised by what was known before.
         """
+        undone = self.note(tid, registers)
         number = signed(registers[r.ORIG_RAX])
         result = signed(registers[r.RAX])
-        if number >= 0 and result == -r.ERESTART_RESTARTBLOCK:
-            self._remember(tid, number, registers)
-            return False
-        self._blocked.pop(tid, None)
         if number < 0 or result != -r.EINTR or (call := _INTERRUPTED.get(number)) is None:
-            return False
+            return undone
         self.repairs += 1
         registers[r.RAX] = r.word(-r.ERESTARTNOHAND)
         match call.timeout:
@@ -172,8 +172,21 @@ class RestartTable:
                 self._repair_socket(tid, number, registers, call)
         return True
 
+    def note(self, tid: int, registers: Registers) -> bool:
+        """Learn what a stopped or dying thread would continue through restart_syscall(2), for `blocked`.
+
+        True when `registers` were changed: see `undo_prepared_restart`.
+        """
+        undone = undo_prepared_restart(registers, self._read)
+        number = signed(registers[r.ORIG_RAX])
+        if number < 0 or signed(registers[r.RAX]) != -r.ERESTART_RESTARTBLOCK:
+            self._blocked.pop(tid, None)
+        elif not (undone and tid in self._blocked):
+            self._remember(tid, number, registers)
+        return undone
+
     def blocked(self, tid: int) -> BlockedCall | None:
-        """The call that this thread would continue through restart_syscall(2), as of its last `repair`."""
+        """The call that this thread would continue through restart_syscall(2), as of its last `repair` or `note`."""
         return self._blocked.get(tid)
 
     def forget(self, tid: int) -> None:
@@ -248,6 +261,22 @@ class RestartTable:
             elif value:
                 deadline_ns = self._clock() + _timespec_ns(self._read(value, _TIMESPEC.size))
         self._blocked[tid] = BlockedCall(number, deadline_ns)
+
+
+def undo_prepared_restart(registers: Registers, read: Callable[[int, int], bytes]) -> bool:
+    """Put a thread that is about to make restart_syscall(2) back to where the kernel had not prepared that yet; True if
+    it was.
+
+    Between the two the thread can be stopped again, or killed: its registers then look like a call that has returned
+    219, and only the instruction that comes next, read by `read(address, size)`, says otherwise.
+    """
+    if signed(registers[r.ORIG_RAX]) < 0 or int(registers[r.RAX]) != NR.RESTART_SYSCALL:
+        return False
+    if read(int(registers[r.RIP]), len(_SYSCALL)) != _SYSCALL:
+        return False
+    registers[r.RAX] = r.word(-r.ERESTART_RESTARTBLOCK)
+    registers[r.RIP] += np.uint64(len(_SYSCALL))
+    return True
 
 
 def _is_relative(number: int, registers: Registers) -> bool:

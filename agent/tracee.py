@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from agent.errors import CheckpointAbandoned, KernelError, TraceeGone
 from agent.kernel import pidfd, procfs, ptrace, registers, wait
+from agent.kernel.libc import NR
 from agent.kernel.register_block import RegisterBlock
 from agent.kernel.wait import StopEvent
 from agent.program_event import ChildForked, DeathKind, Dying, Executed, Exited, ProgramEvent, death_kind
@@ -34,7 +35,13 @@ _HELD_WAIT_S = 0.002
 _NAP_S = 0.001
 _EPERM = 1
 _STOPPED = 0x80057F
-_TO_REPAIR = frozenset({registers.word(-registers.EINTR), registers.word(-registers.ERESTART_RESTARTBLOCK)})
+_TO_REPAIR = frozenset(
+    {
+        registers.word(-registers.EINTR),
+        registers.word(-registers.ERESTART_RESTARTBLOCK),
+        NR.RESTART_SYSCALL,  # a restart that is prepared and not made yet
+    }
+)
 
 
 class Tracee:
@@ -215,6 +222,8 @@ class Tracee:
         for row, tid in enumerate(tids):
             if (remote := self._lent.get(tid)) is not None:
                 self.block.registers[row] = remote.registers
+            # What was known of its call at the last stop may be of an earlier one.
+            self.restarts.note(tid, self.block.registers[row].copy())
 
     def release_dying(self) -> None:
         """Let a program that is held on its way out die; its end will be told by `pump`."""

@@ -29,7 +29,7 @@ from agent.kernel.libc import NR
 from agent.kernel.register_block import RegisterBlock
 from agent.kernel.registers import BYTES, COUNT, RIP
 from agent.kernel.robust_list import robust_list
-from agent.restart import BlockedCall, restart_for_takeover
+from agent.restart import BlockedCall, restart_for_takeover, undo_prepared_restart
 from agent.stopped import Stopped
 from transport.checkpoint import Records
 
@@ -212,6 +212,7 @@ def set_registers(shadow: Shadow, records: Records) -> None:
         values = np.frombuffer(record.registers, np.uint64).copy()
         if len(values) != COUNT:
             raise RestoreError(f"thread {number} has {len(record.registers)} bytes of registers, not {BYTES}")
+        undo_prepared_restart(values, shadow.read)
         blocked = record.blocked_call
         writes = restart_for_takeover(
             values,

@@ -222,3 +222,33 @@ def test_a_pending_handler_interrupts_as_the_kernel_would(result: int, interrupt
 )
 def test_suspicion(registers: Registers, is_file: bool, expected: bool) -> None:
     assert suspect(registers, lambda _: is_file) is expected
+
+
+def test_a_restart_that_is_prepared_and_not_made_is_undone() -> None:
+    restarts, _ = table({0x1000: b"\x0f\x05"})
+    registers = stopped_in(NR.POLL, -r.ERESTART_RESTARTBLOCK, rdx=5000)
+    assert not restarts.repair(7, registers)
+    known = restarts.blocked(7)
+    registers[r.RAX], registers[r.RIP] = NR.RESTART_SYSCALL, 0x1000
+    assert restarts.note(7, registers)
+    assert (signed(registers[r.RAX]), int(registers[r.RIP])) == (-r.ERESTART_RESTARTBLOCK, 0x1002)
+    assert restarts.blocked(7) == known
+    assert restart_for_takeover(registers, now_ns=1_000_000_000, blocked=known) == []
+    assert (int(registers[r.RAX]), int(registers[r.RIP]), int(registers[r.RDX])) == (NR.POLL, 0x1000, 5000)
+
+
+def test_a_call_that_returned_219_is_left_alone() -> None:
+    restarts, _ = table({0x1002: b"\x48\x89"})
+    registers = stopped_in(NR.POLL, NR.RESTART_SYSCALL)
+    before = registers.copy()
+    assert not restarts.note(7, registers)
+    assert (registers == before).all()
+    assert restarts.blocked(7) is None
+
+
+def test_a_dying_thread_is_not_taken_for_what_it_did_at_the_last_stop() -> None:
+    restarts, _ = table()
+    restarts.repair(7, stopped_in(NR.POLL, -r.ERESTART_RESTARTBLOCK, rdx=5000))
+    assert restarts.blocked(7) is not None
+    restarts.note(7, stopped_in(NR.READ, -r.ERESTARTSYS))
+    assert restarts.blocked(7) is None
