@@ -140,7 +140,8 @@ def test_a_killed_program_can_be_read_until_it_is_released(stopped: bool) -> Non
         program.tracee.read_dying()
         after = program.tracee.block.registers
         assert (after[:, registers.RSP] == before[:, registers.RSP]).all()
-        assert (after[:, registers.RIP] == before[:, registers.RIP]).all()
+        # At their system call instruction again, if they were just about to restart their calls.
+        assert set((before[:, registers.RIP] - after[:, registers.RIP]).tolist()) <= {0, 2}
         assert os.pread(program.tracee.memory, 8, int(after[0, registers.RSP]))
         assert procfs.descriptors(program.pid)[:3] == [0, 1, 2]
         with pytest.raises(CheckpointAbandoned):
@@ -176,6 +177,7 @@ def test_children_go_their_own_way() -> None:
     with running("deaths", "children") as program:
         program.go()
         assert program.await_line(do=program.stop_and_go, every_s=0.001) == "children done"
+        program.pump()
         assert program.tracee.children_forked == 20
         assert sum(isinstance(event, ChildForked) for event in program.events) == 20
 
