@@ -1,0 +1,345 @@
+"""What the daemons of two nodes say to each other over a link. Pure.
+
+A heartbeat carries the whole state of its node, regularly and at once when something has changed: whoever becomes
+leader knows everything one heartbeat later, and nothing that happens is told only once. Orders are given by the leader,
+numbered by the sender, and get exactly one answer; each carries the leader's term, and a node refuses what comes from
+an earlier one than it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cluster.values import NodeId, Policy, ProgramId
+from transport.checkpoint import Version
+from transport.codec import Form, MessageSet
+from transport.control import InstanceStatus, Role, Status
+
+# ------------------------------------------------------------------------------------------------------- conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Greet:
+    """The first message on a link, of whoever opened it. membership: `NodeConfig.membership`.
+
+    incarnation: of the daemon, rises with every start of it.
+    """
+
+    membership: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The answer to Greet: messages may follow."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unwelcome:
+    """The answer to Greet before the link is closed: what must be put right."""
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a node is. cpu: share of all CPUs in use, 0 to 1, over the last second. free: memory in bytes."""
+
+    cpu: float
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The program of a primary ended; see `transport.control.Exited`. token: under which it served.
+
+    fenced: address and process are known to be gone. agent_lost: its agent was gone too, and nobody saw how it ended.
+    """
+
+    token: int
+    status: int
+    final: Version | None
+    fenced: bool
+    last_gasp: bool
+    agent_lost: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceState:
+    """What a node knows of one of its instances.
+
+    token: of the primary that it is or follows. stream: where its agent offers checkpoints, `host:port`, "" without an
+    agent. staleness_ms: as in `transport.control.Status`, when the heartbeat was sent. held: it stands still at
+    `version`, for a planned takeover. lease_out: its lease ended, and the watchdog stopped it.
+    """
+
+    program: ProgramId
+    incarnation: int
+    role: Role
+    status: InstanceStatus
+    reason: str
+    token: int
+    version: Version
+    staleness_ms: float
+    lag_checkpoints: int
+    lag_bytes: int
+    stream: str
+    held: bool
+    lease_out: bool
+    ended: Ended | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The state of the sender. sent_ns: its own CLOCK_BOOTTIME; nobody else's clock is compared with it."""
+
+    number: int
+    sent_ns: int
+    load: Load
+    instances: tuple[InstanceState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    """To the leader: may the primary of `program` under `token`, on this node, serve on? sent_ns: as in Heartbeat."""
+
+    program: ProgramId
+    token: int
+    sent_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Yes, for `lease_ms` from `sent_ns` on, which is the request's own."""
+
+    program: ProgramId
+    token: int
+    sent_ns: int
+    lease_ms: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Carry out what `body` says, a message of ORDERS of this kind, and give the answer within `timeout_ms`."""
+
+    number: int
+    term: int
+    timeout_ms: int
+    kind: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To the order of this number; `body` is a message of ANSWERS."""
+
+    number: int
+    kind: int
+    body: bytes
+
+
+NodeMessage = Greet | Welcome | Unwelcome | Heartbeat | RenewLease | Grant | Order | Answer
+
+
+# ------------------------------------------------------------------------------------------------------------- orders
+
+
+@dataclass(frozen=True, slots=True)
+class StopServing:
+    """Fence: drop the address, freeze the program, and read back both. Done only then."""
+
+    program: ProgramId
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start the program anew, as the primary under this token; whatever instance is here is ended before. Done when it
+    runs."""
+
+    program: ProgramId
+    config_file: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorFrom:
+    """Be a mirror of the primary on `node`, whose agent offers its checkpoints at `stream`.
+
+    fresh: whatever instance is here is ended before. Done when the primary's agent has accepted it.
+    """
+
+    program: ProgramId
+    config_file: str
+    node: NodeId
+    stream: str
+    token: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateHere:
+    """Become the primary under this token, from exactly this version. Done when it serves."""
+
+    program: ProgramId
+    token: int
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Planned: stop the program at a last checkpoint that a mirror holds. The answer is HeldAt."""
+
+    program: ProgramId
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOn:
+    """Undo Hold or StopServing, if it still is the primary under this token."""
+
+    program: ProgramId
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Another instance serves under a higher token than this: end what is left of the program here, without a word to
+    its clients."""
+
+    program: ProgramId
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the program in order, SIGTERM first; with `forget` its agent and its record on this node too."""
+
+    program: ProgramId
+    forget: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is the state of this instance at this moment? The answer is Reported; heartbeats are old news."""
+
+    program: ProgramId
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that is to be known of an instance, for a person. The answer is Seen."""
+
+    program: ProgramId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProgram:
+    """Read the program's file on this node. The answer is ProgramRead."""
+
+    config_file: str
+
+
+OrderBody = (
+    StopServing | Start | MirrorFrom | ActivateHere | Hold | ServeOn | LetGo | Stop | Report | Look | ReadProgram
+)
+
+
+# ------------------------------------------------------------------------------------------------------------ answers
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """Not carried out; see `transport.errors.KagemushaError`."""
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAt:
+    """The program stands still at this version, which a mirror holds."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The state of the instance, None where there is none."""
+
+    state: InstanceState | None
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What its agent says of an instance."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRead:
+    """What the program's file says on this node. digest: of its meaning, equal where the files mean the same."""
+
+    program: ProgramId
+    digest: str
+    policy: Policy
+
+
+AnswerBody = Done | NotDone | HeldAt | Reported | Seen | ProgramRead
+
+
+# --------------------------------------------------------------------------------------------------------------- forms
+
+NODE: Final[MessageSet[NodeMessage]] = MessageSet(
+    {
+        1: Form(Greet, 1 << 10),
+        2: Form(Welcome, 1 << 10),
+        3: Form(Unwelcome, 4 << 10),
+        4: Form(Heartbeat, 256 << 10),
+        5: Form(RenewLease, 1 << 10),
+        6: Form(Grant, 1 << 10),
+        7: Form(Order, 32 << 10),
+        8: Form(Answer, 256 << 10),
+    }
+)
+
+ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
+    {
+        1: Form(StopServing, 1 << 10),
+        2: Form(Start, 8 << 10),
+        3: Form(MirrorFrom, 8 << 10),
+        4: Form(ActivateHere, 1 << 10),
+        5: Form(Hold, 1 << 10),
+        6: Form(ServeOn, 1 << 10),
+        7: Form(LetGo, 1 << 10),
+        8: Form(Stop, 1 << 10),
+        9: Form(Report, 1 << 10),
+        10: Form(Look, 1 << 10),
+        11: Form(ReadProgram, 8 << 10),
+    }
+)
+
+ANSWERS: Final[MessageSet[AnswerBody]] = MessageSet(
+    {
+        1: Form(Done, 1 << 10),
+        2: Form(NotDone, 16 << 10),
+        3: Form(HeldAt, 1 << 10),
+        4: Form(Reported, 16 << 10),
+        5: Form(Seen, 200 << 10),
+        6: Form(ProgramRead, 16 << 10),
+    }
+)
+"""Numbers never change their meaning."""
