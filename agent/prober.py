@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+import structlog
+
 from agent.connection_probe import probe
 from agent.connections import (
     Connection,
@@ -23,8 +25,11 @@ from agent.connections import (
     Reset,
     Verdict,
 )
+from agent.errors import KernelError
 from agent.kernel.packet import ACK, RST, SYN, Address, Segment, SegmentSender, SegmentTap
 from agent.kernel.sock_diag import SocketDiagnosis
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,11 @@ class Prober:
 
     def _reset(self, connection: Connection, acknowledgement: int | None) -> None:
         local, local_port, peer, peer_port = connection
-        self._diagnosis.destroy(ip_address(local), local_port, ip_address(peer), peer_port)
+        try:
+            self._diagnosis.destroy(ip_address(local), local_port, ip_address(peer), peer_port)
+        except KernelError as error:
+            # Its client learns of it all the same; the program when it next writes or its keepalive asks.
+            log.warning("a connection could not be ended", reason=error.what)
         if acknowledgement is not None:
             self._send(connection, acknowledgement, 0, RST)
 

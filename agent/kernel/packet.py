@@ -191,11 +191,11 @@ def parse_segment(data: bytes, protocol: int, *, outgoing: bool) -> Segment | No
     """Read a packet from its network header on; None if it is no TCP segment, or too short."""
     source: Address
     destination: Address
-    if protocol == _ETH_P_IP and len(data) >= 20:
+    if protocol == _ETH_P_IP and len(data) >= 20 and data[0] & 15 >= 5 and data[9] == socket.IPPROTO_TCP:
         at = (data[0] & 15) * 4
         length = int.from_bytes(data[2:4], "big")
         source, destination = IPv4Address(data[12:16]), IPv4Address(data[16:20])
-    elif protocol == _ETH_P_IPV6 and len(data) >= _IPV6_HEADER_BYTES:
+    elif protocol == _ETH_P_IPV6 and len(data) >= _IPV6_HEADER_BYTES and data[6] == socket.IPPROTO_TCP:
         at = _IPV6_HEADER_BYTES
         length = at + int.from_bytes(data[4:6], "big")
         source, destination = IPv6Address(data[8:24]), IPv6Address(data[24:40])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import KernelError
-from agent.kernel.netlink import ACK, DUMP, REQUEST, Netlink, is_end, is_error
+from agent.kernel.netlink import ACK, DUMP, HEADER_BYTES, REQUEST, Netlink, is_end, is_error
 
 Address = IPv4Address | IPv6Address
 
@@ -115,6 +115,7 @@ class Row(NamedTuple):
 
 _REQUEST: Final = struct.Struct("<BBBBI2s2s16s16sIII")
 _NO_COOKIE: Final = 0xFFFFFFFF
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTCONN, errno.ESTALE})
 _INFO, _SHUTDOWN = 2, 8
 _ATTRIBUTES_AT: Final = 16 + 72
 _ALL_STATES: Final = sum(1 << state for state in STATE_NAMES if state not in (SYN_RECV, TIME_WAIT))
@@ -175,19 +176,38 @@ class SocketDiagnosis:
 
         False: there is no such connection. Raises KernelError: EOPNOTSUPP where the kernel lacks it.
         """
-        family = socket.AF_INET if isinstance(local, IPv4Address) else socket.AF_INET6
-        ports = local_port.to_bytes(2, "big"), peer_port.to_bytes(2, "big")
-        addresses = local.packed.ljust(16, b"\0"), peer.packed.ljust(16, b"\0")
-        body = _REQUEST.pack(
-            family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES, *ports, *addresses, 0, _NO_COOKIE, _NO_COOKIE
-        )
+        row = self.find(local, local_port, peer, peer_port)
+        if row is None:
+            return False
         try:
-            self._netlink.exchange(SOCK_DESTROY, REQUEST | ACK, body, f"the connection to {peer}, port {peer_port}")
+            target = f"the connection to {peer}, port {peer_port}"
+            self._netlink.exchange(SOCK_DESTROY, REQUEST | ACK, request_one(row), target)
         except KernelError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTCONN, errno.ESTALE):
+            if error.errno in _GONE:
                 return False
             raise
         return True
+
+    def find(self, local: Address, local_port: int, peer: Address, peer_port: int) -> Row | None:
+        """The socket of a TCP connection; None if there is none.
+
+        Where there is no connection the kernel answers with the socket that listens there, which is not meant.
+        """
+        family = socket.AF_INET if isinstance(local, IPv4Address) else socket.AF_INET6
+        ports = local_port.to_bytes(2, "big"), peer_port.to_bytes(2, "big")
+        addresses = local.packed.ljust(16, b"\0"), peer.packed.ljust(16, b"\0")
+        identity = (*ports, *addresses, 0, _NO_COOKIE, _NO_COOKIE)
+        body = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, _ALL_STATES, *identity)
+        try:
+            answer = self._netlink.exchange(SOCK_DIAG_BY_FAMILY, REQUEST, body, f"the connection to {peer}")[0]
+        except KernelError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+        message = (HEADER_BYTES + len(answer)).to_bytes(HEADER_BYTES, "little") + answer
+        padded = np.frombuffer(message + bytes(-len(message) % 4), dtype=np.uint8).reshape(1, -1)
+        row = Row.read(read_alike(padded)[0].tobytes())
+        return None if row.state in (LISTEN, TIME_WAIT, SYN_RECV) or row.peer_port != peer_port else row
 
     def _dump(self, body: bytes) -> Sockets:
         sequence = self._netlink.send(SOCK_DIAG_BY_FAMILY, REQUEST | DUMP, body)
