@@ -81,7 +81,8 @@ class SetInstance:
 class Fenced:
     """The primary under `token` has no effect any more; see `values.Fence`. Again with the same id: may confirm it.
 
-    Rejected when the token or the node is not that of the primary, or another fence stands. Ok(fence_id).
+    Rejected when the token or the node is not that of the primary, another fence stands, or it is not confirmed and the
+    lease is extended. Ok(fence_id).
     """
 
     request_id: str
@@ -177,9 +178,32 @@ class SetNode:
     admin: str
 
 
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The daemon of the primary's node is about to restart: its lease holds for `seconds` from the sending of this.
+
+    Until EndExtension a promotion needs a confirmed fence. Rejected when the primary is fenced. Ok(request_id).
+    """
+
+    request_id: str
+    program: ProgramId
+    token: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndExtension:
+    """That extension is over: the daemon is back, or a leader has waited it out. Ok(extension_id)."""
+
+    request_id: str
+    program: ProgramId
+    token: int
+    extension_id: str
+
+
 LeaderCommand = TakeOffice | SetInstance | Fenced | Unfence | Promote | Started | SetInSync
 """These carry the leader's term."""
-Command = LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode
+Command = LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode | Extend | EndExtension
 
 RejectCode = Literal["invalid", "unknown", "exists", "stale", "fence", "conflict", "unfit", "limit"]
 """invalid: can't be a command. unknown: no such program, instance or node. exists: there is one already. stale: token,
@@ -220,6 +244,8 @@ OPCODES: Final[Mapping[str, type]] = {
     "set-node": SetNode,
     "ok": Ok,
     "rejected": Rejected,
+    "extend": Extend,
+    "end-extension": EndExtension,
 }
 """Never change or reuse one: they stand in journals."""
 

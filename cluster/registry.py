@@ -22,6 +22,8 @@ from cluster.commands import (
     Command,
     CreateProgram,
     DeleteProgram,
+    EndExtension,
+    Extend,
     Fenced,
     LeaderCommand,
     Ok,
@@ -43,6 +45,7 @@ from cluster.commands import (
 from cluster.values import (
     NODE_ID,
     PROGRAM_ID,
+    Extension,
     Fence,
     InstanceEntry,
     MirrorMember,
@@ -69,6 +72,7 @@ TEXT_CHARS_MAX: Final = 512
 PATH_CHARS_MAX: Final = 4096
 TAKEOVERS_REMEMBERED: Final = 16
 DIGEST_CHARS: Final = 64
+EXTENSION_SECONDS_MAX: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +242,10 @@ class Registry:
                 return Ok(command.program)
             case SetNode():
                 return self._set_node(command)
+            case Extend():
+                return self._extend(command)
+            case EndExtension():
+                return self._end_extension(command)
 
     def _program(self, program: ProgramId) -> ProgramEntry:
         entry = self._programs.get(program)
@@ -266,9 +274,7 @@ class Registry:
                 _refuse("unknown", f"program {name} is to be on node {node!r}, which is unknown")
         if len(self._programs) >= PROGRAMS_MAX:
             _refuse("limit", f"there are {PROGRAMS_MAX} programs already")
-        instances = [
-            InstanceEntry(str(Placement(name, node)), node, "mirror", "starting") for node in sorted(command.nodes)
-        ]
+        instances = [InstanceEntry(str(Placement(name, node)), node, "mirror", "starting") for node in command.nodes]
         self._put(
             ProgramEntry(
                 name,
@@ -325,6 +331,8 @@ class Registry:
         if standing is not None and standing.fence_id != command.fence_id:
             _refuse("fence", f"{entry.program_id} is fenced already, by {standing.fence_id}")
         confirmed = command.confirmed or (standing is not None and standing.confirmed)
+        if entry.extension is not None and not confirmed:
+            _refuse("fence", f"the lease of {entry.program_id} is extended: only a confirmed fence counts")
         fence = Fence(command.fence_id, command.token, command.node, confirmed)
         self._put(_with_status(replace(entry, fence=fence), command.node, "fenced", ""))
         return Ok(command.fence_id)
@@ -390,6 +398,7 @@ class Registry:
                     token, command.instance, version, command.fence_id, reason, command.request_id
                 ),
                 fence=None,
+                extension=None,
             )
         )
         return Ok(token)
@@ -407,6 +416,24 @@ class Registry:
                 _refuse("stale", f"{one.instance} is in incarnation {one.incarnation}, not {member.incarnation}")
         self._put(replace(entry, in_sync=tuple(sorted(command.members, key=lambda member: member.instance))))
         return Ok(entry.program_id)
+
+    def _extend(self, command: Extend) -> Ok:
+        entry = self._program(command.program)
+        _expect_token(entry, command.token)
+        if entry.fence is not None:
+            _refuse("fence", f"{entry.program_id} is fenced, by {entry.fence.fence_id}")
+        if not 0 < command.seconds <= EXTENSION_SECONDS_MAX:
+            _refuse("invalid", f"an extension takes 1 to {EXTENSION_SECONDS_MAX} seconds, not {command.seconds}")
+        self._put(replace(entry, extension=Extension(command.request_id, command.seconds)))
+        return Ok(command.request_id)
+
+    def _end_extension(self, command: EndExtension) -> Ok:
+        entry = self._program(command.program)
+        _expect_token(entry, command.token)
+        if entry.extension is None or entry.extension.extension_id != command.extension_id:
+            _refuse("stale", f"the lease of {entry.program_id} is not extended by {command.extension_id!r}")
+        self._put(replace(entry, extension=None))
+        return Ok(command.extension_id)
 
     def _set_node(self, command: SetNode) -> Ok:
         if not NODE_ID.fullmatch(command.node):

@@ -92,6 +92,17 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """The primary's node restarts its daemon: for so long nobody takes its silence for an end of the lease.
+
+    extension_id: the request id of the command that made it.
+    """
+
+    extension_id: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Promotion:
     """How the present primary came to be one.
 
@@ -127,9 +138,9 @@ class ProgramEntry:
 
     config_file: the same path on every node; config_digest: SHA-256 of its content, hexadecimal. token: of the present
     primary; where there was none yet, below that of the first. primary: its node, "" before the first start. instances:
-    ascending by node. in_sync: what `sync` waits for. paused: no failover until it is resumed (maintenance). fence: of
-    the primary under `token`. takeovers: when the last unplanned ones were, as seconds of CLOCK_REALTIME on the
-    leader, ascending.
+    in the order of their creation, the first is where it starts if nothing speaks against it. in_sync: what `sync`
+    waits for. paused: no failover until it is resumed (maintenance). fence: of the primary under `token`. takeovers:
+    when the last unplanned ones were, as seconds of CLOCK_REALTIME on the leader, ascending. extension: of the lease.
     """
 
     program_id: ProgramId
@@ -144,6 +155,7 @@ class ProgramEntry:
     fence: Fence | None = None
     takeovers: tuple[int, ...] = ()
     policy: Policy = field(default_factory=Policy)
+    extension: Extension | None = None
 
     def instance_on(self, node: NodeId) -> InstanceEntry | None:
         """The instance on this node, None when there is none."""

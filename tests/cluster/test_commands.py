@@ -65,6 +65,8 @@ def test_opcodes_never_change() -> None:
         "set-node",
         "ok",
         "rejected",
+        "extend",
+        "end-extension",
     ]
 
 

@@ -11,6 +11,8 @@ from cluster.commands import (
     Command,
     CreateProgram,
     DeleteProgram,
+    EndExtension,
+    Extend,
     Fenced,
     Ok,
     Pause,
@@ -222,6 +224,25 @@ def test_maintenance_pauses_and_resumes() -> None:
     assert _entry(registry).paused
     _accept(registry, Resume("resume", "p"))
     assert not _entry(registry).paused
+
+
+def test_an_extended_lease_is_only_overridden_by_a_confirmed_fence() -> None:
+    registry = _registry()
+    _accept(registry, Extend("extend", "p", 1, 10))
+    assert _refused(registry, replace(FENCED, request_id="silence", confirmed=False)).code == "fence"
+    _accept(registry, FENCED)
+    assert _refused(registry, Extend("extend-2", "p", 1, 10)).code == "fence"
+    _accept(registry, PROMOTE)
+    assert _entry(registry).extension is None
+
+
+def test_an_extension_is_ended_by_its_name() -> None:
+    registry = _registry()
+    _accept(registry, Extend("extend", "p", 1, 10))
+    _accept(registry, Extend("extend-2", "p", 1, 10))
+    assert _refused(registry, EndExtension("end", "p", 1, "extend")).code == "stale"
+    _accept(registry, EndExtension("end-2", "p", 1, "extend-2"))
+    _accept(registry, replace(FENCED, confirmed=False))
 
 
 def test_a_request_id_belongs_to_one_command() -> None:
