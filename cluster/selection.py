@@ -1,0 +1,88 @@
+"""Which mirror continues a program: the newest complete checkpoint first, then who is better off. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from cluster.values import InstanceEntry, InstanceId, MirrorMember, NodeId, ProgramEntry
+from transport.checkpoint import NOTHING, Version
+from transport.control import InstanceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a mirror said of itself: in a heartbeat, or asked.
+
+    version: the newest checkpoint that it holds complete and verified. captured_ns: CLOCK_REALTIME of the stop that it
+    was taken in (on the primary's node), 0 when unknown. staleness_ms: age of that. load: of its node, runnable tasks
+    for each processor. latency_ms: of the path to it. healthy: nothing speaks against its node.
+    """
+
+    instance: InstanceId
+    incarnation: int
+    status: InstanceStatus
+    version: Version
+    captured_ns: int = 0
+    staleness_ms: float = 0.0
+    load: float = 0.0
+    latency_ms: float = 0.0
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best mirror, None when none will do; and for each that will not do, why."""
+
+    best: Held | None
+    against: Mapping[InstanceId, str]
+
+
+def select(
+    entry: ProgramEntry,
+    held: Mapping[InstanceId, Held],
+    reachable: Collection[NodeId],
+    excluded: Mapping[InstanceId, str],
+) -> Choice:
+    """Return the mirror to promote. excluded: mirrors that have been tried in vain, with the reason.
+
+    Order: token, then time of the stop, then number of its checkpoint (numbers begin anew when the primary's agent is
+    started again, so the time comes first); health, load, latency; and the order of the program's instances, so that
+    the choice is the same wherever it is made.
+    """
+    against: dict[InstanceId, str] = {}
+    fit: list[tuple[tuple[object, ...], Held]] = []
+    for place, one in enumerate(entry.instances):
+        if one.node == entry.primary:
+            continue
+        mirror = held.get(one.instance)
+        reason = excluded.get(one.instance) or _reason_against(entry, one, mirror, one.node in reachable)
+        if reason or mirror is None:
+            against[one.instance] = reason
+            continue
+        version = mirror.version
+        newest = (-version.token, -mirror.captured_ns, -version.number)
+        fit.append(((*newest, not mirror.healthy, mirror.load, mirror.latency_ms, place), mirror))
+    best = min(fit, key=lambda item: item[0], default=None)
+    return Choice(None if best is None else best[1], against)
+
+
+def _reason_against(entry: ProgramEntry, one: InstanceEntry, mirror: Held | None, reachable: bool) -> str:
+    """Why this mirror can't be promoted, "" when it can."""
+    if not reachable:
+        return f"node {one.node} can't be reached"
+    if mirror is None:
+        return "has not said what it holds"
+    if mirror.incarnation < one.incarnation:
+        return f"what it said was of incarnation {mirror.incarnation}, it is in {one.incarnation} now"
+    if one.status == "failed" and mirror.incarnation == one.incarnation:
+        return f"has failed: {one.reason}"
+    if mirror.status in ("failed", "fenced", "stopped"):
+        return f"is {mirror.status}"
+    if mirror.version == NOTHING:
+        return "holds no complete checkpoint yet"
+    if mirror.version.token > entry.token:
+        return f"holds {mirror.version}, which no primary up to token {entry.token} made"
+    if entry.policy.guarantee == "sync" and MirrorMember(one.instance, mirror.incarnation) not in entry.in_sync:
+        return "is not in the in-sync set"
+    return ""

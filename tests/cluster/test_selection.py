@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.selection import Held, select
+from cluster.values import InstanceEntry, MirrorMember, Policy, ProgramEntry
+from transport.checkpoint import NOTHING, Version
+
+NODES = ("n1", "n2", "n3")
+
+
+def _entry() -> ProgramEntry:
+    instances = [InstanceEntry(f"p@{node}", node, "mirror", "mirrored", 1) for node in NODES[1:]]
+    primary = InstanceEntry("p@n1", "n1", "primary", "running", 1)
+    return ProgramEntry("p", "/p.toml", "0" * 64, token=4, primary="n1", instances=(primary, *instances))
+
+
+def _held(node: str, number: int = 10, captured_ns: int = 1000) -> Held:
+    return Held(f"p@{node}", 1, "mirrored", Version(4, number, 7), captured_ns)
+
+
+def _chosen(*mirrors: Held, entry: ProgramEntry | None = None, reachable: tuple[str, ...] = NODES) -> str | None:
+    best = select(entry or _entry(), {one.instance: one for one in mirrors}, reachable, {}).best
+    return None if best is None else best.instance
+
+
+def test_the_newest_checkpoint_wins_over_everything_else() -> None:
+    busy = replace(_held("n3", 11, 1050), load=9.0, latency_ms=80.0, healthy=False)
+    assert _chosen(_held("n2"), busy) == "p@n3"
+
+
+def test_a_checkpoint_of_a_later_primary_is_newer_whatever_its_number() -> None:
+    assert _chosen(replace(_held("n2", 900, 9000), version=Version(3, 900, 7)), _held("n3", 1, 1)) == "p@n3"
+
+
+def test_numbers_that_began_anew_do_not_mislead() -> None:
+    assert _chosen(_held("n2", 900, 1000), _held("n3", 2, 2000)) == "p@n3"
+
+
+@pytest.mark.parametrize("worse", [{"healthy": False}, {"load": 1.0}, {"latency_ms": 1.0}])
+def test_of_equals_the_better_off_wins(worse: dict[str, float]) -> None:
+    assert _chosen(replace(_held("n2"), **worse), _held("n3")) == "p@n3"  # type: ignore[arg-type]
+    assert _chosen(_held("n2"), replace(_held("n3"), **worse)) == "p@n2"  # type: ignore[arg-type]
+
+
+def test_of_the_very_same_the_first_wins() -> None:
+    assert _chosen(_held("n3"), _held("n2")) == "p@n2"
+
+
+@pytest.mark.parametrize(
+    ("mirror", "why"),
+    [
+        (replace(_held("n2"), version=NOTHING), "no complete checkpoint"),
+        (replace(_held("n2"), status="failed"), "is failed"),
+        (replace(_held("n2"), status="stopped"), "is stopped"),
+        (replace(_held("n2"), incarnation=0), "incarnation"),
+        (replace(_held("n2"), version=Version(5, 1, 1)), "no primary up to token 4"),
+    ],
+)
+def test_a_mirror_that_will_not_do_is_said_why(mirror: Held, why: str) -> None:
+    choice = select(_entry(), {"p@n2": mirror}, NODES, {})
+    assert choice.best is None
+    assert why in choice.against["p@n2"]
+    assert choice.against["p@n3"] == "has not said what it holds"
+
+
+def test_a_mirror_that_was_tried_in_vain_or_can_not_be_reached_is_left_out() -> None:
+    assert _chosen(_held("n2", 20, 2000), _held("n3"), reachable=("n1", "n3")) == "p@n3"
+    choice = select(_entry(), {"p@n2": _held("n2")}, NODES, {"p@n2": "did not activate"})
+    assert (choice.best, choice.against["p@n2"]) == (None, "did not activate")
+
+
+def test_a_mirror_that_the_registry_calls_failed_is_left_out_until_it_is_another_incarnation() -> None:
+    failed = InstanceEntry("p@n2", "n2", "mirror", "failed", 1, "no memory")
+    entry = replace(_entry(), instances=(_entry().instances[0], failed))
+    assert _chosen(_held("n2"), entry=entry) is None
+    assert _chosen(replace(_held("n2"), incarnation=2), entry=entry) == "p@n2"
+
+
+def test_under_sync_only_members_are_chosen() -> None:
+    entry = replace(_entry(), policy=Policy("sync"), in_sync=(MirrorMember("p@n3", 1),))
+    assert _chosen(_held("n2", 50, 5000), _held("n3"), entry=entry) == "p@n3"
+    assert _chosen(_held("n2"), replace(_held("n3"), incarnation=2), entry=entry) is None
+
+
+def test_what_the_primary_says_of_itself_makes_it_no_mirror() -> None:
+    assert _chosen(_held("n1", 99, 9999)) is None
