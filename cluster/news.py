@@ -1,7 +1,8 @@
 """What the leader learns, as the events of `failover.Failover`. Pure.
 
-Nodes tell what their agents say. News of a token that is not the present one are ignored, so they may come late, twice or
-not at all; what must not be lost (that an instance ended) is told again until the registry shows that it was acted on.
+Nodes tell what their agents say. News of a token that is not the present one are ignored, so they may come late, twice
+or not at all; what must not be lost (that an instance ended) is told again, to every new leader too, until the registry
+shows that it was acted on.
 """
 
 from __future__ import annotations
@@ -78,8 +79,11 @@ class LeaseAsked:
 
 @dataclass(frozen=True, slots=True)
 class InstanceReported:
-    """What an instance is now, with every heartbeat or at every change. token: its own (primary), or that of the primary
-    that it follows. A node reports all of its instances when it has connected."""
+    """What an instance is now, at every change and when the node has connected to this leader.
+
+    token: its own (primary), or that of the primary that it follows. fence_id: of the order (AskFence, SwitchOn) that
+    keeps it still, "" when none does; a lease that ran out is no order.
+    """
 
     program: ProgramId
     node: NodeId
@@ -89,6 +93,7 @@ class InstanceReported:
     token: int
     reason: str = ""
     stream: str = ""
+    fence_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,7 @@ class SwitchHeld:
     program: ProgramId
     token: int
     node: NodeId
+    fence_id: str
     version: Version
 
 

@@ -1,7 +1,7 @@
 """What the leader wants done, as the effects of `failover.Failover`, to be performed in their order. Pure.
 
-Orders to nodes may be lost and are given again until the news says that they were carried out: to carry one out twice is
-to carry it out once. A node refuses an order whose token is lower than the one that it knows of.
+Orders to nodes may be lost and are given again until the news says that they were carried out: to carry one out twice
+is to carry it out once. A node refuses an order whose token is lower than the one that it knows of.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class GrantLease:
-    """Answer to LeaseAsked: serve for `granted_s` from the sending on. Frozen for the lease's end: thaw.
+    """Answer to LeaseAsked: serve for `granted_s` from its sending on, which the node remembers.
 
-    `leading_until_s` was taken into account when this was made: it is sent at once or not at all.
+    It thaws a program that is frozen because its lease ran out; never one that is kept still by an order.
     """
 
     node: NodeId
@@ -36,7 +36,7 @@ class GrantLease:
 
 @dataclass(frozen=True, slots=True)
 class RefuseLease:
-    """Answer to LeaseAsked. replaced: another token is the present one, what still runs under this one must be ended."""
+    """Answer to LeaseAsked. replaced: the program has a higher token, what runs under this one serves never again."""
 
     node: NodeId
     program: ProgramId
@@ -47,7 +47,11 @@ class RefuseLease:
 
 @dataclass(frozen=True, slots=True)
 class AskFence:
-    """Fence the primary under this token: drop, delete, freeze, read back. Then FenceConfirmed."""
+    """Fence the primary under this token: drop, delete, freeze, read back. Then FenceConfirmed.
+
+    It stays so, whatever lease is granted, until ResumeOn names this very fence. One that is still by an earlier order
+    is now so by this one.
+    """
 
     node: NodeId
     program: ProgramId
@@ -57,7 +61,7 @@ class AskFence:
 
 @dataclass(frozen=True, slots=True)
 class AskMirrors:
-    """Ask these nodes what their mirrors hold. final: the last checkpoint; who is about to have it says so when it has."""
+    """Ask these nodes what their mirrors hold. final: the last checkpoint; who gets it later says so when it has."""
 
     program: ProgramId
     nodes: tuple[NodeId, ...]
@@ -88,20 +92,25 @@ class RestartOn:
 @dataclass(frozen=True, slots=True)
 class SwitchOn:
     """Planned: stop the primary under `token`, drop its address, send the last checkpoint. Then SwitchHeld or
-    SwitchFailed."""
+    SwitchFailed. It is kept still as by AskFence."""
 
     node: NodeId
     program: ProgramId
     token: int
+    fence_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeOn:
-    """The primary under `token` serves on, whatever it was fenced or held for, as soon as it has a lease."""
+    """Undo the fence (AskFence, SwitchOn) of this id: the primary under `token` serves on while it has a lease.
+
+    Where another fence keeps it still, nothing happens: this order was overtaken.
+    """
 
     node: NodeId
     program: ProgramId
     token: int
+    fence_id: str
 
 
 @dataclass(frozen=True, slots=True)
