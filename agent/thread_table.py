@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from agent.errors import KernelError, TraceeGone
 from agent.kernel import procfs
 from agent.traced_thread import MOVING, State, TracedThread
 
@@ -75,6 +76,16 @@ class ThreadTable:
                 thread.tid: self._number(thread) for thread in sorted(living, key=lambda thread: thread.tid)
             }
         return self._numbers
+
+    def who_moves(self) -> str:
+        """Words for how many threads did not stop, and where in the kernel the first of them is."""
+        tid = min(self.moving)
+        try:
+            where = procfs.read_text(self._pid, "wchan", tid)
+        except (TraceeGone, KernelError):
+            where = "0"
+        place = f" (in {where})" if where not in ("", "0") else ""
+        return f"{len(self.moving)} of {len(self)} threads did not stop, thread {tid}{place}"
 
     def _number(self, thread: TracedThread) -> int:
         if thread.number is None:

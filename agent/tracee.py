@@ -160,7 +160,7 @@ class Tracee:
         """
         self._drain()
         self._stopping = True
-        self._disturbance = "it is dying" if self._ended or self._fatal_status else ""
+        self._disturbance = "it has ended" if self._ended else "it is dying" if self._fatal_status else ""
         try:
             for tid in tuple(self._threads.moving):
                 self._interrupt(tid)
@@ -395,7 +395,8 @@ class Tracee:
             if self._forget_zombie():
                 continue
             if now_s >= deadline_s:
-                raise CheckpointAbandoned(self._who_moves(), hint="it will be tried again")
+                what = f"program {self.pid}: {self._threads.who_moves()}"
+                raise CheckpointAbandoned(what, hint="it will be tried again")
             # In the first moment it would cost more to get the interpreter lock back than others could use it for.
             nap = wait.await_child_signal if now_s < held_until_s else wait.await_child_signal_free
             nap(_NAP_S)
@@ -446,16 +447,6 @@ class Tracee:
             self._threads.moving.discard(self.leader)
             return True
         return False
-
-    def _who_moves(self) -> str:
-        tid = min(self._threads.moving)
-        try:
-            where = procfs.read_text(self.pid, "wchan", tid)
-        except (TraceeGone, KernelError):
-            where = "0"
-        place = f" (in {where})" if where not in ("", "0") else ""
-        count = f"{len(self._threads.moving)} of {len(self._threads)} threads"
-        return f"program {self.pid}: {count} did not stop, thread {tid}{place}"
 
     def _read_registers(self) -> None:
         tids = list(self.threads)

@@ -85,7 +85,8 @@ class Running:
                 do()
             if select.select([self._output], [], [], every_s)[0]:
                 content = os.read(self._output, 65536)
-                assert content, f"the program ended: {self.events}"
+                if not content:
+                    raise AssertionError(f"the program ended: {self.events}")
                 self._pending += content
         line, _, self._pending = self._pending.partition(b"\n")
         return line.decode()
