@@ -31,6 +31,7 @@ FAMILY_OF: Final = {
     "UDP": socket.AF_INET,
     "UDPv6": socket.AF_INET6,
 }
+_TCP: Final = frozenset({"TCP", "TCPv6"})
 _PROTOCOL_ATTRIBUTE: Final = "system.sockprotoname"
 _SO_COOKIE: Final = 57
 _RAW: Final = np.dtype((np.void, SOCKET.itemsize))
@@ -48,6 +49,7 @@ class Network:
     def __init__(self) -> None:
         self._diagnosis: SocketDiagnosis | None = None
         self._query: SocketQuery | None = None
+        self._second_query: SocketQuery | None = None
         self._walk: Walk | None = None
         self._tcp: Rows | None = None
         self._udp: Rows | None = None
@@ -60,9 +62,11 @@ class Network:
         if self._diagnosis is not None:
             self._diagnosis.close()
             self._diagnosis = None
-        if self._query is not None:
-            self._query.close()
-            self._query = None
+        for query in (self._query, self._second_query):
+            if query is not None:
+                query.close()
+        self._query = self._second_query = None
+        self._asked = []
 
     def protocol(self, look: Look, walk: Walk) -> str:
         """The protocol of a socket's descriptor, "TCP", "TCPv6", "UDP", "UDPv6", "UNIX" and others; "" for what is
@@ -103,10 +107,11 @@ class Network:
                 asked.append(inode)
         if not asked:
             return set()
-        query = self._open_query(walk)
-        query.prepare([self._requests[inode] for inode in asked])
-        self._asked = []
-        raw = query.ask().view(_RAW).tolist()
+        if self._second_query is None:
+            with _inside(walk.pid):
+                self._second_query = SocketQuery()
+        self._second_query.prepare([self._requests[inode] for inode in asked])
+        raw = self._second_query.ask().view(_RAW).tolist()
         return {inode for inode, again in zip(asked, raw, strict=True) if again == rows[inode]}
 
     def udp(self, walk: Walk) -> Rows:
@@ -128,9 +133,12 @@ class Network:
 
     def _look_at_tcp(self, walk: Walk) -> Rows:
         looks: dict[int, Look] = {}
+        protocols = self._protocols
         for look in walk.looks.values():
-            if self.protocol(look, walk) in ("TCP", "TCPv6"):
-                looks.setdefault(look.inode, look)
+            if look.link.startswith("socket:"):
+                protocol = protocols.get(look.inode) or self.protocol(look, walk)
+                if protocol in _TCP:
+                    looks.setdefault(look.inode, look)
         rows: Rows = {}
         for inode, look in looks.items():
             if inode not in self._requests:

@@ -118,8 +118,8 @@ class TcpKind:
         fresh = known is None or times < _OPTIONS_AT_FIRST or times % _OPTIONS_EVERY == 0
         if known is not None and known.anchor is not None and not fresh and look.inode in self._settled_in(walk):
             record = _told(known.anchor, family, Row.read(row), look.flags, known.options)
-            self._known[look.inode] = _Known(row, look.flags, pack(record), known.options, times, known.anchor)
-            return self._known[look.inode].data
+            known.row, known.flags, known.data, known.times = row, look.flags, pack(record), times
+            return known.data
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
             options = known.options if known is not None and not fresh else _options(duplicate, family)

@@ -23,7 +23,8 @@ _HEADER: Final = struct.Struct("<IHHII")
 _SLOT_BYTES: Final = 1024
 _VECTOR_BYTES: Final = 16  # struct iovec
 _MESSAGE_BYTES: Final = 64  # struct mmsghdr
-_RECEIVE_BUFFER_BYTES: Final = 16 << 20
+_AT_ONCE_MAX: Final = 1024
+_RECEIVE_BUFFER_BYTES: Final = 4 << 20  # an answer costs about 2 KiB of it
 _MSG_DONTWAIT: Final = 0x40
 
 
@@ -34,7 +35,7 @@ class SocketQuery:
         self._netlink = Netlink(NETLINK_SOCK_DIAG, "sock_diag")
         self._netlink.set_receive_buffer(_RECEIVE_BUFFER_BYTES)
         self._requests = np.zeros(0, dtype=np.uint8)
-        self._count = 0
+        self._count = self._size = 0
         self._slots = np.zeros((0, _SLOT_BYTES), dtype=np.uint8)
         self._vectors = np.zeros((0, 2), dtype=np.uint64)
         self._messages = np.zeros((0, _MESSAGE_BYTES), dtype=np.uint8)
@@ -45,28 +46,32 @@ class SocketQuery:
 
     def prepare(self, bodies: Sequence[bytes]) -> None:
         """Set what is asked: requests made by `agent.kernel.sock_diag.request_one`."""
-        size = HEADER_BYTES + len(bodies[0]) if bodies else 0
+        self._size = size = HEADER_BYTES + len(bodies[0]) if bodies else 0
         self._count = len(bodies)
         messages = (
             _HEADER.pack(size, SOCK_DIAG_BY_FAMILY, REQUEST, index, 0) + body for index, body in enumerate(bodies)
         )
         self._requests = np.frombuffer(b"".join(messages), dtype=np.uint8)
-        if self._count > len(self._slots):
-            self._make_room(2 * self._count)
+        if min(self._count, _AT_ONCE_MAX) > len(self._slots):
+            self._make_room(min(2 * self._count, _AT_ONCE_MAX))
 
     def ask(self) -> Sockets:
         """The connections' rows, in the order of the questions; all zeros for one that is there no more."""
         table = np.zeros(self._count, dtype=SOCKET)
-        if not self._count:
-            return table
-        number = self._netlink.number
-        sent = attempt_held(NR.SENDTO, number, self._requests.ctypes.data, len(self._requests), 0, 0, 0)
+        for start in range(0, self._count, _AT_ONCE_MAX):
+            self._ask_some(table, start, min(start + _AT_ONCE_MAX, self._count))
+        return table
+
+    def _ask_some(self, table: Sockets, start: int, end: int) -> None:
+        number, count = self._netlink.number, end - start
+        requests = self._requests[start * self._size : end * self._size]
+        sent = attempt_held(NR.SENDTO, number, requests.ctypes.data, len(requests), 0, 0, 0)
         if sent < 0:
             raise KernelError("request of sock_diag", "known connections", -sent)
-        got = attempt_held(NR.RECVMMSG, number, self._messages.ctypes.data, self._count, _MSG_DONTWAIT, 0)
-        if got != self._count:
+        got = attempt_held(NR.RECVMMSG, number, self._messages.ctypes.data, count, _MSG_DONTWAIT, 0)
+        if got != count:
             self._drain()
-            raise KernelError("answer of sock_diag", f"{self._count} known connections ({got})", max(-got, 0))
+            raise KernelError("answer of sock_diag", f"{count} known connections ({got})", max(-got, 0))
         headers = self._slots[:got, :HEADER_BYTES].copy().view("<u4").reshape(got, 4)
         kinds, order = headers[:, 1] & 0xFFFF, headers[:, 2]
         rest = np.flatnonzero(kinds == SOCK_DIAG_BY_FAMILY)  # the others say that there is no such connection
@@ -74,7 +79,6 @@ class SocketQuery:
             read = read_alike(self._slots[rest])
             table[order[rest[: len(read)]]] = read
             rest = rest[len(read) :]
-        return table
 
     def _make_room(self, count: int) -> None:
         self._slots = np.zeros((count, _SLOT_BYTES), dtype=np.uint8)

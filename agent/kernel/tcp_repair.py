@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -124,13 +124,18 @@ class Anchor:
         clock = before.timestamp + int(clock_ms - self.clock_ms) + _CLOCK_ROUNDING_MS
         clock = clock & ~CLOCK_BIT | before.timestamp & CLOCK_BIT
         send_max = max(before.window.send_max, send_window)
-        return replace(
-            before,
-            send_next=send_next,
-            receive_next=receive_next,
-            receive_queue=b"",
-            timestamp=clock & 0xFFFFFFFF,
-            window=Window(receive_next, send_window, send_max, receive_window, receive_next),
+        return Connection(
+            before.state,
+            send_next,
+            b"",
+            receive_next,
+            b"",
+            before.mss,
+            before.options,
+            before.send_scale,
+            before.receive_scale,
+            clock & 0xFFFFFFFF,
+            Window(receive_next, send_window, send_max, receive_window, receive_next),
         )
 
 

@@ -79,7 +79,10 @@ def test_a_row_stands_still_until_something_happens(diagnosis: SocketDiagnosis, 
 
 
 @FAMILIES
-def test_known_connections_are_answered_in_order(diagnosis: SocketDiagnosis, stack: ExitStack, family: int) -> None:
+def test_known_connections_are_answered_in_order(
+    diagnosis: SocketDiagnosis, stack: ExitStack, family: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.kernel.socket_query._AT_ONCE_MAX", 64)
     ends = [end for _ in range(70) for end in pair(stack, family)[1:]]
     rows = rows_of(diagnosis, family)
     wanted = [rows[inode(end)] for end in ends]
