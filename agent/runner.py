@@ -17,12 +17,13 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from agent.context_report import context_of
 from agent.instance import Instance, Surroundings
 from agent.instance_view import status_of
 from agent.program import Definition
 from agent.spawner import Spawner
 from agent.tracer import Tracer, block_signals
-from transport.control import Event, GetStatus, Hello, Ok, Quit, Reply, Request
+from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request
 from transport.control_socket import ControlServer
 from transport.errors import KagemushaError
 from transport.link import Conversation, LinkServer, serve
@@ -102,6 +103,8 @@ class Agent:
         instance = self._of_instance()
         if isinstance(request, GetStatus):
             return await status_of(instance)
+        if isinstance(request, GetContext):
+            return await context_of(instance)
         if isinstance(request, Quit):
             self._quit.set()
             return Ok()

@@ -30,6 +30,8 @@ STANDALONE = ("kagemusha/structures", "kagemusha/client")
 """Programs import these: they bring nothing of the other three along."""
 
 PURE = {
+    "agent/context/descriptor_words.py",
+    "agent/context_view.py",
     "agent/history.py",
     "agent/page_ranges.py",
     "agent/primary.py",
@@ -37,6 +39,7 @@ PURE = {
     "agent/reason.py",
     "transport/checkpoint.py",
     "transport/codec.py",
+    "transport/context_schema.py",
     "transport/control.py",
     "transport/delta.py",
     "transport/envelope.py",

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from transport.checkpoint import Version
 from transport.codec import Form, MessageSet
+from transport.context_schema import CONTEXT_BYTES_MAX, Context
 
 Role = Literal["primary", "mirror"]
 InstanceStatus = Literal["starting", "running", "syncing", "mirrored", "failed", "fenced", "stopped"]
@@ -24,6 +25,19 @@ InstanceStatus = Literal["starting", "running", "syncing", "mirrored", "failed",
 class Launch:
     """Start the program and be its primary under this fencing token. Ok when it runs."""
 
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Be the primary of the program that runs as process `pid` without an agent, under its token of before.
+
+    start_ticks: when that process started, in clock ticks since boot (proc_pid_stat(5)). Its address is left as it is;
+    Resume claims it. Every mirror gets a full transfer. Ok when it is watched.
+    """
+
+    pid: int
+    start_ticks: int
     token: int
 
 
@@ -90,11 +104,21 @@ class GetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GetContext:
+    """What is mirrored, made visible without its contents. The reply is `transport.context_schema.Context`.
+
+    Refused before the first checkpoint.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """End the agent, in order. A program that runs runs on; a shadow ends. Ok, then the connection is closed."""
 
 
-Request = Launch | Follow | Activate | Switch | Fence | Resume | Release | Terminate | GetStatus | Quit
+Request = (
+    Launch | Adopt | Follow | Activate | Switch | Fence | Resume | Release | Terminate | GetStatus | GetContext | Quit
+)
 
 
 # ----------------------------------------------------------------------------------------------------------- replies
@@ -186,7 +210,7 @@ class Status:
     pid: int
 
 
-Reply = Ok | Refused | Held | Status
+Reply = Ok | Refused | Held | Status | Context
 
 
 # ------------------------------------------------------------------------------------------------------------ events
@@ -268,7 +292,7 @@ MESSAGE_BYTES_MAX: Final = 256 << 10
 
 CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
     {
-        kind: Form(message, MESSAGE_BYTES_MAX)
+        kind: Form(message, CONTEXT_BYTES_MAX if message is Context else MESSAGE_BYTES_MAX)
         for kind, message in {
             1: Launch,
             2: Follow,
@@ -280,10 +304,13 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             8: Terminate,
             9: GetStatus,
             10: Quit,
+            11: GetContext,
+            12: Adopt,
             64: Ok,
             65: Refused,
             66: Held,
             67: Status,
+            68: Context,
             128: Hello,
             129: Exited,
             130: Mirrored,

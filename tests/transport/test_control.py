@@ -8,6 +8,7 @@ import pytest
 
 from transport import control
 from transport.checkpoint import NOTHING, Version
+from transport.context_schema import Context, Place, ThreadView
 from transport.control import CONTROL, ControlMessage, Event, MirrorView, Pauses, Reply, Request, Status, Sync
 from transport.errors import FrameError
 
@@ -40,6 +41,7 @@ STATUS = Status(
 )
 MESSAGES: list[ControlMessage] = [
     control.Launch(1),
+    control.Adopt(99, 123456, 1),
     control.Follow("10.0.0.1", 7000, "b", 1),
     control.Activate(2, VERSION),
     control.Activate(2, None),
@@ -49,11 +51,26 @@ MESSAGES: list[ControlMessage] = [
     control.Release(),
     control.Terminate(1000),
     control.GetStatus(),
+    control.GetContext(),
     control.Quit(),
     control.Ok(),
     control.Refused("no", "do"),
     control.Held(VERSION),
     STATUS,
+    Context(
+        "redis",
+        "redis@a",
+        VERSION,
+        "/usr/bin/redis-server",
+        "/",
+        77,
+        (ThreadView(77, "redis", Place(4096, "/lib/libc.so.6", 16), 8192, 232, (), (12,), ()),),
+        (),
+        (),
+        (),
+        (),
+        {"mappings": 3},
+    ),
     control.Hello("redis", "redis@a", 1, 99, 7000),
     control.Exited(9, VERSION, True, True, ""),
     control.Exited(139, None, True, False, "crashed"),
