@@ -26,6 +26,9 @@ from transport.errors import PreflightError
 
 BEGIN_S_MAX = 5.0
 """How long the first stop, in which the tracking of writes is set up, may be waited for."""
+_ROUNDS_MAX = 3
+_LITTLE_PAGES = 512
+"""What a busy program writes while so many pages are copied (0.5 ms) is less than what is worth another round."""
 
 
 class Checkpointer:
@@ -108,8 +111,7 @@ class Checkpointer:
         runs again then.
         """
         memory = self.memory
-        memory.precopy()
-        self.between()
+        self._precopy(memory)
         with self._prompt():
             started_s = time.monotonic()
             self.tracee.stop(started_s + deadline_s)
@@ -128,13 +130,21 @@ class Checkpointer:
             self.pauses.add((time.monotonic() - started_s) * 1e6)
         return encoded or self._encode(captured, records, captured_ns, final=False)
 
+    def _precopy(self, memory: MemoryCapture) -> None:
+        """Copy while the program runs, until little is left to be copied while it stands still."""
+        for _ in range(_ROUNDS_MAX):
+            copied = memory.precopy()
+            self.between()
+            if copied <= _LITTLE_PAGES:
+                break
+
     def hold(self, deadline_s: float) -> Encoded:
         """Take the last checkpoint of a program that goes on elsewhere by plan; it stays stopped.
 
         Its address must have been dropped. Raises as `take`, with the program running again.
         """
         memory = self.memory
-        memory.precopy()
+        self._precopy(memory)
         self.tracee.stop(time.monotonic() + deadline_s)
         try:
             return self._last(self._context.capture(self.encoder.history.records))

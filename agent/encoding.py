@@ -28,7 +28,7 @@ Part = tuple[Pages, Contents, Contents, Mask]
 
 
 class CapturedMemory(Protocol):
-    """The memory of one checkpoint, not yet in the image."""
+    """The memory of one checkpoint, not yet in the image. parts: in blocks that stay in the processor's caches."""
 
     def parts(self, image: Image, number: int) -> Iterable[Part]: ...
 
@@ -87,10 +87,15 @@ class Encoder:
         changed, removed = self.history.advance(number, records)
         pages: list[bytes] = []
         count = 0
+        encoder = self._parts
         for numbers, base, new, fresh in memory.parts(self.image, number):
-            pages.append(self._parts.encode(numbers, base, new, fresh))
+            if len(numbers) > encoder.room:
+                pages.append(encoder.finish())
+            encoder.add(numbers, base, new, fresh)
             count += len(numbers)
             between()
+        if encoder.count:
+            pages.append(encoder.finish())
         parts = tuple(part.encode() for part in records_parts(changed, removed))
         base_version = self.version
         digest = chain_digest(

@@ -121,8 +121,68 @@ class PagePartEncoder:
             raise ValueError(f"codec {codec!r} is none of {', '.join(_CODECS)}")
         self._codec = _CODECS[codec]
         self._plain = _touched(_plain_bytes(PART_PAGES, False))
-        self._base = _touched(PART_PAGES * PAGE_BYTES).view(np.uint64).reshape(PART_PAGES, PAGE_WORDS)
+        self._contents_at = PART_PAGES * 8 + _mask_bytes(PART_PAGES, False)
+        self._contents = self._plain[self._contents_at :].view(np.uint64).reshape(PART_PAGES, PAGE_WORDS)
+        self._numbers = np.zeros(PART_PAGES, np.uint64)
+        self._fresh = np.zeros(PART_PAGES, np.bool_)
         self._zstd = zstandard.ZstdCompressor(level=1, write_content_size=True, write_checksum=False)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.count = 0
+        self._absolute = False
+        self._base_sum, self._new_sum = xxhash.xxh3_64(), xxhash.xxh3_64()
+
+    @property
+    def room(self) -> int:
+        """How many more pages this part can hold."""
+        return PART_PAGES - self.count
+
+    def add(self, pages: Words, base: Words | None, new: Words, fresh: Mask | None) -> None:
+        """Append a block of pages to the part: a part that is made of small blocks stays in the processor's caches.
+
+        As `encode`, but the rows of fresh pages in `base` must be zeros already. All blocks of a part have a base, or
+        none has. Raises ValueError when there is no `room`, or shapes or order are wrong: a mistake of the caller.
+        """
+        start, count = self.count, self.count + len(pages)
+        absolute = base is None
+        if start and absolute != self._absolute:
+            raise ValueError("a part has a base for all of its pages, or for none")
+        self._check(pages, base, new, fresh, self._numbers[start - 1 : start])
+        if not len(pages):
+            self._absolute = absolute if not start else self._absolute
+            return
+        self._absolute, self.count = absolute, count
+        self._numbers[start:count] = pages
+        contents = self._contents[start:count]
+        if base is None or fresh is None:
+            np.copyto(contents, new)
+        else:
+            self._fresh[start:count] = fresh
+            self._base_sum.update(base.data)
+            np.bitwise_xor(base, new, out=contents)
+        self._new_sum.update(new.data)
+
+    def finish(self) -> bytes:
+        """Return the part that the blocks make, and begin another one."""
+        count, absolute = self.count, self._absolute
+        mask_bytes = _mask_bytes(count, absolute)
+        # What stands before the contents is of the right length only now.
+        plain = self._plain[self._contents_at - count * 8 - mask_bytes : self._contents_at + count * PAGE_BYTES]
+        numbers = plain[: count * 8].view(np.uint64)
+        numbers[:1] = self._numbers[:1] if count else 0
+        np.subtract(self._numbers[1:count], self._numbers[: max(count - 1, 0)], out=numbers[1:])
+        if mask_bytes:
+            mask = plain[count * 8 : count * 8 + mask_bytes]
+            mask.fill(0)
+            mask[: (count + 7) // 8] = np.packbits(self._fresh[:count], bitorder="little")
+        base_sum = 0 if absolute else self._base_sum.intdigest()
+        new_sum = self._new_sum.intdigest()
+        codec, body = self._compress(plain)
+        flags = ABSOLUTE if absolute else 0
+        head = _PAGE_HEAD.pack(PAGE_MAGIC, FORMAT, codec, flags, 0, count, len(body), base_sum, new_sum)
+        self._begin()
+        return _sealed(head, body)
 
     def encode(self, pages: Words, base: Words | None, new: Words, fresh: Mask | None) -> bytes:
         """Return the part that leads from `base` to `new`.
@@ -130,33 +190,15 @@ class PagePartEncoder:
         pages: u64[n], strictly ascending, n <= PART_PAGES. base, new: u64[n, 512], C-contiguous. fresh: bool[n],
         pages that the receiver may hold otherwise or not at all: they count as zeros in the base. `base` (and then
         `fresh`) None: the pages travel whole and need no base. The arguments are only read.
-        Raises ValueError when shapes or order are wrong: a mistake of the caller.
+        Raises ValueError when shapes or order are wrong, or blocks wait for `finish`: a mistake of the caller.
         """
-        count = len(pages)
-        absolute = base is None
-        self._check(pages, base, new, fresh)
-        plain = self._plain[: _plain_bytes(count, absolute)]
-        numbers = plain[: count * 8].view(np.uint64)
-        numbers[:1] = pages[:1]
-        np.subtract(pages[1:], pages[:-1], out=numbers[1:])
-        contents = plain[count * 8 + _mask_bytes(count, absolute) :].view(np.uint64).reshape(count, PAGE_WORDS)
-        base_sum = 0
-        if base is None or fresh is None:
-            np.copyto(contents, new)
-        else:
-            mask = plain[count * 8 : count * 8 + _mask_bytes(count, False)]
-            mask.fill(0)
-            mask[: (count + 7) // 8] = np.packbits(fresh, bitorder="little")
-            if fresh.any():
-                np.copyto(self._base[:count], base)
-                base = self._base[:count]
-                base[fresh] = 0
-            base_sum = _sum(base)
-            np.bitwise_xor(base, new, out=contents)
-        codec, body = self._compress(plain)
-        flags = ABSOLUTE if absolute else 0
-        head = _PAGE_HEAD.pack(PAGE_MAGIC, FORMAT, codec, flags, 0, count, len(body), base_sum, _sum(new))
-        return _sealed(head, body)
+        if self.count:
+            raise ValueError("a part is under way")
+        if base is not None and fresh is not None and fresh.shape == base.shape[:1] and fresh.any():
+            base = base.copy()
+            base[fresh] = 0
+        self.add(pages, base, new, fresh)
+        return self.finish()
 
     def _compress(self, plain: npt.NDArray[np.uint8]) -> tuple[int, bytes]:
         if not plain.size:
@@ -165,11 +207,10 @@ class PagePartEncoder:
         body = self._zstd.compress(plain.data) if zstd else lz4.block.compress(plain, store_size=False)
         return (self._codec, body) if len(body) < plain.size else (_STORED, plain.tobytes())
 
-    @staticmethod
-    def _check(pages: Words, base: Words | None, new: Words, fresh: Mask | None) -> None:
+    def _check(self, pages: Words, base: Words | None, new: Words, fresh: Mask | None, last: Words) -> None:
         count = len(pages)
-        if count > PART_PAGES:
-            raise ValueError(f"{count} pages in one part; at most {PART_PAGES}")
+        if count > self.room:
+            raise ValueError(f"{self.count + count} pages in one part; at most {PART_PAGES}")
         if (base is None) != (fresh is None):
             raise ValueError("a part has a base and a fresh mask, or neither")
         for name, array in (("base", base), ("new", new)):
@@ -177,7 +218,8 @@ class PagePartEncoder:
                 raise ValueError(f"{name} of a part of {count} pages is {array.dtype}{list(array.shape)}")
         if fresh is not None and (fresh.shape != (count,) or fresh.dtype != np.bool_):
             raise ValueError(f"fresh of a part of {count} pages is {fresh.dtype}{list(fresh.shape)}")
-        if count and (int(pages[-1]) >= PAGE_NUMBER_END or not (pages[1:] > pages[:-1]).all()):
+        ascending = (pages[1:] > pages[:-1]).all() and not (len(last) and count and pages[0] <= last[0])
+        if count and (int(pages[-1]) >= PAGE_NUMBER_END or not ascending):
             raise ValueError("page numbers of a part do not ascend strictly below 2**52")
 
 

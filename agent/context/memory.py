@@ -46,6 +46,11 @@ from transport.checkpoint import PART_PAGES
 Part = tuple[Pages, Contents, Contents, Mask]
 """pages (ascending), base, new, fresh (base is zeros, whatever a mirror has there). Good until the next part."""
 
+BLOCK_PAGES: Final = 64
+"""Pages that are compared, stored and encoded at once: some copies of them fit into the second-level cache."""
+_WORTH_SENDING: Final = 0.75
+"""Pages that were written but are the same as before are left out only when there are many among the others: to travel
+they cost next to nothing, to be sorted out they cost two copies of all others."""
 _ZERO_ROW: Final = 0
 _SHORT_BYTES: Final = 2 << 20
 _PAGES_OF_SPACE: Final = 1 << 35
@@ -260,7 +265,7 @@ class Captured:
         self._capture.abandon()
 
     def parts(self, image: Image, number: int) -> Iterator[Part]:
-        """What differs from the image, in parts of at most PART_PAGES, which also brings the image up to date.
+        """What differs from the image, in parts of at most BLOCK_PAGES, which also brings the image up to date.
 
         number: of this checkpoint. A part's pages ascend, and so do the parts. Pages whose mapping is gone or was made
         anew are forgotten first, as a mirror does by `difference`. Left early, the image no longer is what any mirror
@@ -280,9 +285,9 @@ class Captured:
         emitter, done = capture._emitter, 0
         try:
             while done < len(pages):
-                chunk = slice(done, done + PART_PAGES)
+                chunk = slice(done, done + BLOCK_PAGES)
                 part = emitter.emit_rows(pages[chunk], capture._buffer.rows, rows[chunk], number)
-                done = min(done + PART_PAGES, len(pages))
+                done = min(done + BLOCK_PAGES, len(pages))
                 if part is not None:
                     yield part
         finally:
@@ -334,8 +339,13 @@ class _Emitter:
     def emit_rows(self, pages: Pages, buffer: Contents, rows: Pages, number: int) -> Part | None:
         """Like `emit`, of pages whose contents lie in rows of a buffer; _ZERO_ROW stands for zeros."""
         count = len(pages)
+        first = int(rows[0])
+        # Most pages were copied one after the other and lie so.
+        if int(rows[-1]) - first == count - 1 and first != _ZERO_ROW and (rows[1:] > rows[:-1]).all():
+            return self.emit(pages, buffer[first : first + count], number)
         np.take(buffer, rows.astype(np.int64), axis=0, out=self._new[:count], mode="clip")
-        return self.emit(pages, self._new, number, rows == _ZERO_ROW)
+        zeroed = rows == _ZERO_ROW
+        return self.emit(pages, self._new, number, zeroed if zeroed.any() else None)
 
     def emit(self, pages: Pages, new: Contents, number: int, zeroed: Mask | None = None) -> Part | None:
         """Store pages in the image and give what changed, or None. zeroed: pages whose new content is zeros.
@@ -362,10 +372,10 @@ class _Emitter:
             blank = changed & zeroed
             fresh |= blank
             base[blank] = 0
-        if not changed.all():
-            kept = np.flatnonzero(changed)
-            if not len(kept):
-                return None
+        kept = np.flatnonzero(changed)
+        if not len(kept):
+            return None
+        if len(kept) < count * _WORTH_SENDING:
             pages, slots, fresh = pages[kept], slots[kept], fresh[kept]
             np.take(base, kept, axis=0, out=self._other[: len(kept)], mode="clip")
             base, self._base, self._other = self._other[: len(kept)], self._other, self._base
