@@ -33,6 +33,10 @@ class UnknownOutcome(RaftError):
     """The command was proposed, but whether it has been or will be agreed is not known. It may be proposed again."""
 
 
+class Overloaded(RaftError):
+    """Too many proposals are under way; this one was not proposed."""
+
+
 class CommandTooLong(RaftError):
     """The command is above the limit; it was not proposed."""
 

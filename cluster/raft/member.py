@@ -18,7 +18,15 @@ import structlog
 
 from cluster.raft.consensus import Applied, Consensus, Machine
 from cluster.raft.driver import Driver
-from cluster.raft.errors import ApplyFailed, CommandTooLong, NoQuorum, RaftError, StorageError, UnknownOutcome
+from cluster.raft.errors import (
+    ApplyFailed,
+    CommandTooLong,
+    NoQuorum,
+    Overloaded,
+    RaftError,
+    StorageError,
+    UnknownOutcome,
+)
 from cluster.raft.journal import Journal
 from cluster.raft.lease import Leadership
 from cluster.raft.snapshots import SnapshotStore
@@ -30,6 +38,8 @@ from transport.errors import ConfigError
 from transport.tls import Tls
 
 RETRY_S: Final = 0.01
+PROPOSALS_MAX: Final = 128
+"""Proposals of one member that are under way at once; others wait. More would only make the event loop stutter."""
 _NOT_TAKEN: Final = {1, 2, 3, 4, 6}
 """FAIL_REASONs of pysyncobj after which the command is certainly not agreed: QUEUE_FULL, MISSING_LEADER, DISCARDED,
 NOT_LEADER, REQUEST_DENIED. After the others (LEADER_CHANGED, UNKNOWN_OUTCOME) it may be."""
@@ -84,6 +94,7 @@ class Member:
         self._waiting: set[asyncio.Future[None]] = set()
         self._pending: set[asyncio.Future[tuple[Applied | None, int]]] = set()
         self._failed = asyncio.Event()
+        self._window = asyncio.Semaphore(PROPOSALS_MAX)
         self._data: DataDirectory | None = None
         others = {peer: address for peer, address in peers.items() if peer != node}
         self._transport = Transport(
@@ -127,12 +138,23 @@ class Member:
     async def propose(self, command: bytes, timeout_s: float) -> bytes:
         """Have `command` agreed and applied, here too; return the state machine's result. Any member may be asked.
 
-        Raises NoQuorum (not proposed, within timeout_s), UnknownOutcome, CommandTooLong, ApplyFailed, StorageError.
+        Raises NoQuorum (not proposed, within timeout_s), UnknownOutcome, CommandTooLong, Overloaded (not proposed),
+        ApplyFailed, StorageError.
         """
         if len(command) > COMMAND_BYTES_MAX:
             raise CommandTooLong(f"a command of {len(command)} bytes; at most {COMMAND_BYTES_MAX}")
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
+        end = asyncio.get_running_loop().time() + timeout_s
+        try:
+            async with asyncio.timeout_at(end):
+                await self._window.acquire()
+        except TimeoutError:
+            raise Overloaded(f"more than {PROPOSALS_MAX} proposals are under way for {timeout_s:g} s") from None
+        try:
+            return await self._propose(command, end, timeout_s)
+        finally:
+            self._window.release()
+
+    async def _propose(self, command: bytes, end: float, timeout_s: float) -> bytes:
         maybe_agreed = False
         while True:
             if not await self._ready_until(end):
