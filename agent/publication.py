@@ -30,6 +30,8 @@ from transport.pubsub import (
 )
 
 _DATED_MAX = 1024
+_CHUNKS_S = 0.01
+"""So long chunks of a full transfer are made before the program is looked after again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Publication:
         self._transfers: dict[int, FullTransfer] = {}
         self._latest: Encoded | None = None
 
+    @property
+    def followers(self) -> int:
+        """How many subscribers wait for checkpoints. One that gets a full transfer does not: the image stands still for
+        it, if it is the only one."""
+        return sum(1 for subscriber in self.publisher.subscribers if subscriber.state != "full")
+
     def captured(self, encoded: Encoded) -> None:
         """Publish a checkpoint that has just gone into the image."""
         self._latest = encoded
@@ -83,11 +91,16 @@ class Publication:
         transfer = self._transfers.get(subscriber)
         if transfer is None:
             return
-        chunk = transfer.next_chunk()
-        if chunk is None:
-            self.event(Sent(subscriber))
+        until_s = time.monotonic() + _CHUNKS_S
+        chunks: list[StreamMessage] = []
+        while (chunk := transfer.next_chunk()) is not None:
+            chunks.append(chunk)
+            if time.monotonic() > until_s:
+                break
+        if chunks:
+            self._outlet.deliver(subscriber, chunks, more=True)
         else:
-            self._outlet.deliver(subscriber, [chunk], more=True)
+            self.event(Sent(subscriber))
 
     def transfers(self) -> dict[int, tuple[int, int]]:
         """Subscriber -> (pages sent, pages in all) of the full transfers under way."""

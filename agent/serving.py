@@ -90,7 +90,7 @@ class Serving:
             self._happened(event)
         if self.held or self.ended:
             return None
-        self._step(AudienceChanged(len(self.publication.publisher.subscribers)))
+        self._step(AudienceChanged(self.publication.followers))
         if self.primary.due_s is not None and time.monotonic() >= self.primary.due_s:
             if not self._filled:
                 self._fill()
