@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from agent.context import layout
 from agent.context.memory import Captured, MemoryCapture
 from agent.context.origin import OriginCapture
@@ -23,6 +25,8 @@ from agent.restart import suspect
 from agent.tracee import Tracee
 from transport.checkpoint import Records
 from transport.errors import PreflightError
+
+log = structlog.get_logger()
 
 BEGIN_S_MAX = 5.0
 """How long the first stop, in which the tracking of writes is set up, may be waited for."""
@@ -166,7 +170,20 @@ class Checkpointer:
         for row, tid in enumerate(tracee.threads):
             if suspect(tracee.block.registers[row], self._is_regular_file):
                 raise Unsupported(f"thread {tid} was killed in the middle of a system call that can't be told apart")
-        return self._last(self._context.capture(self.encoder.history.records, dying=True))
+        begun_s = time.perf_counter()
+        records = self._context.capture(self.encoder.history.records, dying=True)
+        read_s = time.perf_counter()
+        captured = self.memory.copy_stopped()
+        copied_s = time.perf_counter()
+        encoded = self._encode(captured, records, time.time_ns(), final=True)
+        log.info(
+            "the last checkpoint of the dying program",
+            pages=encoded.header.pages,
+            context_us=int((read_s - begun_s) * 1e6),
+            memory_us=int((copied_s - read_s) * 1e6),
+            encode_us=int((time.perf_counter() - copied_s) * 1e6),
+        )
+        return encoded
 
     def close(self) -> None:
         """Stop tracking and let go of what is held of the program."""

@@ -2,7 +2,9 @@
 
 `step(now_s, event) -> effects`; no clock, no tracee, no network here. The order of effects matters and is kept by the
 performer: the address is dropped BEFORE the last checkpoint is taken (what arrives after the sockets were read would be
-acknowledged and lost), and the program is let go only AFTER that (its memory ends with it).
+acknowledged and lost), and the program is let go only AFTER that (its memory ends with it). A killed program that gave
+its last state is let go when another instance serves, or a little later: to tear down its memory takes the kernel tens
+of milliseconds of a processor that the takeover can use.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from enum import StrEnum
 
 _REST_SHARE = 0.5
 _RETRY_S_MIN = 0.005
+_CORPSE_S = 0.25
 
 
 class End(StrEnum):
@@ -56,6 +59,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """The controller says that another instance serves now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """Every thread of the program stands at its end (KILLED: held there), or it has ended (`status`: wait status)."""
 
@@ -63,7 +71,7 @@ class Ending:
     status: int
 
 
-Event = AudienceChanged | Due | Taken | Abandoned | Refused | Ending
+Event = AudienceChanged | Due | Taken | Abandoned | Refused | Released | Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,8 @@ class Primary:
             case Due():
                 return self._due(now_s)
             case Taken(_, True):
-                return self._ended(final=True)
+                self.due_s = now_s + _CORPSE_S
+                return self._report(final=True)
             case Taken(started_s, _):
                 self._retries = 0
                 rest_s = (now_s - started_s) * _REST_SHARE
@@ -137,7 +146,9 @@ class Primary:
                 self._retries = min(self._retries + 1, 10)
                 return []
             case Refused(why):
-                return self._ended(final=False, why=why)
+                return [*self._report(final=False, why=why), LetDie()]
+            case Released():
+                return self._bury()
             case Ending():
                 return self._end(event)
 
@@ -145,9 +156,15 @@ class Primary:
         self.due_s = due_s if self._mirrors and self.ending is None else None
 
     def _due(self, now_s: float) -> list[Effect]:
-        if self.due_s is None or now_s < self.due_s or self.ending is not None:
+        if self.due_s is None or now_s < self.due_s:
             return []
-        return [Take()]
+        return self._bury() if self.ending is not None else [Take()]
+
+    def _bury(self) -> list[Effect]:
+        """Let a corpse go that has been kept."""
+        kept = self.ending is not None and self.due_s is not None
+        self.due_s = None if kept else self.due_s
+        return [LetDie()] if kept else []
 
     def _end(self, event: Ending) -> list[Effect]:
         if self.ending is not None:
@@ -156,9 +173,9 @@ class Primary:
         self.due_s = None
         if event.end is End.KILLED and self._mirrors:
             return [DropAddress(), Take(final=True)]
-        return [DropAddress(), *self._ended(final=False)]
+        return [DropAddress(), *self._report(final=False), LetDie()]
 
-    def _ended(self, *, final: bool, why: str = "") -> list[Effect]:
+    def _report(self, *, final: bool, why: str = "") -> list[Effect]:
         if self.ending is None:
             return []
-        return [LetDie(), Report(self.ending.end, self.ending.status, final, why)]
+        return [Report(self.ending.end, self.ending.status, final, why)]

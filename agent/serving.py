@@ -27,6 +27,7 @@ from agent.primary import (
     LetDie,
     Primary,
     Refused,
+    Released,
     Report,
     Take,
     Taken,
@@ -90,6 +91,9 @@ class Serving:
             self._happened(event)
         if self.held or self.ended:
             return None
+        if self.primary.ending is not None:
+            self._step(Due())
+            return self.primary.due_s
         self._step(AudienceChanged(self.publication.followers))
         if self.primary.due_s is not None and time.monotonic() >= self.primary.due_s:
             if not self._filled:
@@ -140,6 +144,7 @@ class Serving:
             self._sockets.take(self.checkpointer.tracee.pidfd, self.checkpointer.encoder.history.records)
             self.terminate(signal.SIGKILL)
         self._sockets.release_silently()
+        self._step(Released())
 
     def leave(self) -> None:
         """Let go of the program, which runs on without its agent."""

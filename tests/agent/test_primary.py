@@ -14,6 +14,7 @@ from agent.primary import (
     LetDie,
     Primary,
     Refused,
+    Released,
     Report,
     Take,
     Taken,
@@ -67,23 +68,34 @@ def test_an_abandoned_checkpoint_is_counted_and_tried_again_with_growing_patienc
 def test_a_killed_program_gives_its_last_state_after_the_address_is_dropped_and_only_then_dies() -> None:
     primary = watched()
     assert primary.step(0.01, Ending(End.KILLED, 9)) == [DropAddress(), Take(final=True)]
-    assert primary.step(0.02, Taken(0.01, final=True)) == [LetDie(), Report(End.KILLED, 9, True)]
-    assert primary.step(9.0, Due()) == []
+    assert primary.step(0.02, Taken(0.01, final=True)) == [Report(End.KILLED, 9, True)]
+    assert primary.step(0.1, Due()) == []
+    assert primary.step(9.0, Due()) == [LetDie()]
+    assert primary.step(9.1, Due()) == []
+
+
+def test_a_killed_program_is_let_go_as_soon_as_another_instance_serves() -> None:
+    primary = watched()
+    assert primary.step(0.0, Released()) == []
+    primary.step(0.01, Ending(End.KILLED, 9))
+    primary.step(0.02, Taken(0.01, final=True))
+    assert primary.step(0.03, Released()) == [LetDie()]
+    assert primary.step(0.04, Released()) == []
 
 
 def test_a_killed_program_in_a_suspect_state_falls_back_to_the_checkpoint_before() -> None:
     primary = watched()
     primary.step(0.01, Ending(End.KILLED, 9))
-    assert primary.step(0.02, Refused("thread 77")) == [LetDie(), Report(End.KILLED, 9, False, "thread 77")]
+    assert primary.step(0.02, Refused("thread 77")) == [Report(End.KILLED, 9, False, "thread 77"), LetDie()]
 
 
 @pytest.mark.parametrize("end", [End.CRASHED, End.TERMINATED, End.EXITED])
 def test_a_program_that_ends_of_its_own_is_never_continued_from_its_end(end: End) -> None:
-    assert watched().step(0.01, Ending(end, 11)) == [DropAddress(), LetDie(), Report(end, 11, False)]
+    assert watched().step(0.01, Ending(end, 11)) == [DropAddress(), Report(end, 11, False), LetDie()]
 
 
 def test_a_killed_program_without_a_mirror_is_let_go_at_once() -> None:
-    assert Primary(0.05).step(0.0, Ending(End.KILLED, 9)) == [DropAddress(), LetDie(), Report(End.KILLED, 9, False)]
+    assert Primary(0.05).step(0.0, Ending(End.KILLED, 9)) == [DropAddress(), Report(End.KILLED, 9, False), LetDie()]
 
 
 def test_an_end_is_reported_once() -> None:
