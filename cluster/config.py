@@ -11,6 +11,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cluster.lease import LeaseTimes
 from transport.settings import Misfit, Section
 from transport.settings_file import SettingsFile
 
@@ -115,12 +116,29 @@ class Times(Section):
                 f"leader_lease_ms = {self.leader_lease_ms} is less than {HEARTBEATS_PER_LEASE} heartbeats",
                 "the leader would lose its lease to one late answer; raise it",
             )
+        if self.leader_lease_ms > self.lease_ms:
+            raise Misfit(
+                f"leader_lease_ms = {self.leader_lease_ms} is more than lease_ms = {self.lease_ms}",
+                "a leader must not outlive what it grants; lower it",
+            )
+        if 2 * self.fence_ms >= self.lease_ms:
+            raise Misfit(f"fence_ms = {self.fence_ms} is half of lease_ms or more", "raise lease_ms")
         if self.margin_ms * 1000 < self.lease_ms * self.drift_ppm / 1000:
             raise Misfit(
                 f"margin_ms = {self.margin_ms} does not cover the drift of clocks over lease_ms",
                 "raise margin_ms or lower drift_ppm",
             )
         return self
+
+    def lease_times(self) -> LeaseTimes:
+        """What the lease rooms need of these, in their units."""
+        return LeaseTimes(
+            lease_s=self.lease_ms / 1000,
+            leader_lease_s=self.leader_lease_ms / 1000,
+            drift=self.drift_ppm / 1e6,
+            margin_s=self.margin_ms / 1000,
+            fence_s=self.fence_ms / 1000,
+        )
 
 
 class Agents(Section):

@@ -73,9 +73,11 @@ class Ended:
 class InstanceState:
     """What a node knows of one of its instances.
 
-    token: of the primary that it is or follows. stream: where its agent offers checkpoints, `host:port`, "" without an
-    agent. staleness_ms: as in `transport.control.Status`, when the heartbeat was sent. held: it stands still at
-    `version`, for a planned takeover. lease_out: its lease ended, and the watchdog stopped it.
+    token: of the primary that it is or follows. captured_ns: CLOCK_REALTIME of the stop in which `version` was taken,
+    on the node where that was; 0: unknown. staleness_ms: as in `transport.control.Status`, when this was sent. stream:
+    where its agent offers checkpoints, `host:port`, "" without an agent. fence_id: of the order that keeps it still, ""
+    when none does. lease_out: its lease ended, and the watchdog stopped it. agent_lost: its agent is gone while the
+    program runs on; another one is on its way.
     """
 
     program: ProgramId
@@ -85,12 +87,12 @@ class InstanceState:
     reason: str
     token: int
     version: Version
+    captured_ns: int
     staleness_ms: float
-    lag_checkpoints: int
-    lag_bytes: int
     stream: str
-    held: bool
+    fence_id: str
     lease_out: bool
+    agent_lost: bool
     ended: Ended | None
 
 
@@ -106,22 +108,34 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class RenewLease:
-    """To the leader: may the primary of `program` under `token`, on this node, serve on? sent_ns: as in Heartbeat."""
+    """To the leader: may the primary of `program` under `token`, on this node, serve on?
+
+    sent_s: CLOCK_BOOTTIME here, now. It comes back as it is.
+    """
 
     program: ProgramId
     token: int
-    sent_ns: int
+    sent_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Yes, for `lease_ms` from `sent_ns` on, which is the request's own."""
+    """Yes, for `granted_s` from `sent_s` on."""
 
     program: ProgramId
     token: int
-    sent_ns: int
-    lease_ms: int
-    term: int
+    sent_s: float
+    granted_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRefused:
+    """No. replaced: another instance serves under a higher token; what runs under this one never does again."""
+
+    program: ProgramId
+    token: int
+    reason: str
+    replaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +158,7 @@ class Answer:
     body: bytes
 
 
-NodeMessage = Greet | Welcome | Unwelcome | Heartbeat | RenewLease | Grant | Order | Answer
+NodeMessage = Greet | Welcome | Unwelcome | Heartbeat | RenewLease | Grant | LeaseRefused | Order | Answer
 
 
 # ------------------------------------------------------------------------------------------------------------- orders
@@ -152,16 +166,17 @@ NodeMessage = Greet | Welcome | Unwelcome | Heartbeat | RenewLease | Grant | Ord
 
 @dataclass(frozen=True, slots=True)
 class StopServing:
-    """Fence: drop the address, freeze the program, and read back both. Done only then."""
+    """Fence: drop the address, freeze the program, and read back both. Done only then. See `orders.AskFence`."""
 
     program: ProgramId
     token: int
+    fence_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start the program anew, as the primary under this token; whatever instance is here is ended before. Done when it
-    runs."""
+    """Start the program anew, as the primary under this token; whatever instance is here is ended before. The answer is
+    Serves."""
 
     program: ProgramId
     config_file: str
@@ -170,22 +185,19 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class MirrorFrom:
-    """Be a mirror of the primary on `node`, whose agent offers its checkpoints at `stream`.
-
-    fresh: whatever instance is here is ended before. Done when the primary's agent has accepted it.
-    """
+    """Be a mirror of the primary on `node`, whose agent offers its checkpoints at `stream`: a mirror follows it, any
+    other instance here is ended before. Done when the primary's agent has accepted it."""
 
     program: ProgramId
     config_file: str
     node: NodeId
     stream: str
     token: int
-    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ActivateHere:
-    """Become the primary under this token, from exactly this version. Done when it serves."""
+    """Become the primary under this token, from exactly this version. The answer is Serves."""
 
     program: ProgramId
     token: int
@@ -194,18 +206,21 @@ class ActivateHere:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Planned: stop the program at a last checkpoint that a mirror holds. The answer is HeldAt."""
+    """Planned: stop the program at a last checkpoint that a mirror holds. The answer is HeldAt. See
+    `orders.SwitchOn`."""
 
     program: ProgramId
     token: int
+    fence_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOn:
-    """Undo Hold or StopServing, if it still is the primary under this token."""
+    """Undo the Hold or StopServing of this id. See `orders.ResumeOn`."""
 
     program: ProgramId
     token: int
+    fence_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +234,17 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the program in order, SIGTERM first; with `forget` its agent and its record on this node too."""
+    """End the program in order, SIGTERM first; its mirror, if there is no primary here."""
 
     program: ProgramId
-    forget: bool
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The program is deleted: end what there is of it here, its agent and its record too."""
+
+    program: ProgramId
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +290,22 @@ class NotDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Serves:
+    """The program serves here. timeline: steps of the takeover with their durations in microseconds, in order."""
+
+    timeline: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoesNotServe:
+    """Answer to Start and ActivateHere. fenced: nothing of it is left that could serve."""
+
+    what: str
+    hint: str
+    fenced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HeldAt:
     """The program stands still at this version, which a mirror holds."""
 
@@ -298,7 +336,7 @@ class ProgramRead:
     policy: Policy
 
 
-AnswerBody = Done | NotDone | HeldAt | Reported | Seen | ProgramRead
+AnswerBody = Done | NotDone | Serves | DoesNotServe | HeldAt | Reported | Seen | ProgramRead
 
 
 # --------------------------------------------------------------------------------------------------------------- forms
@@ -313,6 +351,7 @@ NODE: Final[MessageSet[NodeMessage]] = MessageSet(
         6: Form(Grant, 1 << 10),
         7: Form(Order, 32 << 10),
         8: Form(Answer, 256 << 10),
+        9: Form(LeaseRefused, 4 << 10),
     }
 )
 
@@ -329,6 +368,7 @@ ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
         9: Form(Report, 1 << 10),
         10: Form(Look, 1 << 10),
         11: Form(ReadProgram, 8 << 10),
+        12: Form(Forget, 1 << 10),
     }
 )
 
@@ -340,6 +380,8 @@ ANSWERS: Final[MessageSet[AnswerBody]] = MessageSet(
         4: Form(Reported, 16 << 10),
         5: Form(Seen, 200 << 10),
         6: Form(ProgramRead, 16 << 10),
+        7: Form(Serves, 16 << 10),
+        8: Form(DoesNotServe, 16 << 10),
     }
 )
 """Numbers never change their meaning."""

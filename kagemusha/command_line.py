@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
-from kagemusha.commands import agent, config, demo, pki, preflight, status
+from kagemusha.commands import agent, config, demo, pki, preflight, status, watchdog
 from kagemusha.exit_codes import ExitCode, exit_code_of
 from transport.errors import KagemushaError
 
@@ -32,6 +32,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(pki.app, name="pki")
 app.command("agent")(agent.agent)
 app.command("status")(status.status)
+app.command("watchdog", hidden=True)(watchdog.watchdog)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -99,12 +99,12 @@ async def test_messages_and_orders_between_three_nodes(tmp_path: Path) -> None:
     async with started(*configs(tmp_path).values()) as (a, b, c):
         beat = Heartbeat(1, 2, Load(0.5, 3), ())
         a.peers.send_to_all(beat)
-        assert b.peers.send("c", RenewLease("redis", 1, 2))
+        assert b.peers.send("c", RenewLease("redis", 1, 2.0))
         await b.until(lambda: ("a", beat) in b.heard)
         await c.until(lambda: len(c.heard) == 2)
         assert sorted(node for node, _ in c.heard) == ["a", "b"]
-        assert await a.peers.ask("b", 5, Hold("redis", 1), DEADLINE_S) == HeldAt(Version(7, 8, 9))
-        assert await a.peers.ask("a", 6, Hold("redis", 1), DEADLINE_S) == HeldAt(Version(7, 8, 9))
+        assert await a.peers.ask("b", 5, Hold("redis", 1, "f"), DEADLINE_S) == HeldAt(Version(7, 8, 9))
+        assert await a.peers.ask("a", 6, Hold("redis", 1, "f"), DEADLINE_S) == HeldAt(Version(7, 8, 9))
         assert (b.terms, a.terms) == ([("a", 5)], [("a", 6)])
         with pytest.raises(KagemushaError, match="redis is not here") as refused:
             await c.peers.ask("b", 7, LetGo("redis", 1), DEADLINE_S)
@@ -123,7 +123,7 @@ async def test_an_order_without_an_answer_says_so(tmp_path: Path) -> None:
         await b.until(lambda: "-c" in b.changes)
         assert not b.peers.is_connected("c")
         with pytest.raises(OrderLost, match="node c is not connected"):
-            await b.peers.ask("c", 1, Hold("redis", 1), DEADLINE_S)
+            await b.peers.ask("c", 1, Hold("redis", 1, "f"), DEADLINE_S)
 
 
 async def test_a_node_that_comes_again_is_connected_again(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_node_that_comes_again_is_connected_again(tmp_path: Path) -> Non
         await again.peers.start()
         try:
             await a.until(lambda: a.changes[-1] == "+b")
-            assert await a.peers.ask("b", 1, Hold("redis", 1), DEADLINE_S) == HeldAt(Version(7, 8, 9))
+            assert await a.peers.ask("b", 1, Hold("redis", 1, "f"), DEADLINE_S) == HeldAt(Version(7, 8, 9))
         finally:
             await again.peers.close()
 

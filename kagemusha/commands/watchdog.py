@@ -1,0 +1,36 @@
+"""`kagemusha watchdog`: started by the node's daemon, which it outlives; never by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kagemusha.privilege import require_root
+
+
+def watchdog(leases: Annotated[Path, typer.Argument(help="File of the leases.")]) -> None:
+    """Stop this node's primaries when their leases end."""
+    require_root("the watchdog freezes programs and drops their addresses")
+    from cluster.fencing.watchdog import watch
+
+    watch(leases, _complain, _harden)
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"watchdog: {line}\n")
+    sys.stderr.flush()
+
+
+def _harden() -> None:
+    """Real-time and locked in memory. A container may forbid either: then it is as prompt as the others let it be."""
+    from agent.errors import KernelError
+    from agent.kernel.scheduling import be_realtime, lock_memory
+
+    try:
+        lock_memory(future=True)
+        be_realtime()
+    except KernelError as error:
+        _complain(error.what)
