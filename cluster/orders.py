@@ -70,8 +70,10 @@ class AskMirrors:
 
 @dataclass(frozen=True, slots=True)
 class ActivateOn:
-    """Become the primary under `token`, from exactly `version`. The node asks for a lease under that token first, and
-    only with it lets the program serve. Then ActivateDone or ActivateFailed."""
+    """Become the primary under `token`, from `version`, or from a later checkpoint of the same primary where one arrived
+    after the mirror was asked. The node asks for a lease under that token first, and only with it lets the program
+    serve. Then ActivateDone or ActivateFailed.
+    """
 
     node: NodeId
     program: ProgramId
