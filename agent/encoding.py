@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 from agent.history import RecordHistory
@@ -67,8 +68,16 @@ class Encoder:
         self.image = image
         self.history = RecordHistory()
         self.version = start
-        self._parts = PagePartEncoder(codec)
-        self._contents = PageBuffer(PART_PAGES, PART_PAGES).rows
+        self._codec = codec
+
+    @cached_property
+    def _parts(self) -> PagePartEncoder:
+        """Made when it is needed first: a program that has just been taken over waits for its tracer thread."""
+        return PagePartEncoder(self._codec)
+
+    @cached_property
+    def _contents(self) -> Contents:
+        return PageBuffer(PART_PAGES, PART_PAGES).rows
 
     def delta(
         self,

@@ -41,7 +41,6 @@ from agent.page_ranges import (
     union,
 )
 from agent.tracking import Dirty, DirtyTracker
-from transport.checkpoint import PART_PAGES
 
 Part = tuple[Pages, Contents, Contents, Mask]
 """pages (ascending), base, new, fresh (base is zeros, whatever a mirror has there). Good until the next part."""
@@ -103,14 +102,14 @@ class MemoryCapture:
         self.tracker.register_all()
         self._committed = self.tracker.space.areas
 
-    def fill(self, number: int, chunk_pages: int = PART_PAGES) -> Iterator[Part]:
+    def fill(self, number: int, chunk_pages: int = BLOCK_PAGES) -> Iterator[Part]:
         """Bring all of the program's memory into the image while the program runs, in parts of at most `chunk_pages`.
 
         The result is of no single moment; a checkpoint must follow. Left early, the rest belongs to that checkpoint.
         """
         self._require_free()
         self._forget_others(number)
-        chunk_pages = min(chunk_pages, PART_PAGES)
+        chunk_pages = min(chunk_pages, BLOCK_PAGES)
         dirty = self.tracker.take_all()
         self.tracker.note_copies(dirty.all_written())
         pages = expand(dirty.all_written())
@@ -144,8 +143,8 @@ class MemoryCapture:
         stale = self.image.remembered(0, _PAGES_OF_SPACE << PAGE_SHIFT)
         stale = stale[inside(stale, dirty.all_dropped())]
         stale = stale[~np.isin(stale, pages, assume_unique=True)]
-        for at in range(0, len(stale), PART_PAGES):
-            blank = stale[at : at + PART_PAGES]
+        for at in range(0, len(stale), BLOCK_PAGES):
+            blank = stale[at : at + BLOCK_PAGES]
             part = self._emitter.emit_rows(blank, self._buffer.rows, np.zeros(len(blank), np.uint64), number)
             if part is not None:
                 yield part
@@ -333,8 +332,8 @@ class _Emitter:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._base, self._new, self._other = (PageBuffer(PART_PAGES, PART_PAGES).rows for _ in range(3))
-        self._unequal = np.zeros((PART_PAGES, PAGE_WORDS), np.bool_)
+        self._base, self._new, self._other = (PageBuffer(BLOCK_PAGES, BLOCK_PAGES).rows for _ in range(3))
+        self._unequal = np.zeros((BLOCK_PAGES, PAGE_WORDS), np.bool_)
 
     def emit_rows(self, pages: Pages, buffer: Contents, rows: Pages, number: int) -> Part | None:
         """Like `emit`, of pages whose contents lie in rows of a buffer; _ZERO_ROW stands for zeros."""
