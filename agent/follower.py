@@ -16,6 +16,7 @@ import structlog
 
 from agent.errors import CaptureError, KernelError, RestoreError, TraceeGone
 from agent.kernel.vm import Contents
+from agent.newcomers import Newcomers
 from agent.page_ranges import Pages
 from agent.staging import Staging
 from transport.checkpoint import Header, Records, Version
@@ -94,15 +95,18 @@ class SyncProgress:
 @dataclass(slots=True)
 class Held:
     """What the shadow holds. opened: connections that clients have opened and not closed since it was begun, as
-    announced, the oldest first: those that the program has not accepted yet are in no checkpoint."""
+    announced, the oldest first: those that the program has not accepted yet are in no checkpoint. newcomers: who may
+    have come unannounced."""
 
     records: Records = field(default_factory=dict)
     header: Header | None = None
     opened: dict[Connection, None] = field(default_factory=dict)
+    newcomers: Newcomers = field(default_factory=Newcomers)
 
     def announced(self, announcement: Announce) -> None:
         """Take in what a primary tells of its clients."""
         self.opened.update(dict.fromkeys(announcement.opened))
+        self.newcomers.heard(announcement.opened, time.monotonic() * 1000)
         for connection in announcement.closed:
             self.opened.pop(connection, None)
         while len(self.opened) > _OPENED_MAX:

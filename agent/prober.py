@@ -31,6 +31,8 @@ from agent.kernel.sock_diag import SocketDiagnosis
 
 log = structlog.get_logger()
 
+_POKES_AT_ONCE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -59,6 +61,7 @@ class Prober:
         self._diagnosis = SocketDiagnosis()
         self._connections: Connections | None = None
         self._restored = 0
+        self._guesses: list[Connection] = []
         self._done = asyncio.Event()
         self._random = random.Random()
 
@@ -68,10 +71,17 @@ class Prober:
             self._tap.start()
 
     def begin(
-        self, restored: Collection[Expected], opened: Iterable[Connection], *, exact: bool, outage_ms: float
+        self,
+        restored: Collection[Expected],
+        opened: Iterable[Connection],
+        *,
+        exact: bool,
+        outage_ms: float,
+        guesses: Iterable[Connection] = (),
     ) -> None:
         """Take up the restored connections, and poke those that were announced as `opened` and are not among them.
 
+        guesses: connections that may exist (`agent.newcomers`); poked once each, by `run`, and not counted.
         exact: the records are from after the program's last moment; nothing has to be asked then. Connections of other
         addresses than those watched are none of its business.
         """
@@ -80,6 +90,7 @@ class Prober:
         known = {one.connection for one in restored}
         self._restored = len(known)
         strangers = [one for one in opened if one not in known]
+        self._guesses = [one for one in guesses if one not in known]
         self._connections = Connections(() if exact else restored, strangers, outage_ms)
         self._perform(self._connections.start(_now_ms()))
 
@@ -91,6 +102,7 @@ class Prober:
         loop = asyncio.get_running_loop()
         loop.add_reader(tap.fileno(), self._read)
         try:
+            await self._poke_guesses()
             while not self._done.is_set():
                 due_ms = connections.due_ms()
                 wait_s = max((due_ms or 0.0) - _now_ms(), 0.0) / 1000
@@ -121,6 +133,13 @@ class Prober:
         self._diagnosis.close()
 
     # ---------------------------------------------------------------- inside
+
+    async def _poke_guesses(self) -> None:
+        guesses, self._guesses = self._guesses, []
+        for number, connection in enumerate(guesses, 1):
+            self._perform([Poke(connection)])
+            if number % _POKES_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _read(self) -> None:
         if self._tap is None or self._connections is None:

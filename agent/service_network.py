@@ -54,14 +54,20 @@ class ServiceNetwork:
         self._prober.arm()
 
     async def settle(
-        self, restored: Collection[Expected], opened: Iterable[Connection], *, exact: bool, outage_ms: float
+        self,
+        restored: Collection[Expected],
+        opened: Iterable[Connection],
+        *,
+        exact: bool,
+        outage_ms: float,
+        guesses: Iterable[Connection] = (),
     ) -> Outcome:
         """After a takeover: find out which connections go on and reset the others; takes some seconds at most."""
         prober, self._prober = self._prober, None
         if prober is None:
             prober = Prober(self._addresses, self._interface)
         try:
-            prober.begin(restored, opened, exact=exact, outage_ms=outage_ms)
+            prober.begin(restored, opened, exact=exact, outage_ms=outage_ms, guesses=guesses)
             return await prober.run()
         finally:
             prober.close()

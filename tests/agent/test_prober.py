@@ -10,6 +10,7 @@ import pytest
 
 from agent.announcer import Announcer
 from agent.connections import Connection
+from agent.newcomers import Newcomers
 from agent.prober import Outcome, Prober
 from tests.agent.lan import ADDRESS4, ADDRESS6
 from tests.agent.service import ADDRESSES, PORT, Service, ask, receive, running_service
@@ -30,6 +31,7 @@ class Lost:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.opened: dict[Connection, None] = {}
+        self.guesses: list[Connection] = []
         with service.lan.inside("first"):
             self.announcer = Announcer(ADDRESSES, "eth0", self._announced)
         with service.lan.inside("second"):
@@ -51,7 +53,7 @@ class Lost:
         self.prober.arm()
         restored = self.service.go_on_elsewhere(exact=False)
         assert restored.failed == []
-        self.prober.begin(restored.connections, self.opened, exact=False, outage_ms=OUTAGE_MS)
+        self.prober.begin(restored.connections, self.opened, exact=False, outage_ms=OUTAGE_MS, guesses=self.guesses)
         self.service.server.command(go=True)
         outcome = await self.prober.run()
         self.prober.close()
@@ -154,3 +156,28 @@ async def test_a_client_that_is_away_is_left_alone(service: Service) -> None:
     # Nothing was sent on it meanwhile, so it can go on where it was.
     ask(connection, b"back")
     connection.close()
+
+
+async def test_who_came_too_late_to_be_announced_is_reset_too(service: Service) -> None:
+    """The announcements end some time before the node is lost, and all requests were acknowledged by it."""
+    service.serve("echo")
+    lost = Lost(service)
+    newcomers = Newcomers()
+    for _ in range(20):
+        service.lan.connect(str(ADDRESS4.ip), PORT).close()
+    await lost.announced(0)
+    heard = service.lan.connect(str(ADDRESS4.ip), PORT)
+    newcomers.heard([(str(ADDRESS4.ip), PORT, *heard.getsockname())], 0)
+    service.checkpoint()
+    heard.close()
+    lost.announcer.close()
+    service.server.command(hold=True)
+    late = [service.lan.connect(str(ADDRESS4.ip), PORT) for _ in range(5)]
+    for connection in late:
+        connection.sendall(b"taken")
+        while unacknowledged(connection):
+            await asyncio.sleep(0)
+    service.lan.set_cable("first", plugged=False)
+    lost.guesses = newcomers.guesses(100)
+    await lost.take_over()
+    assert all(is_reset(connection) for connection in late)
