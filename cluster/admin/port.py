@@ -1,0 +1,119 @@
+"""What the API asks of the cluster, and how the cluster says no. The daemon's runner implements `Cluster`.
+
+An implementation may be asked on any node. What it can't do on this one it refuses with `NotHere`, which names the
+node that can; the API then asks there (`cluster.admin.forward`) and the client does not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Switchover
+from cluster.commands import Rejected
+from cluster.values import InstanceId, NodeId, ProgramId
+from transport.context_schema import Context
+from transport.errors import KagemushaError
+
+
+class Refusal(KagemushaError):
+    """The cluster does not do it. Nothing was changed."""
+
+
+class Unknown(Refusal):
+    """There is no such program, instance or node."""
+
+
+class Exists(Refusal):
+    """There is one of that name already."""
+
+
+class Busy(Refusal):
+    """Something else is under way for this program, or has overtaken the request."""
+
+
+class Unfit(Refusal):
+    """The instance is in no state for it: failed, not synced yet, stopped ..."""
+
+
+class FilesDiffer(Refusal):
+    """The program's file does not mean the same on every node, or is not there on one."""
+
+
+class LimitReached(Refusal):
+    """There are as many as there may be."""
+
+
+class Invalid(Refusal):
+    """The request can't be meant like that."""
+
+
+class NotHere(Refusal):
+    """Another node must be asked: `node`, whose API is at `admin` (`host:port`)."""
+
+    def __init__(self, node: NodeId, admin: str) -> None:
+        super().__init__(f"node {node} must be asked", hint=f"its API is at {admin}")
+        self.node = node
+        self.admin = admin
+
+
+_BY_CODE: dict[str, type[Refusal]] = {
+    "invalid": Invalid,
+    "unknown": Unknown,
+    "exists": Exists,
+    "stale": Busy,
+    "fence": Busy,
+    "conflict": Busy,
+    "unfit": Unfit,
+    "limit": LimitReached,
+}
+
+
+def refusal_of(rejected: Rejected) -> Refusal:
+    """What a person is told of a command that the registry rejected."""
+    return _BY_CODE[rejected.code](rejected.reason, hint=rejected.hint)
+
+
+class Cluster(Protocol):
+    """The cluster as one node sees it. Ids are well formed when they come here.
+
+    Every method may raise `Refusal`, the errors of `cluster.raft.errors` (no quorum, unknown outcome, ...) and any
+    other KagemushaError; see `cluster.admin.problem` for what a client gets. A request that changes something has a
+    `request_id`: the same again has the effect and the answer of once, on whichever node it arrives.
+    """
+
+    async def create(self, request: Create, request_id: str) -> ProgramView:
+        """Agree on a new program and begin to start it; its file is read and compared on all its nodes first."""
+
+    async def status(self, instance: InstanceId) -> InstanceView:
+        """What the instance's agent says now, with what the leader knows of its lease."""
+
+    async def switchover(self, instance: InstanceId, request_id: str) -> Switchover:
+        """A mirror becomes the primary, a primary hands over to its best mirror. Returns when the new one serves."""
+
+    async def context(self, instance: InstanceId) -> Context:
+        """The schema of what the instance holds."""
+
+    async def programs(self) -> tuple[ProgramView, ...]:
+        """All programs, ascending by id, as this node's registry has them."""
+
+    async def nodes(self) -> tuple[NodeView, ...]:
+        """All nodes, ascending by id."""
+
+    async def start(self, program: ProgramId, request_id: str) -> ProgramView:
+        """Start a program that is stopped or has failed. Returns when it is agreed who starts it."""
+
+    async def stop(self, program: ProgramId, request_id: str) -> ProgramView:
+        """End the program on every node, and keep it in the registry. Returns when it has ended."""
+
+    async def delete(self, program: ProgramId, request_id: str) -> None:
+        """End the program on every node and forget it. Returns when it is forgotten."""
+
+    async def instances_here(self) -> tuple[InstanceView, ...]:
+        """The instances of this node, for its metrics."""
+
+    def health(self) -> Health:
+        """What this node knows now; asks nobody."""
+
+    def events(self, after: int | None) -> AsyncIterator[Event]:
+        """What happens from now on; with `after`, what happened after that index first, as far as it is remembered."""
