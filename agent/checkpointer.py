@@ -151,7 +151,7 @@ class Checkpointer:
         self._precopy(memory)
         self.tracee.stop(time.monotonic() + deadline_s)
         try:
-            return self._last(self._context.capture(self.encoder.history.records))
+            return self._last(self._context.capture(self.encoder.history.records, last=True))
         except BaseException:
             memory.abandon()
             self.tracee.resume()

@@ -33,13 +33,13 @@ class ContextCapture:
         self._descriptors = DescriptorCapture(tracee.pid, rule_for)
         self._captures = 0
 
-    def capture(self, previous: Records, *, dying: bool = False) -> Records:
-        """The records of now; the program stands still, or is held as it dies (`dying`).
+    def capture(self, previous: Records, *, dying: bool = False, last: bool = False) -> Records:
+        """The records of now; the program stands still, or is held as it dies (`dying`, which always is the `last`).
 
         Raises Unsupported, CaptureError, KernelError, TraceeGone.
         """
         refresh = self._captures < _REFRESHED_FIRST or self._captures % _REFRESH_EVERY == 0
-        stopped = self._stopped(previous, dying=dying, refresh=refresh and not dying)
+        stopped = self._stopped(previous, dying=dying, exact=dying or last, refresh=refresh and not dying)
         status = procfs.status(stopped.pid)
         records = {
             **process.capture(stopped, self._clocks, status),
@@ -55,6 +55,6 @@ class ContextCapture:
         """Give back the descriptors that are kept."""
         self._descriptors.close()
 
-    def _stopped(self, previous: Records, *, dying: bool, refresh: bool) -> Stopped:
+    def _stopped(self, previous: Records, *, dying: bool, exact: bool, refresh: bool) -> Stopped:
         tracee = self._tracee
-        return Stopped(tracee.pid, tracee.threads, tracee.memory, tracee.pidfd, tracee.remote, previous, dying, refresh)
+        return Stopped(tracee.pid, tracee.threads, tracee.memory, tracee.pidfd, tracee.remote, previous, dying, exact, refresh)

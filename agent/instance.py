@@ -353,7 +353,7 @@ class Instance:
             await self.subscription.close()
             self.subscription = None
         outage_ms = max(time.time_ns() - captured_ns, 0) / 1e6
-        opened = list(follower.held.opened)
+        opened = [*follower.held.opened, *taken.unfinished]
         self.follower = None
         self._start_task(self._settle(taken.restored, opened, exact=exact, outage_ms=outage_ms))
         return Ok()

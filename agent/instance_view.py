@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
-from agent.context.tcp import CONNECTED, HALF_CLOSED, Tcp
+from agent.context.tcp import BUSY, CONNECTED, HALF_CLOSED, Tcp
 from agent.errors import KernelError, TraceeGone
 from agent.follower import Follower
 from agent.instance import Instance
@@ -161,7 +161,7 @@ def _word(instance: Instance, snapshot: Snapshot, nearest: MirrorView | None) ->
 
 def _connections(records: Records) -> int:
     roles = (unpack(Tcp, data).role for _, data in records_of_kind(records, "tcp"))
-    return sum(1 for role in roles if role in (CONNECTED, HALF_CLOSED))
+    return sum(1 for role in roles if role in (CONNECTED, HALF_CLOSED, BUSY))
 
 
 def _memory_bytes(pid: int) -> int:

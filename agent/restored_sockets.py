@@ -23,11 +23,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.connection_probe import probe
+from agent.connections import Connection as Ends
 from agent.connections import Expected
 from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
 from agent.context.socket_options import SO_REUSEADDR, SOL, OptionPlan, option_plan
-from agent.context.tcp import HALF_CLOSED, LISTENING, UNCONNECTED, Tcp, decoded
+from agent.context.tcp import BUSY, HALF_CLOSED, LISTENING, UNCONNECTED, Tcp, decoded
 from agent.context.udp import Udp
 from agent.errors import KernelError, RestoreError
 from agent.kernel import tcp_repair
@@ -60,6 +61,8 @@ class RestoredSockets:
     exact: the records are from after the program's last moment, with the address gone (last gasp, planned switch).
     Otherwise the peer may have seen more than they know: each connection may send nothing before its peer has answered
     in accord with its record (its window is closed, so the kernel itself waits), see `agent.connections`.
+    connections: that were made again. unfinished: that were BUSY; the program finds a socket that is not connected.
+    failed: what could not be made again, with the reasons.
     """
 
     def __init__(self, pidfd: int, *, exact: bool, now_ms: int | None = None) -> None:
@@ -69,6 +72,7 @@ class RestoredSockets:
         self._now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         self._pending: list[_Pending] = []
         self.connections: list[Expected] = []
+        self.unfinished: list[Ends] = []
         self.failed: list[str] = []
 
     def configure(self, records: Records) -> None:
@@ -81,6 +85,9 @@ class RestoredSockets:
         for number, record in sockets:
             if record.role in (UNCONNECTED, LISTENING):
                 self._passive(number, record)
+            elif record.role == BUSY:
+                self._passive(number, replace(record, local=b""))
+                self.unfinished.append((*tcp_repair.endpoint(record.local), *tcp_repair.endpoint(record.peer)))
             else:
                 self._connection(number, record)
         for number, data in records_of_kind(records, "udp"):

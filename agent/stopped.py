@@ -26,6 +26,7 @@ class Stopped:
     memory: descriptor of /proc/PID/mem, readable at any time. pidfd: of the leader.
     previous: the records of the checkpoint before (empty at the first one).
     dying: every thread stands in PTRACE_EVENT_EXIT; nothing can be injected, the descriptors are still there.
+    exact: this is the last checkpoint: nothing may be left to be read more exactly next time.
     remote: opens a scope in which system calls run in the given host tid; must not be used while `dying`.
     refresh: read again what is otherwise re-read only now and then (handlers, alternate stacks).
     """
@@ -37,4 +38,5 @@ class Stopped:
     remote: Callable[[int], AbstractContextManager[RemoteCall]]
     previous: Records = field(default_factory=dict)
     dying: bool = False
+    exact: bool = True
     refresh: bool = True

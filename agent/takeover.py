@@ -13,7 +13,7 @@ from agent import activation
 from agent.activation import TimelineStep
 from agent.address import ServiceAddress
 from agent.batch import Batch
-from agent.connections import Expected
+from agent.connections import Connection, Expected
 from agent.context import descriptors
 from agent.context.clocks import CLOCK_MONOTONIC, ProgramClocks
 from agent.kernel import pidfd
@@ -25,11 +25,13 @@ from transport.checkpoint import Records
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """What came of it. failed: connections that could not be made again, with the reasons."""
+    """What came of it. unfinished: connections that the checkpoint has, but not so that they can go on. failed: those
+    that could not be made again, with the reasons."""
 
     tracee: Tracee
     timeline: list[TimelineStep]
     restored: list[Expected]
+    unfinished: list[Connection]
     failed: list[str]
 
 
@@ -83,7 +85,7 @@ def take_over(
     finally:
         os.close(handle)
     shadow.close()
-    return Takeover(trace(shadow.pid), timeline, sockets.connections, sockets.failed)
+    return Takeover(trace(shadow.pid), timeline, sockets.connections, sockets.unfinished, sockets.failed)
 
 
 def trace(pid: int) -> Tracee:

@@ -161,6 +161,7 @@ class DescriptorCapture:
             keys={},
             reread=self._watch.reread,
             dying=stopped.dying,
+            exact=stopped.exact,
         )
         shapes = [look.shape for look in looks]
         structure = self._structure

@@ -34,8 +34,8 @@ class Walk:
     """One capture of a stopped program's table.
 
     looks: by number, ascending. keys: of the description behind each number. clocks: the program's. previous: the
-    records of the checkpoint before. dying: every thread stands at its end. extra: records beside the descriptions'
-    own, filled by the kinds.
+    records of the checkpoint before. dying: every thread stands at its end. exact: it is the last checkpoint, in which
+    everything must be as it is, whatever that takes. extra: records beside the descriptions' own, filled by the kinds.
     """
 
     pid: int
@@ -47,6 +47,7 @@ class Walk:
     keys: dict[int, str]
     reread: Callable[[int], Look]
     dying: bool = False
+    exact: bool = False
     extra: Records = field(default_factory=dict)
     maps: bytes | None = None
     sockets: dict[int, str] | None = None

@@ -31,8 +31,9 @@ from agent.kernel.sock_diag import Row
 from agent.kernel.tcp_repair import Anchor, Connection, Window, adopt, discard, read_connection
 from agent.reason import Reason
 
-UNCONNECTED, LISTENING, CONNECTED, HALF_CLOSED = range(4)
-"""What a record's socket is. HALF_CLOSED: the peer sends nothing more (CLOSE_WAIT)."""
+UNCONNECTED, LISTENING, CONNECTED, HALF_CLOSED, BUSY = range(5)
+"""What a record's socket is. HALF_CLOSED: the peer sends nothing more (CLOSE_WAIT). BUSY: connected, but bytes were on
+their way in it at the stop, so that it can't be continued from this checkpoint."""
 
 _ROLES: Final = {
     sock_diag.LISTEN: LISTENING,
@@ -51,9 +52,9 @@ _ConnectionFields = tuple[int, int, bytes, int, bytes, int, int, int, int, int, 
 class Tcp:
     """One TCP socket.
 
-    family: AF_INET or AF_INET6. role: UNCONNECTED, LISTENING, CONNECTED or HALF_CLOSED. flags: of open(2). local, peer:
-    addresses as bind(2) takes them, b"" where there is none. backlog: of listen(2). shut: the program has shut down
-    receiving. options: as `socket_options.pack_options` makes them. connection: the fields of `Connection`, its
+    family: AF_INET or AF_INET6. role: UNCONNECTED, LISTENING, CONNECTED, HALF_CLOSED or BUSY. flags: of open(2). local,
+    peer: addresses as bind(2) takes them, b"" where there is none. backlog: of listen(2). shut: the program has shut
+    down receiving. options: as `socket_options.pack_options` makes them. connection: the fields of `Connection`, its
     window's at the end; None unless connected. captured_ms: CLOCK_REALTIME of the moment to which the connection's
     timestamp belongs, in ms.
     """
@@ -80,7 +81,7 @@ class Tcp:
 @dataclass(slots=True)
 class _Known:
     """What was found last time: the kernel's row, the descriptor's flags, what was made of them, and how often. anchor:
-    from it a later record can be told without another look."""
+    from it a later record can be told without another look. busy: it was not looked into."""
 
     row: bytes
     flags: int
@@ -88,6 +89,7 @@ class _Known:
     options: bytes
     times: int
     anchor: Anchor | None
+    busy: bool = False
 
 
 class TcpKind:
@@ -110,7 +112,8 @@ class TcpKind:
         """The socket's record: the one before, if nothing has happened to the socket."""
         row = self._network.tcp(walk)[look.inode]
         known = self._known.get(look.inode)
-        if known is not None and known.row == row and known.flags == look.flags:
+        same = known is not None and known.row == row and known.flags == look.flags
+        if known is not None and same and not known.busy:
             return known.data
         family = FAMILY_OF[self._network.protocol(look, walk)]
         # Options change without a trace, most of all just after a connection was accepted.
@@ -119,6 +122,11 @@ class TcpKind:
         if known is not None and known.anchor is not None and not fresh and look.inode in self._settled_in(walk):
             record = _told(known.anchor, family, Row.read(row), look.flags, known.options)
             known.row, known.flags, known.data, known.times = row, look.flags, pack(record), times
+            known.busy = False
+            return known.data
+        if known is not None and known.anchor is not None and not same and not walk.exact:
+            record = _busy(family, Row.read(row), look.flags, known.options)
+            known.row, known.flags, known.data, known.busy = row, look.flags, pack(record), True
             return known.data
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
@@ -217,6 +225,13 @@ def _told(anchor: Anchor, family: int, row: Row, flags: int, options: bytes) -> 
     local, peer = addresses_of(row)
     shut = bool(row.shutdown & _RECEIVING)
     return Tcp(family, CONNECTED, flags, local, peer, 0, shut, options, _flat(state), captured_ms)
+
+
+def _busy(family: int, row: Row, flags: int, options: bytes) -> Tcp:
+    """The record of a connection that is not looked into now."""
+    local, peer = addresses_of(row)
+    role = BUSY if row.state in (sock_diag.ESTABLISHED, sock_diag.CLOSE_WAIT) else UNCONNECTED
+    return Tcp(family, role, flags, local, peer, 0, False, options, None, 0)
 
 
 def _flat(state: Connection) -> _ConnectionFields:

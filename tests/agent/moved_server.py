@@ -98,8 +98,8 @@ class SocketCapture:
         self._watch = Watch(server.pid)
         self._clocks = ProgramClocks(server.pid)
 
-    def capture(self) -> Records:
-        """The records of all TCP and UDP sockets."""
+    def capture(self, *, exact: bool = False) -> Records:
+        """The records of all TCP and UDP sockets; `exact`: as for a last checkpoint."""
         walk = Walk(
             pid=self._server.pid,
             pidfd=self._server.pidfd,
@@ -109,6 +109,7 @@ class SocketCapture:
             looks={look.number: look for look in self._watch.look()},
             keys={},
             reread=self._watch.reread,
+            exact=exact,
         )
         records: Records = {}
         for look in walk.looks.values():
