@@ -33,6 +33,8 @@ from cluster.orders import Answer, Commit, GrantLease, Order, RefuseLease
 from cluster.values import NodeId, ProgramEntry, ProgramId
 from cluster.watch import Watch
 
+ROUNDS_MAX = 8
+"""How often a program is looked at in one step: what was done may make more possible at once."""
 NOT_LEADING = Rejected("stale", "this node does not lead, or waits for a quorum", "ask again in a moment")
 
 
@@ -170,9 +172,10 @@ class Failover:
         orders: list[Order] = []
         for program in programs:
             watch = self._watch(program)
-            orders += watch.advance(now_s)
-            while watch.wake_s <= now_s:
+            for _ in range(ROUNDS_MAX):
                 orders += watch.advance(now_s)
+                if watch.wake_s > now_s:
+                    break
             if program not in self._office.registry.programs:
                 del self._watches[program]
                 self._office.grantor.forget(program)

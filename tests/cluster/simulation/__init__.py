@@ -1,0 +1,1 @@
+"""Several nodes around the real pure cores, under one virtual clock; checkers that know nothing of them."""

@@ -1,0 +1,95 @@
+"""Random faults, drawn from a seed, and the time after them in which everything must come to rest."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from cluster.commands import CreateProgram, SetNode
+from cluster.news import SwitchRequested
+from tests.cluster.simulation.node import PROGRAM, Node
+from tests.cluster.simulation.world import World
+
+NODES = ("n1", "n2", "n3")
+QUIET_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A simulation that is over. serving: who serves at its end; promotions: how often a token was agreed."""
+
+    world: World
+    serving: tuple[str, ...]
+    promotions: int
+
+
+def new_world(seed: int) -> World:
+    """A cluster that was just installed, with one program that is to start."""
+    world = World(seed)
+    for name in NODES:
+        Node(world, name)
+    for name in NODES:
+        world.agree(SetNode(f"node-{name}", name, "10.0.0.1:1", "10.0.0.1:2"))
+    world.agree(CreateProgram("create", PROGRAM, "/etc/p.toml", "ab" * 32, NODES))
+    return world
+
+
+def run_chaos(seed: int, faults: int = 12) -> Ended:
+    """Start, break things at random, heal, wait. The same seed gives the same story."""
+    world = new_world(seed)
+    dice = random.Random(seed ^ 0x5EED)
+    world.run(3.0)
+    for _ in range(faults):
+        _break(world, dice)
+        world.run(world.now_s + dice.choice([0.02, 0.1, 0.3, 0.6, 1.5]))
+    return finish(world)
+
+
+def finish(world: World) -> Ended:
+    """Heal everything, wait, and close what is open."""
+    world.cut.clear()
+    world.slow = 0.0
+    world.run(world.now_s + QUIET_S)
+    serving = tuple(node.name for node in world.nodes.values() if node.instance.serving_since is not None)
+    for node in world.nodes.values():
+        node.instance.ready = False
+        node.instance.change()
+    return Ended(world, serving, len(world.trace.granted))
+
+
+def primary(world: World) -> Node:
+    """The node that the registry names."""
+    name = world.registry.programs[PROGRAM].primary
+    return world.nodes[name or "n1"]
+
+
+def leader(world: World) -> Node:
+    """A node that believes to lead, if there is one."""
+    return next((node for node in world.nodes.values() if node.up and node.member.leads), world.nodes["n1"])
+
+
+def _break(world: World, dice: random.Random) -> None:
+    victim = dice.choice([primary(world), primary(world), leader(world), world.nodes[dice.choice(NODES)]])
+    kind = dice.choice(["kill", "crash", "isolate", "cut", "hang", "slow", "switch", "heal"])
+    world.trace.faults.append(f"{world.now_s:.3f} {kind} {victim.name}")
+    others = [node for node in world.nodes.values() if node is not victim]
+    if kind == "kill":
+        victim.kill()
+    elif kind == "crash":
+        victim.crash(dice.uniform(0.3, 3.0))
+    elif kind == "isolate":
+        world.cut |= {frozenset((victim.name, other.name)) for other in others}
+        world.after(dice.uniform(0.1, 2.0), world.cut.clear)
+    elif kind == "cut":
+        world.cut.add(frozenset((victim.name, dice.choice(others).name)))
+        world.after(dice.uniform(0.1, 2.0), world.cut.clear)
+    elif kind == "hang":
+        victim.hung_until_s = world.now_s + dice.uniform(0.05, 1.5)
+    elif kind == "slow":
+        world.slow = dice.choice([0.02, 0.2, 0.6])
+    elif kind == "switch":
+        instance = f"{PROGRAM}@{dice.choice(NODES)}"
+        leader(world).tell(SwitchRequested(f"switch-{world.now_s}", instance))
+    else:
+        world.cut.clear()
+        world.slow = 0.0
