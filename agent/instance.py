@@ -383,11 +383,17 @@ class Instance:
         return taken, held, header.final, header.captured_ns
 
     async def _settle(
-        self, restored: list[Expected], opened: list[Connection], *, exact: bool, outage_ms: float
+        self,
+        restored: list[Expected],
+        opened: list[Connection],
+        guesses: list[Connection],
+        *,
+        exact: bool,
+        outage_ms: float,
     ) -> None:
         if self._network is None:
             return
-        outcome = await self._network.settle(restored, opened, exact=exact, outage_ms=outage_ms)
+        outcome = await self._network.settle(restored, opened, exact=exact, outage_ms=outage_ms, guesses=guesses)
         log.info("connections after the takeover", outcome=str(outcome))
         self.around.emit(Settled(outcome.survived, outcome.reset + outcome.poked))
 
