@@ -354,8 +354,10 @@ class Instance:
             self.subscription = None
         outage_ms = max(time.time_ns() - captured_ns, 0) / 1e6
         opened = [*follower.held.opened, *taken.unfinished]
+        # A primary that could tell its last has told of everybody.
+        guesses = [] if exact else follower.held.newcomers.guesses(time.monotonic() * 1000)
         self.follower = None
-        self._start_task(self._settle(taken.restored, opened, exact=exact, outage_ms=outage_ms))
+        self._start_task(self._settle(taken.restored, opened, guesses, exact=exact, outage_ms=outage_ms))
         return Ok()
 
     def _take_over(
