@@ -125,8 +125,10 @@ class TcpKind:
             known.busy = False
             return known.data
         if known is not None and known.anchor is not None and not same and not walk.exact:
-            record = _busy(family, Row.read(row), look.flags, known.options)
-            known.row, known.flags, known.data, known.busy = row, look.flags, pack(record), True
+            seen = Row.read(row)
+            if not (known.busy and known.flags == look.flags and Row.read(known.row).state == seen.state):
+                known.data = pack(_busy(family, seen, look.flags, known.options))
+            known.row, known.flags, known.busy = row, look.flags, True
             return known.data
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
