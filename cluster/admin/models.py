@@ -53,6 +53,7 @@ class Create(Request):
     nodes: Annotated[tuple[NodeName, ...], Field(strict=False)] = Field(
         default=(),
         max_length=32,
+        json_schema_extra={"uniqueItems": True},
         description="Nodes that get an instance; it starts on the first. None named: all nodes.",
     )
 

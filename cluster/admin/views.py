@@ -1,0 +1,155 @@
+"""From what the registry, the agents and the heartbeats say to what the API answers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from cluster.admin.models import (
+    Checkpoint,
+    InstanceSummary,
+    InstanceView,
+    MirrorProgress,
+    NodeView,
+    Pauses,
+    ProgramView,
+    PromotionView,
+)
+from cluster.admin.models import Sync as SyncView
+from cluster.messages import Load
+from cluster.values import NodeEntry, NodeId, Placement, ProgramEntry
+from transport.checkpoint import NOTHING, Version
+from transport.control import Status, Sync
+
+_NEVER_MS: Final = 1e11
+"""An age of years: of a mirror that holds nothing; see `agent.instance_view`."""
+
+
+def checkpoint_view(version: Version) -> Checkpoint | None:
+    """None for NOTHING."""
+    if version == NOTHING:
+        return None
+    return Checkpoint(token=version.token, number=version.number, digest=f"{version.digest:016x}")
+
+
+def program_view(entry: ProgramEntry) -> ProgramView:
+    """A program as the registry has it."""
+    in_sync = {member.instance for member in entry.in_sync}
+    promotion = entry.last_promotion
+    return ProgramView(
+        program=entry.program_id,
+        config_file=entry.config_file,
+        config_digest=entry.config_digest,
+        token=entry.token,
+        primary=entry.primary or None,
+        paused=entry.paused,
+        guarantee=entry.policy.guarantee,
+        takeovers=len(entry.takeovers),
+        fenced=entry.fence is not None,
+        last_promotion=None
+        if promotion is None
+        else PromotionView(
+            token=promotion.token,
+            instance=promotion.instance,
+            checkpoint=checkpoint_view(promotion.version),
+            reason=promotion.reason,
+        ),
+        instances=tuple(
+            InstanceSummary(
+                instance=one.instance,
+                node=one.node,
+                role=one.role,
+                status=one.status,
+                reason=one.reason,
+                in_sync=one.instance in in_sync,
+            )
+            for one in entry.instances
+        ),
+    )
+
+
+def instance_view(entry: ProgramEntry, status: Status, lease_age_ms: float | None) -> InstanceView:
+    """What an agent says of an instance. The registry has the last word on a fence, which an agent may not know of.
+
+    lease_age_ms: since the leader last renewed the lease of a primary, None for a mirror.
+    """
+    place = Placement.parse(status.instance)
+    known = entry.instance_on(place.node)
+    fenced = known is not None and known.status == "fenced"
+    return InstanceView(
+        instance=status.instance,
+        program=status.program,
+        node=place.node,
+        role=status.role,
+        status="fenced" if fenced else status.status,
+        reason=status.reason or (known.reason if known is not None else ""),
+        token=status.token,
+        guarantee=entry.policy.guarantee,
+        checkpoint=checkpoint_view(status.version),
+        lag_checkpoints=max(status.lag_checkpoints, 0),
+        lag_ms=_age(status.lag_ms),
+        lag_bytes=max(status.lag_bytes, 0),
+        lease_age_ms=lease_age_ms,
+        pauses=Pauses(p50_us=status.pauses.p50_us, p99_us=status.pauses.p99_us, max_us=status.pauses.max_us),
+        checkpoints=status.checkpoints,
+        abandoned=status.abandoned,
+        refused=status.refused,
+        streamed_bytes=status.bytes,
+        memory_bytes=status.memory_bytes,
+        sync=_sync(status.sync),
+        mirrors=tuple(
+            MirrorProgress(
+                instance=one.instance,
+                state=one.state,
+                checkpoint=checkpoint_view(one.version),
+                lag_checkpoints=max(one.lag_checkpoints, 0),
+                lag_bytes=max(one.lag_bytes, 0),
+                staleness_ms=_age(one.staleness_ms),
+                sync=_sync(one.sync),
+            )
+            for one in status.mirrors
+        ),
+        connections=status.connections,
+        children=status.children,
+        pid=status.pid,
+    )
+
+
+def node_views(
+    nodes: Mapping[NodeId, NodeEntry],
+    programs: Iterable[ProgramEntry],
+    heard_ms: Mapping[NodeId, float],
+    alive: Iterable[NodeId],
+    leader: NodeId | None,
+    loads: Mapping[NodeId, Load],
+) -> tuple[NodeView, ...]:
+    """All nodes, ascending. heard_ms: age of the last heartbeat of each; alive: those that are heard from now."""
+    instances: dict[NodeId, list[str]] = {}
+    for entry in programs:
+        for one in entry.instances:
+            instances.setdefault(one.node, []).append(one.instance)
+    living = set(alive)
+    return tuple(
+        NodeView(
+            node=name,
+            address=nodes[name].address,
+            admin=nodes[name].admin,
+            alive=name in living,
+            leader=name == leader,
+            heartbeat_age_ms=heard_ms.get(name),
+            cpu=loads[name].cpu if name in loads else None,
+            free_bytes=loads[name].free_bytes if name in loads else None,
+            instances=tuple(sorted(instances.get(name, ()))),
+        )
+        for name in sorted(nodes)
+    )
+
+
+def _age(age_ms: float) -> float | None:
+    return None if age_ms >= _NEVER_MS else max(age_ms, 0.0)
+
+
+def _sync(sync: Sync | None) -> SyncView | None:
+    if sync is None:
+        return None
+    return SyncView(done_bytes=sync.bytes, total_bytes=sync.total_bytes, bytes_per_s=sync.bytes_per_s)

@@ -1,0 +1,76 @@
+"""What the API says of what the cluster knows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cluster.admin.views import instance_view, node_views, program_view
+from cluster.messages import Load
+from cluster.values import Fence, InstanceEntry, MirrorMember, NodeEntry, Policy, ProgramEntry, Promotion
+from tests.kagemusha.test_status import STATUS, VERSION
+from transport.checkpoint import NOTHING
+
+ENTRY = ProgramEntry(
+    "redis",
+    "/etc/kagemusha/redis.toml",
+    "d" * 64,
+    token=2,
+    primary="a",
+    instances=(
+        InstanceEntry("redis@a", "a", "primary", "mirrored"),
+        InstanceEntry("redis@b", "b", "mirror", "mirrored", 3),
+    ),
+    in_sync=(MirrorMember("redis@b", 3),),
+    last_promotion=Promotion(2, "redis@a", VERSION, "f", "node b was lost", "r"),
+    takeovers=(1000,),
+    policy=Policy(guarantee="sync"),
+)
+
+
+def test_a_program() -> None:
+    view = program_view(ENTRY)
+    assert (view.primary, view.guarantee, view.takeovers, view.fenced) == ("a", "sync", 1, False)
+    assert [one.in_sync for one in view.instances] == [False, True]
+    assert view.last_promotion is not None
+    assert view.last_promotion.checkpoint is not None
+    assert view.last_promotion.checkpoint.digest == "0000000000000005"
+
+
+def test_a_program_that_has_never_run() -> None:
+    view = program_view(ProgramEntry("redis", "/x", "d" * 64))
+    assert (view.primary, view.last_promotion, view.instances) == (None, None, ())
+
+
+def test_an_instance() -> None:
+    view = instance_view(ENTRY, STATUS, 12.0)
+    assert (view.instance, view.node, view.lag_ms, view.lease_age_ms) == ("redis@a", "a", 51.5, 12.0)
+    assert view.mirrors[0].sync is not None
+    assert view.mirrors[0].sync.total_bytes == 40
+
+
+def test_an_instance_that_holds_nothing_is_not_years_old() -> None:
+    status = dataclasses.replace(STATUS, version=NOTHING, lag_ms=1e12, mirrors=())
+    view = instance_view(ENTRY, status, None)
+    assert (view.checkpoint, view.lag_ms) == (None, None)
+
+
+def test_a_fence_is_shown_though_the_agent_knows_nothing_of_it() -> None:
+    fenced = dataclasses.replace(
+        ENTRY,
+        fence=Fence("f", 2, "a", True),
+        instances=(dataclasses.replace(ENTRY.instances[0], status="fenced", reason="its lease ran out"),),
+    )
+    view = instance_view(fenced, STATUS, None)
+    assert (view.status, view.reason) == ("fenced", "its lease ran out")
+    assert program_view(fenced).fenced
+
+
+def test_nodes() -> None:
+    nodes = {name: NodeEntry(name, f"{name}:1", f"{name}:2") for name in ("b", "a")}
+    views = node_views(nodes, [ENTRY], {"a": 12.0}, ["a"], "a", {"a": Load(0.5, 1 << 30)})
+    assert [(one.node, one.alive, one.leader, one.heartbeat_age_ms) for one in views] == [
+        ("a", True, True, 12.0),
+        ("b", False, False, None),
+    ]
+    assert views[1].instances == ("redis@b",)
+    assert views[1].cpu is None
