@@ -102,6 +102,7 @@ class Member:
         )
         self._consensus: Consensus | None = None
         self._driver: Driver | None = None
+        self._silence: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read what is kept, apply it, listen, and take part.
@@ -122,6 +123,8 @@ class Member:
         """Leave the group's conversation; the others go on without. Proposals under way have an unknown outcome."""
         if self._driver is not None:
             self._driver.stop()
+        if self._silence is not None:
+            await self._silence
         await self._transport.close()
         error = UnknownOutcome(f"node {self.node} stops", hint="ask again on another node")
         self._end_proposals(error)
@@ -173,7 +176,9 @@ class Member:
 
     def leadership(self) -> Leadership:
         """Return who leads, and until when this member may act as the leader."""
-        return Leadership(None, 0, None) if self._consensus is None else self._consensus.leadership()
+        if self._consensus is None or self.failure is not None:
+            return Leadership(None, 0, None)
+        return self._consensus.leadership()
 
     def absent(self) -> tuple[str, ...]:
         """Return the members that were not heard a moment ago."""
@@ -266,6 +271,7 @@ class Member:
         self._end_proposals(error)
         self._told = Leadership(None, 0, None), False
         self._on_change(self._told[0])
+        self._silence = asyncio.create_task(self._transport.close())
 
     def _end_proposals(self, error: RaftError) -> None:
         futures: list[asyncio.Future[Any]] = [*self._waiting, *self._pending]

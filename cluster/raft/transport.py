@@ -119,7 +119,8 @@ class Transport:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._server is not None:
-            await self._server.close()
+            server, self._server = self._server, None
+            await server.close()
 
     def send(self, node: str, message: RaftMessage) -> bool:
         """Send as soon as may be, in order; return False if there is no link. What the link loses is lost."""
