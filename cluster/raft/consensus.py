@@ -404,8 +404,6 @@ class Consensus(SyncObj):  # type: ignore[misc]
             if known is not None and known[2] == term:
                 continue
             if known is not None:
-                if index <= self._SyncObj__raftCommitIndex:
-                    raise StorageError(f"the leader has another entry {index} than the one that was agreed")
                 self._journal.deleteEntriesFrom(index - self.first_index())
             for entry in entries[place:]:
                 self._journal.add(*entry)
