@@ -30,9 +30,9 @@ STANDALONE = ("kagemusha/structures", "kagemusha/client")
 """Programs import these: they bring nothing of the other three along."""
 
 PURE = {
+    "agent/connections.py",
     "agent/context/descriptor_words.py",
     "agent/context_view.py",
-    "agent/connections.py",
     "agent/history.py",
     "agent/newcomers.py",
     "agent/page_ranges.py",
@@ -45,6 +45,11 @@ PURE = {
     "cluster/admin/problem.py",
     "cluster/admin/request_body.py",
     "cluster/admin/views.py",
+    "cluster/raft/errors.py",
+    "cluster/raft/greeting.py",
+    "cluster/raft/lease.py",
+    "cluster/raft/times.py",
+    "cluster/raft/wire.py",
     "transport/checkpoint.py",
     "transport/codec.py",
     "transport/context_schema.py",
