@@ -333,15 +333,19 @@ class Registry:
         confirmed = command.confirmed or (standing is not None and standing.confirmed)
         if entry.extension is not None and not confirmed:
             _refuse("fence", f"the lease of {entry.program_id} is extended: only a confirmed fence counts")
-        fence = Fence(command.fence_id, command.token, command.node, confirmed)
+        one = entry.primary_instance
+        before: InstanceStatus = "running" if one is None else one.status
+        if standing is not None:
+            before = standing.before
+        fence = Fence(command.fence_id, command.token, command.node, confirmed, before)
         self._put(_with_status(replace(entry, fence=fence), command.node, "fenced", ""))
         return Ok(command.fence_id)
 
     def _unfence(self, command: Unfence) -> Ok:
         entry = self._program(command.program)
         _expect_token(entry, command.token)
-        _expect_fence(entry, command.fence_id)
-        self._put(_with_status(replace(entry, fence=None), entry.primary, "running", ""))
+        before = _expect_fence(entry, command.fence_id).before
+        self._put(_with_status(replace(entry, fence=None), entry.primary, before, ""))
         return Ok(command.fence_id)
 
     def _promote(self, command: Promote) -> Ok:
@@ -475,6 +479,7 @@ def _expect_token(entry: ProgramEntry, token: int) -> None:
         _refuse("stale", f"the token of {entry.program_id} is {entry.token}, not {token}")
 
 
-def _expect_fence(entry: ProgramEntry, fence_id: str) -> None:
+def _expect_fence(entry: ProgramEntry, fence_id: str) -> Fence:
     if entry.fence is None or entry.fence.fence_id != fence_id or entry.fence.token != entry.token:
         _refuse("fence", f"no fence {fence_id!r} of {entry.program_id} stands under token {entry.token}")
+    return entry.fence

@@ -83,12 +83,14 @@ class Fence:
     """The primary under `token` on `node` has no effect any more, and stays so until this fence is released.
 
     confirmed: its agent or watchdog read back that address and process are still. Otherwise its lease has run out.
+    before: the status that the primary had, and has again when the fence is released.
     """
 
     fence_id: str
     token: int
     node: NodeId
     confirmed: bool
+    before: InstanceStatus = "running"
 
 
 @dataclass(frozen=True, slots=True)

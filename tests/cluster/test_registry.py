@@ -105,6 +105,17 @@ def test_a_promotion_after_the_fence_was_released_is_refused() -> None:
     assert (_entry(registry).fence, _entry(registry).instances[0].status) == (None, "running")
 
 
+def test_a_released_fence_gives_back_the_status_from_before() -> None:
+    registry = _registry()
+    _accept(registry, FENCED)
+    _accept(registry, PROMOTE)
+    _accept(registry, Fenced("again", "p", 2, "n2", "f2", False, 7))
+    _accept(registry, Fenced("again, confirmed", "p", 2, "n2", "f2", True, 7))
+    assert _entry(registry).instances[1].status == "fenced"
+    _accept(registry, Unfence("unfence", "p", 2, "f2", 7))
+    assert _entry(registry).instances[1].status == "starting"
+
+
 def test_a_promotion_names_the_fence_that_stands() -> None:
     registry = _registry()
     _accept(registry, replace(FENCED, fence_id="other"))

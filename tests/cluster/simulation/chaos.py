@@ -39,6 +39,7 @@ def run_chaos(seed: int, faults: int = 12) -> Ended:
     world = new_world(seed)
     dice = random.Random(seed ^ 0x5EED)
     world.run(3.0)
+    world.sabotage = dice.choice([0.0, 0.1, 0.5])
     for _ in range(faults):
         _break(world, dice)
         world.run(world.now_s + dice.choice([0.02, 0.1, 0.3, 0.6, 1.5]))
@@ -48,7 +49,7 @@ def run_chaos(seed: int, faults: int = 12) -> Ended:
 def finish(world: World) -> Ended:
     """Heal everything, wait, and close what is open."""
     world.cut.clear()
-    world.slow = 0.0
+    world.slow = world.sabotage = 0.0
     world.run(world.now_s + QUIET_S)
     serving = tuple(node.name for node in world.nodes.values() if node.instance.serving_since is not None)
     for node in world.nodes.values():
@@ -78,8 +79,7 @@ def _break(world: World, dice: random.Random) -> None:
     elif kind == "crash":
         victim.crash(dice.uniform(0.3, 3.0))
     elif kind == "isolate":
-        world.cut |= {frozenset((victim.name, other.name)) for other in others}
-        world.after(dice.uniform(0.1, 2.0), world.cut.clear)
+        world.isolate(victim, dice.uniform(0.1, 2.0))
     elif kind == "cut":
         world.cut.add(frozenset((victim.name, dice.choice(others).name)))
         world.after(dice.uniform(0.1, 2.0), world.cut.clear)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster import orders as o
-from cluster.commands import Command
+from cluster.commands import Command, Fenced, Promote, Started
 from cluster.failover import Failover
 from cluster.lease import LeaseTimes, ServingLease
 from cluster.news import (
@@ -193,6 +193,8 @@ class Node:
                 self.inbox(lambda: self.tell(Committed(command, None)))
 
         self.world.after(0.5, give_up)
+        if isinstance(command, Fenced | Promote | Started) and self.world.random.random() < self.world.sabotage:
+            self.world.isolate(self, self.world.random.uniform(0.5, 2.0))
         self.member.propose(command, self)
 
     # ------------------------------------------------------------------------------------------------------ the core

@@ -46,6 +46,8 @@ class World:
         self.cut: set[frozenset[str]] = set()
         self.slow = 0.0
         """How often a message is late."""
+        self.sabotage = 0.0
+        """How often a leader is cut off in the very moment in which it proposes a fence or a new primary."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -77,6 +79,11 @@ class World:
 
         if sender.up and not self.divided(sender, receiver):
             self.after(delay_s, arrive)
+
+    def isolate(self, victim: Node, for_s: float) -> None:
+        """Cut a node off from all others; in the end everyone hears everyone."""
+        self.cut |= {frozenset((victim.name, other)) for other in self.nodes if other != victim.name}
+        self.after(for_s, self.cut.clear)
 
     def divided(self, one: Node, other: Node) -> bool:
         """Whether nothing passes between them."""
@@ -166,7 +173,7 @@ class Member:
                     rest.append(pending)
             one.member.pending = []
             for pending in rest:
-                late_s = self.world.random.choice([0.0, 0.0, 0.01, 0.3, 0.7])
+                late_s = self.world.random.choice([0.0, 0.01, 0.3, 0.7, 1.0, 1.5])
                 command, origin = pending.command, pending.origin
                 self.world.after(late_s, lambda command=command, origin=origin: self.propose(command, origin))  # type: ignore[misc]
         self.node.apply(len(self.world.log))
