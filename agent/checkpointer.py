@@ -30,9 +30,9 @@ log = structlog.get_logger()
 
 BEGIN_S_MAX = 5.0
 """How long the first stop, in which the tracking of writes is set up, may be waited for."""
-_ROUNDS_MAX = 3
-_LITTLE_PAGES = 512
-"""What a busy program writes while so many pages are copied (0.5 ms) is less than what is worth another round."""
+_ROUNDS_MAX = 4
+_LITTLE_PAGES = 128
+"""What a busy program writes while so many pages are copied (0.2 ms) is less than what is worth another round."""
 
 
 class Checkpointer:

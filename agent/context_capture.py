@@ -57,4 +57,15 @@ class ContextCapture:
 
     def _stopped(self, previous: Records, *, dying: bool, exact: bool, refresh: bool) -> Stopped:
         tracee = self._tracee
-        return Stopped(tracee.pid, tracee.threads, tracee.memory, tracee.pidfd, tracee.remote, previous, dying, exact, refresh)
+        return Stopped(
+            tracee.pid,
+            tracee.threads,
+            tracee.memory,
+            tracee.pidfd,
+            tracee.remote,
+            previous,
+            dying=dying,
+            exact=exact,
+            refresh=refresh,
+            block=tracee.block,
+        )

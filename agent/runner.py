@@ -32,6 +32,7 @@ from transport.tls import Tls
 
 log = structlog.get_logger()
 
+_COLLECT_S = 30.0
 _SWITCH_INTERVAL_S = 50e-6
 """How long the event loop may keep the interpreter lock while the tracer thread wants it."""
 
@@ -45,8 +46,10 @@ def run(
     tls = Tls.load(pki)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with Spawner() as spawner:
+        # A collection must not fall into a stop; `Serving` collects between two checkpoints.
         gc.collect()
         gc.freeze()
+        gc.disable()
         agent = Agent(definition, node, directory, control, listen, tls, spawner)
         return uvloop.run(agent.run())
 
@@ -93,11 +96,20 @@ class Agent:
         self._server = ControlServer(self._control_path, self._handle, self._hello)
         async with self._server:
             log.info("the agent is ready", control=str(self._control_path), port=self._links.port)
+            collecting = asyncio.create_task(self._collect(instance))
             await self._quit.wait()
+            collecting.cancel()
             await self._links.close()
             await instance.close()
         tracer.close()
         return self._status
+
+    async def _collect(self, instance: Instance) -> None:
+        """Collect garbage now and then where no stop can be disturbed by it."""
+        while True:
+            await asyncio.sleep(_COLLECT_S)
+            if instance.serving is None:
+                gc.collect()
 
     async def _handle(self, request: Request) -> Reply:
         instance = self._of_instance()

@@ -6,6 +6,7 @@ publication, and at the program's end does the last things in their order.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -41,6 +42,8 @@ log = structlog.get_logger()
 _FILL_S = 0.01
 """So long the image is filled before the program is looked after again."""
 _HOLD_S_MAX = 2.0
+_COLLECT_EVERY = 100
+"""Automatic garbage collection is off (`agent.runner`): it would fall into stops."""
 _ANEW_S_MAX = 5.0
 """A program that has just replaced itself is small; all of it is copied at one stop."""
 
@@ -228,6 +231,8 @@ class Serving:
             return
         self.trouble = ""
         self.publication.captured(encoded)
+        if encoded.header.version.number % _COLLECT_EVERY == 0:
+            gc.collect()
         self._step(Taken(started_s))
 
     def _take_last(self) -> None:

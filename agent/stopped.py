@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.kernel.register_block import RegisterBlock
 from transport.checkpoint import Records
 
 
@@ -29,6 +30,7 @@ class Stopped:
     exact: this is the last checkpoint: nothing may be left to be read more exactly next time.
     remote: opens a scope in which system calls run in the given host tid; must not be used while `dying`.
     refresh: read again what is otherwise re-read only now and then (handlers, alternate stacks).
+    block: the registers of all threads, in the order of `threads`, where they have been read at this stop already.
     """
 
     pid: int
@@ -40,3 +42,4 @@ class Stopped:
     dying: bool = False
     exact: bool = True
     refresh: bool = True
+    block: RegisterBlock | None = None

@@ -119,10 +119,13 @@ class ThreadCapture:
     def capture(self, stopped: Stopped) -> Records:
         """One record per thread. Raises TraceeGone when the program was killed meanwhile."""
         tids = list(stopped.threads)
-        self._block.read(tids)
-        registers, xstate = self._block.registers.tobytes(), self._block.xstate.tobytes()
-        xstate_bytes = self._block.xstate.shape[1]
-        masks = self._block.masks.tolist()
+        block = stopped.block
+        if block is None:
+            block = self._block
+            block.read(tids)
+        registers, xstate = block.registers.tobytes(), block.xstate.tobytes()
+        xstate_bytes = block.xstate.shape[1]
+        masks = block.masks.tolist()
         self._known = {tid: self._known.get(tid) or _Known() for tid in tids}
         self._captures += 1
         turn = self._captures // _LOOK_EVERY % len(tids) if self._captures % _LOOK_EVERY == 0 else -1
