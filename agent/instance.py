@@ -17,6 +17,7 @@ from typing import ParamSpec
 import structlog
 
 from agent import takeover
+from agent.adoption import find_running
 from agent.audience import Audience
 from agent.connections import Connection, Expected
 from agent.context.origin import require_same_origin
@@ -98,6 +99,8 @@ class Instance:
             match request:
                 case control.Launch(token):
                     return await self._launch(token)
+                case control.Adopt(pid, start_ticks, token):
+                    return await self._adopt(pid, start_ticks, token)
                 case control.Follow(host, port, node, token):
                     return await self._follow(Source(host, port, node), token)
                 case control.Activate(token, version):
@@ -154,6 +157,24 @@ class Instance:
             raise
         self._started = started
         log.info("the program runs", pid=started.pid, token=token)
+        self._open()
+        return Ok()
+
+    async def _adopt(self, pid: int, start_ticks: int, token: int) -> Reply:
+        if self.serving is not None and self.token == token:
+            return Ok()
+        if self.serving is not None or self.follower is not None:
+            raise ControlError(f"{self.name} is {self.role} already", hint="use another agent, or end this one")
+        started = await asyncio.to_thread(find_running, self.definition, pid, start_ticks)
+        self.token = token
+        try:
+            await self.around.tracer.call(lambda: self._serve(takeover.trace(started.pid)))
+        except KagemushaError:
+            self.serving = None
+            await self.around.tracer.call(lambda: self.around.tracer.house(None))
+            raise
+        self._started = started
+        log.info("the program is watched again", pid=started.pid, token=token)
         self._open()
         return Ok()
 
