@@ -1,0 +1,498 @@
+"""One instance on this node: what the leader orders is carried out through its agent, whatever happens to that.
+
+Orders may come twice: what is so already is done. Each is done before the next is begun. A primary serves only with a
+lease (`tenure`), and an agent that dies is replaced: its program runs on meanwhile, its shadow is built anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from cluster.agents.place import Place
+from cluster.agents.process import AgentProcess
+from cluster.agents.record import InstanceRecord, start_ticks_of
+from cluster.agents.tenure import Tenure
+from cluster.config import NodeConfig, host_and_port
+from cluster.fencing.guard import Guard
+from cluster.messages import Ended
+from cluster.program import ProgramFile, ReadProgramFile
+from cluster.values import NodeId, ProgramId
+from transport import control
+from transport.checkpoint import Version
+from transport.control import Status
+from transport.errors import KagemushaError
+
+log = structlog.get_logger()
+
+POLL_S: Final = 2.0
+DEATH_S: Final = 0.3
+RETRY_S_MAX: Final = 5.0
+KILLED: Final = 9
+"""The wait status of a program whose end nobody saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What all instances of a node share.
+
+    command: starts an agent. changed: the state of an instance is another. ask_lease: ask the leader now. busy_ports:
+    of the agents of other instances.
+    """
+
+    config: NodeConfig
+    command: Sequence[str]
+    guard: Guard
+    read_program: ReadProgramFile
+    changed: Callable[[], None]
+    ask_lease: Callable[[ProgramId, int], None]
+    busy_ports: Callable[[], set[int]]
+
+
+class LocalInstance:
+    """See the head of this file. Methods that are orders raise KagemushaError for what could not be done."""
+
+    def __init__(self, around: Around, record: InstanceRecord) -> None:
+        self.record = record
+        self.place = Place(around.config, record.program)
+        self.agent: AgentProcess | None = None
+        times = around.config.times.lease_times()
+        self.tenure = Tenure(self.place, around.guard, times, around.ask_lease, self._program_file)
+        self.ended: Ended | None = None
+        self.fence_id = ""
+        self.reason = ""
+        self.agent_lost = False
+        self._around = around
+        self._timeline: tuple[tuple[str, int], ...] = ()
+        self.serving = False
+        self.held = False
+        self.failed = ""
+        self._file: ProgramFile | None = None
+        self._lock = asyncio.Lock()
+        self._exited = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def program(self) -> ProgramId:
+        """Whose instance it is."""
+        return self.record.program
+
+    async def look(self) -> Status:
+        """What its agent says of it. Raises ControlError."""
+        if self.agent is None:
+            raise KagemushaError(f"{self.place.instance} has no agent now", hint=self.reason or "ask again in a moment")
+        return await self.agent.status(POLL_S)
+
+    async def poll(self) -> None:
+        """Ask the agent what the instance is, and tell if that has changed."""
+        agent = self.agent
+        if agent is not None and await agent.poll(POLL_S):
+            self._around.changed()
+
+    # ------------------------------------------------------------ orders
+
+    async def start(self, config_file: str, token: int) -> tuple[tuple[str, int], ...]:
+        """Start the program anew, as the primary."""
+        async with self._lock:
+            if self._serves(token):
+                return ()
+            self._refuse_below(token, "start")
+            await self._end()
+            self._save(config_file=config_file, role="primary", token=token)
+            try:
+                await self._have_agent()
+                await self._serve(token, control.Launch(token))
+            except KagemushaError:
+                await self._end()
+                raise
+            return ()
+
+    async def activate(self, token: int, version: Version) -> tuple[tuple[str, int], ...]:
+        """Become the primary, from this version; gives the time line."""
+        async with self._lock:
+            if self._serves(token):
+                return self._timeline
+            self._refuse_below(token, "take over")
+            if self.record.role != "mirror" or self.agent is None:
+                raise KagemushaError(f"{self.place.instance} is no mirror")
+            self._save(role="primary", token=token)
+            try:
+                await self._serve(token, control.Activate(token, version))
+            except KagemushaError:
+                await self._end()
+                raise
+            return self._timeline
+
+    async def mirror(self, config_file: str, node: NodeId, stream: str, token: int) -> None:
+        """Follow that primary."""
+        async with self._lock:
+            if token < self.record.token or (token == self.record.token and self.record.role == "primary"):
+                raise KagemushaError(f"{self.place.instance} knows token {self.record.token} already")
+            if self.record.role == "primary" or self.failed:
+                await self._end()
+            self._save(config_file=config_file, role="mirror", token=token, source=node, stream=stream)
+            try:
+                await self._follow()
+            except KagemushaError as error:
+                self.failed = error.what
+                self._around.changed()
+                raise
+
+    async def fence(self, token: int, fence_id: str) -> None:
+        """Stop the primary under this token, and read it back."""
+        async with self._lock:
+            if self.record.token < token:
+                # Whatever runs here is of an earlier token, and must not become one of this.
+                self._save(token=token)
+            if self.record.role != "primary" or self.record.token != token:
+                return
+            self.fence_id = fence_id
+            if self.ended is None or not self.ended.fenced:
+                await self._fence()
+            self._around.changed()
+
+    async def hold(self, token: int, fence_id: str) -> Version:
+        """Stop the primary at a last checkpoint that a mirror holds."""
+        async with self._lock:
+            self._require_primary(token)
+            agent = self._agent()
+            reply = await agent.request(control.Switch(), self._order_s)
+            if not isinstance(reply, control.Held):
+                raise KagemushaError(f"{self.place.instance}: Switch is answered with {type(reply).__name__}")
+            self.fence_id, self.held = fence_id, True
+            self._around.changed()
+            return reply.version
+
+    async def serve_on(self, token: int, fence_id: str) -> None:
+        """Undo `fence` or `hold` of this id."""
+        async with self._lock:
+            self._require_primary(token)
+            if fence_id != self.fence_id:
+                return
+            self.fence_id = ""
+            await self._go_on(token)
+            self.held = False
+            self._around.changed()
+
+    async def let_go(self, token: int) -> None:
+        """Another instance serves: end what is here under this token or a lower one."""
+        async with self._lock:
+            if self.record.role == "primary" and self.record.token <= token:
+                await self._end()
+
+    async def stop(self, token: int) -> None:
+        """End the program in order, as a person wants it; or the mirror."""
+        async with self._lock:
+            if self.record.token > token:
+                return
+            if self.record.role == "primary" and self.agent is not None and self.ended is None:
+                grace_ms = self._program_file().grace_ms
+                if self.tenure.fencing is None and not self.fence_id:
+                    await self.agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._order_s)
+                self.ended = Ended(self.record.token, KILLED, None, True, False, False, "a person stopped it")
+                was = self.ended
+                await self._end()
+                self.ended = was
+            elif self.record.role == "mirror":
+                await self._end()
+            self._around.changed()
+
+    async def forget(self) -> None:
+        """End what is here, and its record."""
+        async with self._lock:
+            await self._end()
+            self.place.record.unlink(missing_ok=True)
+
+    async def recover(self) -> None:
+        """After a start of the daemon: find what a daemon before this one has left."""
+        async with self._lock:
+            if self.record.role == "none":
+                return
+            agent = await AgentProcess.find(self.place)
+            if agent is None:
+                self._spawn(self._replace())
+                return
+            self._use(agent)
+            await self.poll()
+            status = agent.last_status
+            if self.record.role == "primary":
+                if status is None or status.role != "primary":
+                    await self._found_dead("the daemon was restarted in the middle of a start or a takeover")
+                elif status.status in ("failed", "stopped"):
+                    await self._found_dead("the program ended while the daemon was restarted")
+                else:
+                    self.tenure.begin(self.record.token)
+                    self.serving = True
+            elif status is not None and status.role != "mirror":
+                await self._end()
+
+    async def close(self) -> None:
+        """Leave everything as it is."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        agent, self.agent = self.agent, None
+        if agent is not None:
+            await agent.close()
+
+    # ------------------------------------------------------------ leases
+
+    def granted(self, token: int, sent_s: float, granted_s: float) -> None:
+        """The leader grants the lease that was asked for at `sent_s`."""
+        if not self.tenure.granted(token, sent_s, granted_s):
+            return
+        if not self.serving or self.fence_id or self.ended is not None:
+            return
+        was_out = self.tenure.fencing is not None
+        self.tenure.extend(self.record.pid)
+        if was_out:
+            self._spawn(self._back(token))
+
+    def refused(self, token: int, reason: str, *, replaced: bool) -> None:
+        """The leader does not grant it."""
+        if replaced and self.record.role == "primary" and self.record.token == token:
+            log.warning("another instance serves", instance=self.place.instance, reason=reason)
+            self._spawn(self.let_go(token))
+
+    async def _back(self, token: int) -> None:
+        """The lease came back after it had run out: the watchdog thaws, the agent claims the address again."""
+        async with self._lock:
+            if self._serves(token) and not self.fence_id:
+                await self._go_on(token)
+                self._around.changed()
+
+    # ------------------------------------------------------------ inside; all of these have the lock
+
+    @property
+    def _order_s(self) -> float:
+        return self._around.config.times.request_ms / 1000
+
+    def _serves(self, token: int) -> bool:
+        record = self.record
+        return record.role == "primary" and record.token == token and self.serving and self.ended is None
+
+    def _refuse_below(self, token: int, what: str) -> None:
+        if token <= self.record.token:
+            raise KagemushaError(
+                f"{self.place.instance} can't {what} under token {token}: it knows {self.record.token}"
+            )
+
+    def _require_primary(self, token: int) -> None:
+        if not self._serves(token):
+            raise KagemushaError(f"{self.place.instance} is not the primary under token {token}")
+
+    def _agent(self) -> AgentProcess:
+        if self.agent is None:
+            raise KagemushaError(f"{self.place.instance} has no agent now", hint="it is started again; wait a moment")
+        return self.agent
+
+    def _program_file(self) -> ProgramFile:
+        if self._file is None:
+            self._file = self._around.read_program(Path(self.record.config_file))
+        return self._file
+
+    def _save(self, **changes: object) -> None:
+        if changes.get("config_file", self.record.config_file) != self.record.config_file:
+            self._file = None
+        self.record = replace(self.record, **changes)  # type: ignore[arg-type]
+        self.place.make()
+        self.record.save(self.place.record)
+
+    async def _serve(self, token: int, request: control.Launch | control.Activate) -> None:
+        """Let the agent make it a primary, with a lease."""
+        agent = self._agent()
+        self.ended, self.fence_id, self.failed, self._timeline = None, "", "", ()
+        lease = self.tenure.begin(token)
+        self.tenure.gather(agent.pid)
+        await self.tenure.wait_for_lease(lease)
+        self.serving = True
+        self.tenure.extend(0)
+        await agent.request(request, self._order_s)
+        await self.poll()
+        pid = agent.pid
+        if pid:
+            self.tenure.gather(pid)
+            self._save(pid=pid, start_ticks=start_ticks_of(pid))
+            self.tenure.extend(pid)
+        log.info("the program serves here", instance=self.place.instance, token=token, pid=pid)
+        self._around.changed()
+
+    async def _go_on(self, token: int) -> None:
+        """Thaw and claim the address, with a lease that holds."""
+        await self.tenure.wait_for_lease(self.tenure.lease or self.tenure.begin(token))
+        self.tenure.extend(self.record.pid)
+        await self.tenure.thawed()
+        if self.agent is not None:
+            await self.agent.request(control.Resume(token), self._order_s)
+
+    async def _fence(self) -> None:
+        """Have the watchdog stop it. Raises KagemushaError unless it was read back that it is still."""
+        record = self.record
+        if await self.tenure.fence(record.token, record.pid, record.start_ticks):
+            return
+        if self.agent is not None:
+            # No freezer: the agent's own stop is confirmed, too, as long as the agent lives.
+            await self.agent.request(control.Fence(), self._order_s)
+            return
+        raise KagemushaError(f"{self.place.instance}: it is not certain that it is still")
+
+    async def _end(self) -> None:
+        """End whatever is here, without a word to clients. The address was dropped, or is by this."""
+        self.tenure.lease, self.serving = None, False
+        if self.record.role == "primary":
+            await self._end_primary()
+        await self._quit_agent()
+        await self.tenure.unwatch()
+        self.tenure.kill()
+        self.fence_id, self.ended, self.failed = "", None, ""
+        self.agent_lost = self.held = False
+        self._save(role="none", pid=0, start_ticks=0, source="", stream="")
+        self._around.changed()
+
+    async def _end_primary(self) -> None:
+        try:
+            await self._fence()
+        except KagemushaError as error:
+            log.warning("a program is ended that may not be still", reason=error.what)
+        await self.tenure.unwatch()
+        agent = self.agent
+        if self.held:
+            # Its tracer keeps it still, and knows its sockets: Release ends it without a word.
+            self.tenure.thaw()
+        elif self.ended is None:
+            self._exited.clear()
+            self.tenure.kill()
+            if agent is not None:
+                # The dying program's sockets are taken from it before anybody else hears of its death.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._exited.wait(), DEATH_S)
+        if agent is not None:
+            try:
+                await agent.request(control.Release(), self._order_s)
+            except KagemushaError as error:
+                log.info("nothing to release", instance=self.place.instance, reason=error.what)
+
+    # ------------------------------------------------------------ the agent's life
+
+    async def _have_agent(self) -> AgentProcess:
+        if self.agent is None:
+            found = await AgentProcess.find(self.place)
+            if found is not None:
+                # Of an attempt that nobody remembers.
+                await found.quit()
+            around = self._around
+            self._use(
+                await AgentProcess.start(self.place, around.command, self.record.config_file, around.busy_ports())
+            )
+        return self._agent()
+
+    def _use(self, agent: AgentProcess) -> None:
+        self.agent, self.reason = agent, ""
+        self._spawn(self._listen(agent))
+
+    async def _quit_agent(self) -> None:
+        agent, self.agent = self.agent, None
+        if agent is not None:
+            await agent.quit()
+
+    async def _follow(self) -> None:
+        agent, record = await self._have_agent(), self.record
+        host, port = host_and_port(record.stream)
+        await agent.request(control.Follow(host, port, record.source, record.token), self._order_s)
+        self.failed = ""
+        self._around.changed()
+
+    async def _listen(self, agent: AgentProcess) -> None:
+        async for event in agent.events():
+            self._heard(agent, event)
+        if agent is self.agent:
+            self.agent, self.held = None, False
+            log.warning("an agent is gone", instance=self.place.instance)
+            await agent.close()
+            self.agent_lost = self.record.role == "primary" and self.ended is None
+            self._around.changed()
+            self._spawn(self._replace())
+
+    def _heard(self, agent: AgentProcess, event: control.Event) -> None:
+        token = self.record.token
+        match event:
+            case control.Exited(status, final, fenced, last_gasp, reason):
+                self._exited.set()
+                if self.record.role == "primary" and agent is self.agent:
+                    self.tenure.lease = None
+                    self.ended = Ended(token, status, final, fenced, last_gasp, False, reason)
+                    log.info("the program ended", instance=self.place.instance, status=status, reason=reason)
+                    self._around.changed()
+            case control.Mirrored(instance) if instance == self.place.instance:
+                self._spawn(self.poll())
+            case control.Activated(_, _, timeline):
+                self._timeline = timeline
+            case control.Failed(what, _) if self.record.role == "mirror":
+                self.failed = what
+                self._around.changed()
+            case _:
+                pass
+
+    async def _replace(self) -> None:
+        """Start another agent for one that died, until that succeeds or nobody wants it any more."""
+        wait_s = self._around.config.agents.restart_ms / 1000
+        while True:
+            async with self._lock:
+                if self.agent is not None or self.record.role == "none" or self.ended is not None:
+                    return
+                try:
+                    await self._again()
+                    return
+                except KagemushaError as error:
+                    self.reason = error.what
+                    await self._quit_agent()
+                    log.warning("an agent is not back", reason=error.what, hint=error.hint, again_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_S_MAX)
+
+    async def _again(self) -> None:
+        record = self.record
+        if record.role == "mirror":
+            await self._follow()
+            return
+        if not record.pid or start_ticks_of(record.pid) != record.start_ticks:
+            await self._found_dead("its agent and the program are gone")
+            return
+        agent = await self._have_agent()
+        await agent.request(control.Adopt(record.pid, record.start_ticks, record.token), self._order_s)
+        self.agent_lost, self.serving = False, True
+        if self.tenure.lease is None:
+            self.tenure.begin(record.token)
+        await self.poll()
+        log.info("a program has an agent again", instance=self.place.instance, pid=record.pid)
+        self._around.changed()
+
+    async def _found_dead(self, reason: str) -> None:
+        """The program is gone, and nobody saw how. It is fenced as soon as its address is known to be gone."""
+        self.tenure.lease = None
+        try:
+            await self._fence()
+        except KagemushaError as error:
+            self.reason = error.what
+        fenced = not self.reason
+        self.ended = Ended(self.record.token, KILLED, None, fenced, False, True, reason)
+        self._around.changed()
+
+    def _spawn(self, job: Coroutine[object, object, None]) -> None:
+        async def run() -> None:
+            try:
+                await job
+            except KagemushaError as error:
+                log.warning("not done", instance=self.place.instance, reason=error.what, hint=error.hint)
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

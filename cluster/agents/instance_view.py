@@ -1,0 +1,50 @@
+"""What a node tells of one of its instances in a heartbeat."""
+
+from __future__ import annotations
+
+import time
+
+from cluster.agents.instance import LocalInstance
+from cluster.messages import InstanceState
+from transport.checkpoint import NOTHING
+from transport.control import InstanceStatus
+
+
+def state_of(instance: LocalInstance) -> InstanceState:
+    """What is known of it now; nobody is asked."""
+    agent, record = instance.agent, instance.record
+    status = agent.last_status if agent is not None else None
+    version = status.version if status is not None and record.role != "none" else NOTHING
+    captured_ns = agent.captured_ns if agent is not None and version != NOTHING else 0
+    return InstanceState(
+        program=record.program,
+        incarnation=agent.hello.incarnation if agent is not None else 0,
+        role="primary" if record.role == "primary" else "mirror",
+        status=_word(instance),
+        reason=(instance.failed or instance.reason)[:512],
+        token=record.token,
+        version=version,
+        captured_ns=captured_ns,
+        staleness_ms=max(time.time_ns() - captured_ns, 0) / 1e6 if captured_ns else 0.0,
+        stream=agent.stream if agent is not None else "",
+        fence_id=instance.fence_id,
+        lease_out=not instance.fence_id and instance.tenure.fencing is not None,
+        agent_lost=instance.agent_lost,
+        ended=instance.ended,
+    )
+
+
+def _word(instance: LocalInstance) -> InstanceStatus:
+    record, agent = instance.record, instance.agent
+    if record.role == "none":
+        return "stopped"
+    if instance.failed:
+        return "failed"
+    if instance.ended is not None:
+        return "stopped" if instance.ended.status == 0 else "failed"
+    if instance.fence_id or (instance.serving and instance.tenure.fencing is not None):
+        return "fenced"
+    if record.role == "primary" and not instance.serving:
+        return "starting"
+    status = agent.last_status if agent is not None else None
+    return status.status if status is not None else "starting"

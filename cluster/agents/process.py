@@ -1,0 +1,202 @@
+"""One agent process and the connection to it: started, or found by its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from cluster.agents.place import Place
+from cluster.config import host_and_port
+from cluster.spawn import reap, spawn
+from transport.checkpoint import NOTHING
+from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, Status
+from transport.control_socket import ControlClient
+from transport.errors import ControlError
+
+START_S: Final = 30.0
+HELLO_S: Final = 5.0
+QUIT_S: Final = 5.0
+_LOOK_AGAIN_S: Final = 0.01
+_TAIL_BYTES: Final = 4096
+
+
+class AgentProcess:
+    """An agent that answers. stream: where mirrors subscribe to it, `host:port`.
+
+    last_status: what it said last of its instance. captured_ns: CLOCK_REALTIME of the stop in which the checkpoint was
+    taken that it holds as a mirror, on the node where that was; 0: it holds none, or is no mirror.
+    """
+
+    def __init__(self, place: Place, client: ControlClient, events: AsyncIterator[Event], hello: Hello) -> None:
+        self.place = place
+        self.hello = hello
+        self.stream = place.stream(hello.stream_port)
+        self.last_status: Status | None = None
+        self.captured_ns = 0
+        self._client = client
+        self._events = events
+
+    @staticmethod
+    async def find(place: Place) -> AgentProcess | None:
+        """The agent that listens at the place's control socket; None when there is none that answers."""
+        try:
+            client = await ControlClient.connect(place.control)
+        except ControlError:
+            return None
+        events = client.events()
+        try:
+            async with asyncio.timeout(HELLO_S):
+                hello = await anext(events)
+        except (TimeoutError, StopAsyncIteration):
+            hello = None
+        if not isinstance(hello, Hello) or hello.instance != place.instance:
+            await client.close()
+            return None
+        return AgentProcess(place, client, events, hello)
+
+    @staticmethod
+    async def start(place: Place, command: Sequence[str], config_file: str, busy_ports: set[int]) -> AgentProcess:
+        """Start one and wait until it answers. Raises ControlError, with its last words, when it does not."""
+        port = _free_port(place, busy_ports)
+        arguments = {
+            "--config": config_file,
+            "--node": place.config.node.id,
+            "--directory": str(place.agent_directory),
+            "--control": str(place.control),
+            "--listen": place.stream(port),
+            "--pki": place.config.node.pki,
+        }
+        words = [word for pair in arguments.items() for word in pair]
+        place.make()
+        written = place.agent_log.stat().st_size if place.agent_log.exists() else 0
+        pid = spawn([*command, *words], place.agent_log, os.environ)
+        limit_s = time.monotonic() + START_S
+        while time.monotonic() < limit_s:
+            code = reap(pid)
+            if code is not None:
+                hint = f"see {place.agent_log}"
+                raise ControlError(
+                    f"{place.instance}: its agent ends: {_last_words(place.agent_log, written)}", hint=hint
+                )
+            found = await AgentProcess.find(place)
+            if found is not None:
+                return found
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        os.kill(pid, signal.SIGKILL)
+        raise ControlError(
+            f"{place.instance}: its agent does not answer within {START_S:g} s", hint=f"see {place.agent_log}"
+        )
+
+    async def request(self, message: Request, timeout_s: float) -> Reply:
+        """Send a request; see `ControlClient.request`. Raises ControlError also when there is no reply in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._client.request(message)
+        except TimeoutError:
+            name = type(message).__name__
+            raise ControlError(f"{self.place.instance}: no reply to {name} within {timeout_s:g} s") from None
+
+    async def status(self, timeout_s: float) -> Status:
+        """What its instance is now. Raises ControlError."""
+        reply = await self.request(GetStatus(), timeout_s)
+        if not isinstance(reply, Status):
+            raise ControlError(f"{self.place.instance}: GetStatus is answered with {type(reply).__name__}")
+        return reply
+
+    async def poll(self, timeout_s: float) -> bool:
+        """Ask for the status; whether there is news. An agent that does not answer has none."""
+        try:
+            status = await self.status(timeout_s)
+        except ControlError:
+            return False
+        before, self.last_status = self.last_status, status
+        holds = status.version != NOTHING and status.role == "mirror"
+        self.captured_ns = time.time_ns() - int(status.staleness_ms * 1e6) if holds else 0
+        return before is None or (before.status, before.version) != (status.status, status.version)
+
+    @property
+    def pid(self) -> int:
+        """Of the program or its shadow, as far as it was told; 0: there is none."""
+        return self.last_status.pid if self.last_status is not None else 0
+
+    def events(self) -> AsyncIterator[Event]:
+        """Its events after Hello, until the connection ends."""
+        return self._events
+
+    async def close(self) -> None:
+        """Close the connection; the agent stays."""
+        await self._client.close()
+        reap(self.hello.pid)
+
+    async def quit(self) -> None:
+        """End the agent: in order, and if that takes too long, by SIGKILL. Its shadow ends with it, a program does
+        not."""
+        try:
+            handle = os.pidfd_open(self.hello.pid)
+        except ProcessLookupError:
+            await self._client.close()
+            return
+        try:
+            try:
+                await self.request(Quit(), QUIT_S)
+            except ControlError:
+                pass
+            await self._client.close()
+            if not await _ended(handle, QUIT_S):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                await _ended(handle, QUIT_S)
+        finally:
+            os.close(handle)
+            reap(self.hello.pid)
+
+
+async def _ended(handle: int, limit_s: float) -> bool:
+    """Wait for the end of the process behind a pidfd."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(handle, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), limit_s)
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(handle)
+    return True
+
+
+def _free_port(place: Place, busy: set[int]) -> int:
+    first, last = place.config.agents.stream_ports
+    host = host_and_port(place.config.own.address)[0]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in _turned(first, last, place.program):
+        if port in busy:
+            continue
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise ControlError(f"no port from {first} to {last} is free", hint="widen [agents] stream_ports in node.toml")
+
+
+def _turned(first: int, last: int, program: str) -> Iterator[int]:
+    """All ports, beginning at one that this program is likely to have had before."""
+    count = last - first + 1
+    start = sum(program.encode()) % count
+    return (first + (start + step) % count for step in range(count))
+
+
+def _last_words(log: Path, written_before: int) -> str:
+    """The last line that was added to a log; of a traceback the error alone."""
+    with log.open("rb") as file:
+        file.seek(max(written_before, log.stat().st_size - _TAIL_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if not line.startswith("hint:")), "it said nothing")[:300]

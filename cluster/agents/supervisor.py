@@ -1,0 +1,211 @@
+"""All instances of this node: found again at the start, ordered about by the leader, told of in heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from cluster.agents.instance import Around, LocalInstance
+from cluster.agents.instance_view import state_of
+from cluster.agents.output import OutputTail
+from cluster.agents.place import Place, places
+from cluster.agents.record import InstanceRecord
+from cluster.config import NodeConfig, host_and_port
+from cluster.fencing.guard import Guard
+from cluster.load import LoadMeter
+from cluster.messages import (
+    ActivateHere,
+    AnswerBody,
+    DoesNotServe,
+    Done,
+    Forget,
+    HeldAt,
+    Hold,
+    InstanceState,
+    LetGo,
+    Load,
+    Look,
+    MirrorFrom,
+    OrderBody,
+    ProgramRead,
+    ReadProgram,
+    Report,
+    Reported,
+    Seen,
+    ServeOn,
+    Serves,
+    Start,
+    Stop,
+    StopServing,
+)
+from cluster.program import ReadProgramFile
+from cluster.values import ProgramId
+from transport.errors import ConfigError, KagemushaError
+
+log = structlog.get_logger()
+
+POLL_S: Final = 0.1
+"""How often agents are asked for what events do not tell."""
+Result = TypeVar("Result")
+
+
+class Supervisor:
+    """Use as: `await start()`, `carry_out` for each order, `await close()`, after which programs and agents go on."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        command: Sequence[str],
+        guard: Guard,
+        read_program: ReadProgramFile,
+        changed: Callable[[], None],
+        ask_lease: Callable[[ProgramId, int], None],
+    ) -> None:
+        self.instances: dict[ProgramId, LocalInstance] = {}
+        self._config = config
+        self._read_program = read_program
+        self._meter = LoadMeter()
+        self._around = Around(config, command, guard, read_program, changed, ask_lease, self._busy_ports)
+        self._tails: dict[ProgramId, OutputTail] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Find what a daemon before this one has left."""
+        for place in places(self._config):
+            try:
+                record = InstanceRecord.load(place.record)
+            except ConfigError as error:
+                log.error("an instance is forgotten", reason=error.what, hint=error.hint)
+                continue
+            self._add(record)
+        await asyncio.gather(*(instance.recover() for instance in self.instances.values()))
+        self._keep(self._look_after())
+
+    async def close(self) -> None:
+        """Leave everything as it is."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(instance.close() for instance in self.instances.values()))
+
+    @property
+    def load(self) -> Load:
+        """How busy the node is."""
+        return self._meter.read()
+
+    def states(self) -> tuple[InstanceState, ...]:
+        """What is known of every instance now."""
+        return tuple(state_of(instance) for instance in self.instances.values())
+
+    def leases(self) -> list[tuple[ProgramId, int]]:
+        """The primaries that want a lease: program and token."""
+        return [
+            (instance.program, instance.tenure.lease.token)
+            for instance in self.instances.values()
+            if instance.tenure.lease is not None
+        ]
+
+    def granted(self, program: ProgramId, token: int, sent_s: float, granted_s: float) -> None:
+        """See `LocalInstance.granted`."""
+        if program in self.instances:
+            self.instances[program].granted(token, sent_s, granted_s)
+
+    def refused(self, program: ProgramId, token: int, reason: str, *, replaced: bool) -> None:
+        """See `LocalInstance.refused`."""
+        if program in self.instances:
+            self.instances[program].refused(token, reason, replaced=replaced)
+
+    async def carry_out(self, order: OrderBody) -> AnswerBody:
+        """Carry out an order of the leader. Raises KagemushaError for what could not be done.
+
+        What was begun is finished, though the one who asked may have given up.
+        """
+        task = self._keep(self._perform(order))
+        return await asyncio.shield(task)
+
+    async def _perform(self, order: OrderBody) -> AnswerBody:
+        match order:
+            case ReadProgram(config_file):
+                file = await asyncio.to_thread(self._read_program, Path(config_file))
+                return ProgramRead(file.program, file.digest, file.policy)
+            case Start(program, config_file, token):
+                return await self._serving(self._have(program, config_file).start(config_file, token))
+            case ActivateHere(program, token, version):
+                return await self._serving(self._instance(program).activate(token, version))
+            case MirrorFrom(program, config_file, node, stream, token):
+                await self._have(program, config_file).mirror(config_file, node, stream, token)
+            case StopServing(program, token, fence_id):
+                if program in self.instances:
+                    await self.instances[program].fence(token, fence_id)
+            case Hold(program, token, fence_id):
+                return HeldAt(await self._instance(program).hold(token, fence_id))
+            case ServeOn(program, token, fence_id):
+                await self._instance(program).serve_on(token, fence_id)
+            case LetGo(program, token):
+                if program in self.instances:
+                    await self.instances[program].let_go(token)
+            case Stop(program, token):
+                if program in self.instances:
+                    await self.instances[program].stop(token)
+            case Forget(program):
+                self._tails.pop(program, None)
+                if program in self.instances:
+                    await self.instances.pop(program).forget()
+            case Report(program):
+                instance = self.instances.get(program)
+                if instance is None:
+                    return Reported(None, self.load)
+                await instance.poll()
+                return Reported(state_of(instance), self.load)
+            case Look(program):
+                return Seen(await self._instance(program).look())
+        return Done()
+
+    async def _serving(self, job: Coroutine[object, object, tuple[tuple[str, int], ...]]) -> AnswerBody:
+        """Whoever does not come to serve was ended: nothing of it is left, or that is not certain."""
+        try:
+            return Serves(await job)
+        except KagemushaError as error:
+            return DoesNotServe(error.what[:4000], error.hint[:4000], fenced=True)
+
+    def _instance(self, program: ProgramId) -> LocalInstance:
+        if program not in self.instances:
+            raise KagemushaError(f"there is nothing of {program} on node {self._config.node.id}")
+        return self.instances[program]
+
+    def _have(self, program: ProgramId, config_file: str) -> LocalInstance:
+        if program not in self.instances:
+            self._add(InstanceRecord(program, config_file))
+        return self.instances[program]
+
+    def _add(self, record: InstanceRecord) -> None:
+        place = Place(self._config, record.program)
+        place.make()
+        self.instances[record.program] = LocalInstance(self._around, record)
+        output = structlog.get_logger("output").bind(instance=place.instance)
+        self._tails[record.program] = OutputTail(place.output, lambda line: output.info("program", line=line))
+
+    def _busy_ports(self) -> set[int]:
+        agents = [instance.agent for instance in self.instances.values()]
+        return {host_and_port(agent.stream)[1] for agent in agents if agent is not None}
+
+    async def _look_after(self) -> None:
+        """Ask agents, and pass on what programs write."""
+        while True:
+            for tail in tuple(self._tails.values()):
+                try:
+                    tail.read()
+                except OSError as error:
+                    log.warning("output is not read", reason=str(error))
+            await asyncio.gather(*(instance.poll() for instance in tuple(self.instances.values())))
+            await asyncio.sleep(POLL_S)
+
+    def _keep(self, job: Coroutine[object, object, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,151 @@
+"""A primary's time in office on this node: its lease, its slot with the watchdog, its cgroup, and the end of all three.
+
+The slot has a deadline before the program runs. The deadline moves only with grants for this very token, and only while
+`extend` is allowed: whoever keeps the program still by an order does not ask for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from cluster.agents.place import Place
+from cluster.agents.record import start_ticks_of
+from cluster.fencing.cgroup import CgroupError, ProgramCgroup
+from cluster.fencing.guard import Guard
+from cluster.fencing.lease_file import NO_LEASE_NS, Fencing, Watched
+from cluster.lease import LeaseTimes, ServingLease
+from cluster.program import ProgramFile
+from cluster.values import ProgramId
+from transport.errors import KagemushaError
+
+log = structlog.get_logger()
+
+FENCE_S: Final = 1.0
+_LOOK_S: Final = 0.002
+
+
+def now_s() -> float:
+    """CLOCK_BOOTTIME, which leases are counted in."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Tenure:
+    """One for each instance. lease: None while it is no primary, or its program has ended.
+
+    ask_lease: asks the leader now. file: reads what the program's file says of its address.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        guard: Guard,
+        times: LeaseTimes,
+        ask_lease: Callable[[ProgramId, int], None],
+        file: Callable[[], ProgramFile],
+    ) -> None:
+        self.lease: ServingLease | None = None
+        self._place = place
+        self._guard = guard
+        self._times = times
+        self._ask_lease = ask_lease
+        self._file = file
+        self._leased = asyncio.Event()
+
+    @property
+    def fencing(self) -> Fencing | None:
+        """What the watchdog did to the program."""
+        return self._guard.fencing(self._place.program)
+
+    # ------------------------------------------------------------ lease
+
+    def begin(self, token: int) -> ServingLease:
+        """Want a lease under this token from now on."""
+        self.lease = ServingLease(self._times, token)
+        self._ask_lease(self._place.program, token)
+        return self.lease
+
+    def granted(self, token: int, sent_s: float, granted_s: float) -> bool:
+        """The leader grants what was asked for at `sent_s`; whether that counts."""
+        if self.lease is None or not self.lease.granted(now_s(), token, sent_s, granted_s):
+            return False
+        self._leased.set()
+        return True
+
+    async def wait_for_lease(self, lease: ServingLease) -> None:
+        """Return when it holds. Raises KagemushaError when it is not granted in time."""
+        limit_s = now_s() + self._times.lease_s
+        while not lease.may_serve(now_s()):
+            self._leased.clear()
+            self._ask_lease(self._place.program, lease.token)
+            try:
+                await asyncio.wait_for(self._leased.wait(), max(limit_s - now_s(), 0.0))
+            except TimeoutError:
+                raise KagemushaError(
+                    f"{self._place.instance} is not granted a lease", hint="is there a leader, and does it know this?"
+                ) from None
+
+    def extend(self, pid: int) -> None:
+        """Let the watchdog know how long the lease holds now, and which process it is for."""
+        if self.lease is not None:
+            self._watch(self.lease.token, pid, self.lease.stop_at_s)
+
+    async def thawed(self) -> None:
+        """Wait until the watchdog has let the program go on, after `extend`."""
+        limit_s = time.monotonic() + FENCE_S
+        while self.fencing is not None and time.monotonic() < limit_s:
+            await asyncio.sleep(_LOOK_S)
+
+    def _watch(self, token: int, pid: int, deadline_s: float) -> None:
+        file, cgroup = self._file(), self.cgroup()
+        directory = str(cgroup.directory) if cgroup is not None else ""
+        self._guard.watch(Watched(self._place.program, token, pid, file.address, file.interface, directory), deadline_s)
+
+    # ------------------------------------------------------------ fence
+
+    async def fence(self, token: int, pid: int, start_ticks: int) -> bool:
+        """Have the watchdog stop the program; whether it was read back that address and process are still (or gone)."""
+        if self._place.program not in self._guard.programs:
+            self._watch(token, pid, NO_LEASE_NS)
+        answer = await self._guard.fence(self._place.program, FENCE_S)
+        if answer is None or not answer.address_gone:
+            return False
+        return answer.frozen or pid == 0 or start_ticks_of(pid) != start_ticks
+
+    async def unwatch(self) -> None:
+        """Nobody is watched here any more; what is frozen stays so."""
+        await self._guard.unwatch(self._place.program)
+
+    # ------------------------------------------------------------ processes
+
+    def cgroup(self) -> ProgramCgroup | None:
+        """The program's cgroup, made if need be; None where there is no freezer: then the fence is a lesser one."""
+        try:
+            return ProgramCgroup.create(self._place.cgroup)
+        except CgroupError as error:
+            log.warning("no cgroup: a lesser fence", instance=self._place.instance, reason=error.what)
+            return None
+
+    def gather(self, pid: int) -> None:
+        """Move the program into its cgroup, with all of its processes, and let them run there."""
+        cgroup = self.cgroup()
+        if cgroup is not None:
+            cgroup.thaw()
+            if pid:
+                cgroup.add(pid)
+
+    def thaw(self) -> None:
+        """Let the processes go on; only for what somebody else keeps still."""
+        cgroup = self.cgroup()
+        if cgroup is not None:
+            cgroup.thaw()
+
+    def kill(self) -> None:
+        """End all processes of the program, frozen or not."""
+        cgroup = self.cgroup()
+        if cgroup is not None:
+            cgroup.kill()

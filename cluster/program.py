@@ -1,0 +1,26 @@
+"""What the cluster needs to know of a program's file; the agent knows the rest. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.values import Policy, ProgramId
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFile:
+    """digest: of its meaning. address: "10.0.0.100/24" with the interface that carries it; both "" without a redirect.
+    grace_ms: from SIGTERM to SIGKILL."""
+
+    program: ProgramId
+    digest: str
+    policy: Policy
+    address: str
+    interface: str
+    grace_ms: int
+
+
+ReadProgramFile = Callable[[Path], ProgramFile]
+"""Reads the file at a path. Raises ConfigError."""

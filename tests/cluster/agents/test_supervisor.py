@@ -1,0 +1,201 @@
+"""Agents and daemons come and go; the program runs on, is mirrored again, and serves only with a lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.agents.place import Place
+from cluster.agents.record import start_ticks_of
+from cluster.messages import (
+    ActivateHere,
+    DoesNotServe,
+    Done,
+    HeldAt,
+    Hold,
+    LetGo,
+    MirrorFrom,
+    ProgramRead,
+    ReadProgram,
+    ServeOn,
+    Serves,
+    Start,
+    Stop,
+    StopServing,
+)
+from tests.cluster.agents.household import DEADLINE_S, PROGRAM, Home, counted, households
+from transport.checkpoint import Version
+from transport.errors import KagemushaError
+
+
+async def serve_and_mirror(program: str, a: Home, b: Home) -> None:
+    """Started on a, mirrored on b."""
+    assert await a.supervisor.carry_out(Start(PROGRAM, program, 1)) == Serves(())
+    assert a.state.stream
+    await b.supervisor.carry_out(MirrorFrom(PROGRAM, program, "a", a.state.stream, 1))
+    await b.until(lambda state: state.status == "mirrored")
+    await a.until(lambda state: state.status == "mirrored")
+
+
+def output(home: Home) -> Path:
+    """Where the program writes."""
+    return Place(home.config, PROGRAM).output
+
+
+async def counts_on(path: Path) -> int:
+    """Wait until more is written; gives the last number."""
+    async with asyncio.timeout(DEADLINE_S):
+        before = len(counted(path))
+        while len(counted(path)) < before + 3:
+            await asyncio.sleep(0.005)
+    return counted(path)[-1]
+
+
+def is_gapless(numbers: list[int]) -> bool:
+    """Every number once, in order."""
+    return numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_an_agent_that_dies_is_replaced_and_a_last_gasp_goes_on_elsewhere(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        pid, first, incarnation = a.pid, a.agent_pid, a.state.incarnation
+        os.kill(first, 9)
+        await a.until(lambda state: state.incarnation not in (0, incarnation) and state.status == "running")
+        # A mirror follows again: the leader sees another stream or incarnation, and says so.
+        await b.supervisor.carry_out(MirrorFrom(PROGRAM, program, "a", a.state.stream, 1))
+        await a.until(lambda state: state.status == "mirrored")
+        assert a.pid == pid
+        assert start_ticks_of(pid)
+        assert not a.state.agent_lost
+        assert is_gapless(counted(output(a)))
+
+        os.kill(pid, 9)
+        state = await a.until(lambda state: state.ended is not None)
+        assert state.ended is not None
+        assert state.ended.fenced
+        assert state.ended.last_gasp
+        assert state.ended.final is not None
+        answer = await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, state.ended.final))
+        assert isinstance(answer, Serves)
+        assert answer.timeline
+        assert await a.supervisor.carry_out(LetGo(PROGRAM, 1)) == Done()
+        assert a.state.status == "stopped"
+        await counts_on(output(a))
+        assert is_gapless(counted(output(a)))
+
+
+async def test_a_mirror_whose_agent_dies_is_built_again(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        incarnation = b.state.incarnation
+        os.kill(b.agent_pid, 9)
+        await b.until(lambda state: state.incarnation not in (0, incarnation) and state.status == "mirrored")
+
+
+async def test_a_daemon_that_comes_again_finds_everything(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        pids, incarnation = (a.pid, a.agent_pid), a.state.incarnation
+        await a.stop()
+        await a.start()
+        await a.until(lambda state: state.status == "mirrored")
+        assert (a.pid, a.agent_pid) == pids
+        assert a.state.incarnation == incarnation
+        await counts_on(output(a))
+        # And what happened meanwhile.
+        await a.stop()
+        os.kill(pids[0], 9)
+        os.kill(pids[1], 9)
+        await a.start()
+        state = await a.until(lambda state: state.ended is not None)
+        assert state.ended is not None
+        assert state.ended.fenced
+        assert state.ended.agent_lost
+        assert state.ended.final is None
+
+
+async def test_without_a_lease_nothing_serves(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        a.grants = False
+        answer = await a.supervisor.carry_out(Start(PROGRAM, program, 1))
+        assert isinstance(answer, DoesNotServe)
+        assert answer.fenced
+        assert "is not granted a lease" in answer.what
+        a.grants = True
+        assert await a.supervisor.carry_out(Start(PROGRAM, program, 2)) == Serves(())
+        a.grants = False
+        await a.until(lambda state: state.lease_out and state.status == "fenced")
+        before = counted(output(a))
+        a.grants = True
+        await a.until(lambda state: not state.lease_out)
+        assert await counts_on(output(a)) > before[-1]
+        assert is_gapless(counted(output(a)))
+        assert b.supervisor.leases() == []
+
+
+async def test_planned_and_undone_and_planned_again(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f1"))
+        assert isinstance(held, HeldAt)
+        assert (a.state.status, a.state.fence_id) == ("fenced", "f1")
+        await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "another"))
+        assert a.state.fence_id == "f1"
+        await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f1"))
+        await counts_on(output(a))
+        await a.until(lambda state: state.status == "mirrored")
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f2"))
+        assert isinstance(held, HeldAt)
+        # The lease runs out meanwhile: nothing else happens to what stands still.
+        await a.until(lambda state: a.guard.fencing(PROGRAM) is not None)
+        assert isinstance(await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)), Serves)
+        await a.supervisor.carry_out(LetGo(PROGRAM, 1))
+        await a.supervisor.carry_out(MirrorFrom(PROGRAM, program, "b", b.state.stream, 2))
+        await a.until(lambda state: state.status == "mirrored")
+        await counts_on(output(a))
+        assert is_gapless(counted(output(a)))
+        with pytest.raises(KagemushaError, match="is not the primary under token 1"):
+            await a.supervisor.carry_out(Hold(PROGRAM, 1, "f3"))
+
+
+async def test_a_fence_is_kept_whatever_is_granted_until_it_is_undone(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, _):
+        assert await a.supervisor.carry_out(Start(PROGRAM, program, 1)) == Serves(())
+        await counts_on(output(a))
+        assert await a.supervisor.carry_out(StopServing(PROGRAM, 1, "f1")) == Done()
+        before = counted(output(a))
+        assert await a.supervisor.carry_out(StopServing(PROGRAM, 1, "f2")) == Done()
+        assert a.state.fence_id == "f2"
+        await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f1"))
+        assert counted(output(a)) == before
+        await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f2"))
+        assert await counts_on(output(a)) > before[-1]
+        # What is refused because it was replaced ends, unasked.
+        pid = a.pid
+        a.supervisor.refused(PROGRAM, 1, "another one serves", replaced=True)
+        await a.until(lambda state: state.status == "stopped")
+        assert start_ticks_of(pid) == 0
+
+
+async def test_orders_that_can_not_be(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        read = await a.supervisor.carry_out(ReadProgram(program))
+        assert isinstance(read, ProgramRead)
+        assert read.program == PROGRAM
+        with pytest.raises(KagemushaError, match="does not exist"):
+            await a.supervisor.carry_out(ReadProgram("/nowhere"))
+        with pytest.raises(KagemushaError, match="there is nothing of counter on node a"):
+            await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f"))
+        assert await a.supervisor.carry_out(StopServing(PROGRAM, 1, "f")) == Done()
+        await serve_and_mirror(program, a, b)
+        answer = await b.supervisor.carry_out(ActivateHere(PROGRAM, 1, Version(1, 1, 1)))
+        assert isinstance(answer, DoesNotServe)
+        assert "knows 1" in answer.what
+        await a.supervisor.carry_out(Stop(PROGRAM, 1))
+        state = a.state
+        assert state.ended is not None
+        assert start_ticks_of(a.pid) == 0
