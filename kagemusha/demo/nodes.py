@@ -32,7 +32,7 @@ PREFIX = "kgm-demo-"
 ADDRESS = "10.77.0.100"
 PREFIX_LENGTH = 24
 INTERFACE = "eth0"
-CLOCK_SHIFTS_S = {"a": 1_000_000, "b": 3_000_000}
+CLOCK_SHIFTS_S = {"a": 1_000_000, "b": 3_000_000, "c": 5_000_000}
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Arguments: the node's own directory, `node`, `data`, the directory of all nodes; then what lies under /tmp and must
@@ -225,10 +225,12 @@ def _kept_under_tmp() -> list[Path]:
 
 
 class Machines:
-    """Nodes a and b, the client and the bridge between them. `close` removes all of it; also after half a start."""
+    """Some nodes, the client and the bridge between them. `close` removes all of it; also after half a start."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, names: tuple[str, ...] = ("a", "b")) -> None:
+        """names: of nodes; CLOCK_SHIFTS_S has those that there are."""
         self.directory = directory
+        self._names = names
         self.nodes: dict[str, Node] = {}
         self._all: list[Machine] = []
         self._bridge = NetworkNamespace(f"{PREFIX}{directory.run_id}-bridge")
@@ -242,7 +244,7 @@ class Machines:
         self._bridge = NetworkNamespace.create(self._bridge.name)
         # Without spanning tree a port forwards at once; snooping would hold back nothing here but costs memory.
         self._bridge.ip("link add name br0 type bridge stp_state 0 mcast_snooping 0", "link set br0 up")
-        for number, name in enumerate(CLOCK_SHIFTS_S, start=1):
+        for number, name in enumerate(self._names, start=1):
             self.nodes[name] = Node(self.directory, name, number)
             self._all.append(self.nodes[name])
         self.client = Machine(self.directory.run_id, "client", len(self.nodes) + 1)

@@ -1,0 +1,79 @@
+"""`kagemusha node`: a node's daemon. The composition root: what the rooms need of each other is put together here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kagemusha.privilege import require_root
+
+if TYPE_CHECKING:
+    from cluster.config import NodeConfig
+
+
+def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -> None:
+    """Run this node's daemon, in the foreground: agents, links to the other nodes, and its part in deciding."""
+    require_root("a node's daemon starts agents, which trace programs")
+    import uvloop
+
+    from cluster.config import NODE_FILE
+
+    settings = NODE_FILE.load(config)
+    _log_to_stderr(settings.node.id)
+    raise typer.Exit(uvloop.run(_run(settings)))
+
+
+async def _run(config: NodeConfig) -> int:
+    import asyncio
+    import signal
+
+    from cluster.runner import Given, Runner
+    from kagemusha.program_reader import read_program
+    from transport.errors import ConfigError
+    from transport.pki import NODE_CERTIFICATE
+    from transport.tls import Tls
+
+    tls = Tls.load(Path(config.node.pki))
+    if tls.node != config.node.id:
+        what = f"{config.node.pki}/{NODE_CERTIFICATE}: is the certificate of node {tls.node}, not of {config.node.id}"
+        raise ConfigError(what, hint=f"kagemusha pki issue AUTHORITY {config.node.id} --out {config.node.pki}")
+    ourselves = (sys.executable, "-m", "kagemusha")
+    runner = Runner(config, tls, Given((*ourselves, "agent"), (*ourselves, "watchdog"), read_program))
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    await runner.start()
+    ends = [asyncio.create_task(told.wait()), asyncio.create_task(runner.failed())]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await runner.close()
+    if ends[1].done():
+        failure = ends[1].result()
+        if isinstance(failure, Exception):
+            raise failure
+    ends[1].cancel()
+    return 0
+
+
+def _log_to_stderr(node: str) -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(node=node)
