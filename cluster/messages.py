@@ -269,7 +269,18 @@ class ReadProgram:
 
 
 OrderBody = (
-    StopServing | Start | MirrorFrom | ActivateHere | Hold | ServeOn | LetGo | Stop | Report | Look | ReadProgram
+    StopServing
+    | Start
+    | MirrorFrom
+    | ActivateHere
+    | Hold
+    | ServeOn
+    | LetGo
+    | Stop
+    | Forget
+    | Report
+    | Look
+    | ReadProgram
 )
 
 
