@@ -13,7 +13,21 @@ from collections.abc import Sequence
 
 import typer
 
-from kagemusha.commands import agent, config, demo, pki, preflight, status, watchdog
+from kagemusha.commands import (
+    agent,
+    cluster,
+    config,
+    context,
+    create,
+    demo,
+    node,
+    pki,
+    preflight,
+    status,
+    token,
+    top,
+    watchdog,
+)
 from kagemusha.exit_codes import ExitCode, exit_code_of
 from transport.errors import KagemushaError
 
@@ -21,17 +35,33 @@ app = typer.Typer(
     name="kagemusha",
     help="A body double for a running program: mirrored live, continued on another node when the program or its node "
     "dies.",
-    epilog="Exit codes: docs/exit-codes.md. A program is defined by its program.toml: docs/program-toml.md.",
+    epilog="All commands: docs/cli.md. Exit codes: docs/exit-codes.md. A program is defined by its program.toml: "
+    "docs/program-toml.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_CLUSTER = "The cluster, from anywhere"
+_NODE = "On a node"
+
 app.command("demo", context_settings=demo.CONTEXT)(demo.demo)
-app.command("preflight")(preflight.preflight)
-app.add_typer(config.app, name="config")
-app.add_typer(pki.app, name="pki")
-app.command("agent")(agent.agent)
-app.command("status")(status.status)
+app.command("create", rich_help_panel=_CLUSTER)(create.create)
+app.command("list", rich_help_panel=_CLUSTER)(cluster.list_programs)
+app.command("status", rich_help_panel=_CLUSTER)(status.status)
+app.command("context", rich_help_panel=_CLUSTER)(context.context)
+app.command("topology", rich_help_panel=_CLUSTER)(cluster.topology)
+app.command("top", rich_help_panel=_CLUSTER)(top.top)
+app.command("events", rich_help_panel=_CLUSTER)(cluster.events)
+app.command("switchover", rich_help_panel=_CLUSTER)(cluster.switchover)
+app.command("start", rich_help_panel=_CLUSTER)(cluster.start)
+app.command("stop", rich_help_panel=_CLUSTER)(cluster.stop)
+app.command("delete", rich_help_panel=_CLUSTER)(cluster.delete)
+app.command("preflight", rich_help_panel=_NODE)(preflight.preflight)
+app.command("node", rich_help_panel=_NODE)(node.node)
+app.command("agent", rich_help_panel=_NODE)(agent.agent)
+app.add_typer(config.app, name="config", rich_help_panel=_NODE)
+app.add_typer(pki.app, name="pki", rich_help_panel=_NODE)
+app.command("token", rich_help_panel=_NODE)(token.token)
 app.command("watchdog", hidden=True)(watchdog.watchdog)
 
 

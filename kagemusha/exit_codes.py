@@ -31,6 +31,12 @@ class ExitCode(IntEnum):
     PEER = 8
     KERNEL = 9
     PROGRAM = 10
+    UNREACHABLE = 11
+    NO_QUORUM = 12
+    DENIED = 13
+    UNKNOWN = 14
+    CONFLICT = 15
+    UNKNOWN_OUTCOME = 16
     INTERRUPTED = 130
 
 
@@ -46,6 +52,12 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.PEER: "another node is not who it must be, or sent something that is not valid",
     ExitCode.KERNEL: "the kernel refused something that was expected to work",
     ExitCode.PROGRAM: "the program, or its mirror, could not be captured or continued",
+    ExitCode.UNREACHABLE: "no node of the cluster answers",
+    ExitCode.NO_QUORUM: "too few nodes are there to agree, or none of them leads; nothing was changed",
+    ExitCode.DENIED: "the token is not known, or may not do that",
+    ExitCode.UNKNOWN: "there is no such program, instance or node",
+    ExitCode.CONFLICT: "it exists already, something else is under way, or it is in no state for that",
+    ExitCode.UNKNOWN_OUTCOME: "nobody knows yet whether it was done: look before you ask again",
     ExitCode.INTERRUPTED: "interrupted from the keyboard",
 }
 
@@ -66,6 +78,39 @@ _BY_CLASS: dict[type[KagemushaError], ExitCode] = {
 }
 
 
+_BY_KIND: dict[str, ExitCode] = {
+    "unreachable": ExitCode.UNREACHABLE,
+    "no-quorum": ExitCode.NO_QUORUM,
+    "no-leader": ExitCode.NO_QUORUM,
+    "overloaded": ExitCode.NO_QUORUM,
+    "unauthenticated": ExitCode.DENIED,
+    "forbidden": ExitCode.DENIED,
+    "unknown": ExitCode.UNKNOWN,
+    "no-page": ExitCode.UNKNOWN,
+    "exists": ExitCode.CONFLICT,
+    "busy": ExitCode.CONFLICT,
+    "unfit": ExitCode.CONFLICT,
+    "files-differ": ExitCode.CONFLICT,
+    "limit": ExitCode.CONFLICT,
+    "unknown-outcome": ExitCode.UNKNOWN_OUTCOME,
+    "invalid": ExitCode.USAGE,
+    "config": ExitCode.CONFIG,
+    "setup": ExitCode.CONFIG,
+    "preflight": ExitCode.PREFLIGHT,
+    "agent": ExitCode.CONTROL,
+    "peer": ExitCode.PEER,
+    "certificate": ExitCode.PEER,
+}
+
+
+class ClusterRefused(KagemushaError):
+    """The cluster said no, or could not be asked. kind: see `kagemusha.client.ApiError`."""
+
+    def __init__(self, what: str, *, hint: str = "", kind: str = "failed") -> None:
+        super().__init__(what, hint=hint)
+        self.kind = kind
+
+
 class NotPermitted(KagemushaError):
     """The command takes root, and was not run as root."""
 
@@ -74,4 +119,6 @@ def exit_code_of(error: KagemushaError) -> ExitCode:
     """The exit code for `error`, by the nearest of its classes; FAILED for one that has none of its own."""
     if isinstance(error, NotPermitted):
         return ExitCode.PRIVILEGE
+    if isinstance(error, ClusterRefused):
+        return _BY_KIND.get(error.kind, ExitCode.FAILED)
     return next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), ExitCode.FAILED)

@@ -18,6 +18,15 @@ PROGRAM_PATTERN: Final = r"^[a-z0-9-]{1,63}$"
 NODE_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 INSTANCE_PATTERN: Final = r"^[a-z0-9-]{1,63}@[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
+CONFIG_FILE_PATTERN: Final = r"^/[^\x00-\x1f\x7f]*$"
+SHAPES: Final = {
+    PROGRAM_PATTERN: "no program id: 1 to 63 of a-z, 0-9 and -",
+    NODE_PATTERN: "no node id: 1 to 63 of a-z, 0-9 and -, neither first nor last a -",
+    INSTANCE_PATTERN: "no instance id: <program>@<node>",
+    CONFIG_FILE_PATTERN: "no absolute path",
+}
+"""What a person is told of text that does not match."""
+
 ProgramName = Annotated[str, Field(pattern=PROGRAM_PATTERN, description="Id of a program.", examples=["redis"])]
 NodeName = Annotated[str, Field(pattern=NODE_PATTERN, description="Id of a node.", examples=["a"])]
 InstanceName = Annotated[str, Field(pattern=INSTANCE_PATTERN, description="<program>@<node>", examples=["redis@a"])]
@@ -45,7 +54,7 @@ class Create(Request):
 
     program_id: ProgramName
     config_file: str = Field(
-        pattern=r"^/[^\x00-\x1f\x7f]*$",
+        pattern=CONFIG_FILE_PATTERN,
         max_length=PATH_CHARS_MAX,
         description="Path of its program.toml, the same on every node, where it belongs to root.",
         examples=["/etc/kagemusha/redis.toml"],

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from cluster.admin import port
-from cluster.admin.models import Problem
+from cluster.admin.models import SHAPES, Problem
 from cluster.raft import errors as raft
 from transport.errors import ConfigError, ControlError, KagemushaError, PeerRefused, PreflightError
 
@@ -109,12 +109,14 @@ def problem_of(error: KagemushaError) -> Problem:
 def mistakes(error: ValidationError) -> tuple[str, ...]:
     """Each mistake that a model found, as `field: what`; values are not repeated."""
     found: list[str] = []
-    for details in error.errors(include_url=False, include_input=False, include_context=False):
+    for details in error.errors(include_url=False, include_input=False):
         where = ".".join(str(step) for step in details["loc"])
         what = details["msg"].removeprefix("Value error, ")
         if details["type"] == "extra_forbidden":
             what = "unknown field"
         elif details["type"] == "missing":
             what = "missing"
+        elif details["type"] == "string_pattern_mismatch":
+            what = "is " + SHAPES.get(details["ctx"]["pattern"], "of no form that is known")
         found.append(f"{where}: {what}" if where else what)
     return tuple(found)

@@ -62,7 +62,6 @@ class Endpoint:
 
 PATTERNS: Final = {"instance": models.INSTANCE_PATTERN, "program": models.PROGRAM_PATTERN}
 EXAMPLES: Final = {"instance": "redis@a", "program": "redis"}
-_SHAPES: Final = {"instance": "no instance id: <program>@<node>", "program": "no program id: 1 to 63 of a-z, 0-9 and -"}
 
 
 def check_parameters(parameters: Mapping[str, str]) -> None:
@@ -70,7 +69,8 @@ def check_parameters(parameters: Mapping[str, str]) -> None:
     for name, value in parameters.items():
         # `$` also matches before a newline at the end.
         if not re.fullmatch(PATTERNS[name].strip("^$"), value):
-            raise ApiError(problem.INVALID, f"{value[:140]!r} is {_SHAPES[name]}")
+            hint = f"like {EXAMPLES[name]}; `kagemusha list` shows all"
+            raise ApiError(problem.INVALID, f"{value[:140]!r} is {models.SHAPES[PATTERNS[name]]}", hint=hint)
 
 
 async def _create(cluster: Cluster, call: Call) -> BaseModel:

@@ -1,19 +1,28 @@
-"""`kagemusha status`: what an agent is doing, asked over its control socket."""
+"""`kagemusha status`: what an instance is doing, asked of the cluster, or of its agent over the control socket."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kagemusha.commands.cluster_access import (
+    Authority,
+    Endpoints,
+    Output,
+    TokenFile,
+    Watch,
+    complete_instance,
+    format_of,
+    show,
+)
 from transport.errors import ControlError
 
 if TYPE_CHECKING:
+    from kagemusha.output import Format
     from transport.control import Status
 
 _REPLY_S_MAX = 5.0
@@ -21,18 +30,47 @@ _AGE_MS_MAX = 1e11
 
 
 def status(
-    control: Annotated[Path, typer.Option(help="The agent's control socket.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with everything.")] = False,
+    instance: Annotated[
+        str | None, typer.Argument(help="<program>@<node>, as in redis@a.", autocompletion=complete_instance)
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(metavar="SOCKET", help="Ask an agent on this node instead, at its control socket.")
+    ] = None,
+    output: Output = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
+    watch: Watch = False,
+    endpoint: Endpoints = None,
+    token_file: TokenFile = "",
+    authority: Authority = "",
 ) -> None:
-    """Show what an agent's instance is doing: role, status, checkpoint, lag, pauses, mirrors."""
-    found = asyncio.run(_ask(control))
-    if as_json:
-        sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
-    else:
+    """Show what an instance is doing: role, status, checkpoint, lag, lease, pauses, mirrors."""
+    form = "json" if as_json else output
+    if (instance is None) == (control is None):
+        raise typer.BadParameter("give an instance, or --control with an agent's socket")
+    if instance is not None:
+        from kagemusha import cluster_tables
+
+        access = (endpoint, token_file, authority)
+        show(access, lambda one: one.get_instance_status(instance), form, cluster_tables.instance, again=watch)
+        return
+    if control is not None:
+        if watch:
+            raise typer.BadParameter("--watch asks the cluster, not an agent")
+        found = asyncio.run(ask_agent(control))
+        _write(found, format_of(form))
+
+
+def _write(found: Status, form: Format) -> None:
+    from kagemusha.output import Format, write
+
+    if form is Format.TABLE:
         _show(found)
+    else:
+        write(asdict(found), form, str)
 
 
-async def _ask(path: Path) -> Status:
+async def ask_agent(path: Path) -> Status:
+    """The status that the agent at a control socket gives. Raises ControlError."""
     from transport.control import GetStatus, Status
     from transport.control_socket import ControlClient
 
@@ -48,14 +86,15 @@ async def _ask(path: Path) -> Status:
 
 
 def _show(found: Status) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from kagemusha.output import console
 
     table = Table.grid(padding=(0, 2))
     for name, value in status_lines(found):
         table.add_row(Text(name, "dim"), Text(value))
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def status_lines(found: Status) -> list[tuple[str, str]]:

@@ -1,0 +1,111 @@
+"""`kagemusha create`: mirror a program from now on, and watch until its mirrors hold it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kagemusha.commands.cluster_access import Authority, Endpoints, Output, TokenFile, client, format_of, note
+from kagemusha.exit_codes import ClusterRefused
+
+if TYPE_CHECKING:
+    from kagemusha.client import AsyncClient
+
+_LOOK_AGAIN_S = 0.3
+_SETTLED = ("mirrored", "failed", "fenced", "stopped")
+
+
+def create(
+    program: Annotated[str, typer.Argument(help="Id of the program, the same as in its file.")],
+    config_file: Annotated[str, typer.Argument(help="Path of its program.toml, the same on every node.")],
+    node: Annotated[
+        list[str] | None,
+        typer.Option("--node", "-n", help="A node that gets an instance, the first one starts it. Else all nodes."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until every mirror holds the program.")] = True,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="Longest wait.")] = 600.0,
+    output: Output = "table",
+    endpoint: Endpoints = None,
+    token_file: TokenFile = "",
+    authority: Authority = "",
+) -> None:
+    """Start a program on one node and mirror it, live, to the others.
+
+    The file must be the same on all its nodes, where it belongs to root. `kagemusha preflight FILE` on a node says
+    beforehand whether it can run and mirror the program.
+    """
+    from kagemusha import cluster_tables
+    from kagemusha.output import write
+
+    form = format_of(output)
+    path = os.path.abspath(config_file)
+
+    async def run() -> None:
+        async with client(endpoint, token_file, authority) as one:
+            created = await one.create_mirrored_instance(program, path, node or ())
+            names = [instance["instance"] for instance in created["instances"]]
+            if wait:
+                await _watch(one, names, timeout)
+                created = next((known for known in await one.list_programs() if known["program"] == program), created)
+        write(created, form, lambda found: cluster_tables.programs([found]))
+
+    asyncio.run(run())
+
+
+async def _watch(one: AsyncClient, names: list[str], timeout_s: float) -> None:
+    """Show the first transfers until all is settled. Raises ClusterRefused when an instance fails, or it takes long."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    end_s = time.monotonic() + timeout_s
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[status]}"),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+    )
+    screen = Console(stderr=True, highlight=False, markup=False)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as shown:
+        bars = {name: shown.add_task(name, total=None, status="starting") for name in names}
+        while True:
+            found = {name: await one.get_instance_status(name) for name in names}
+            for name, status in found.items():
+                shown.update(bars[name], **_bar(status))
+            if _settled(found):
+                break
+            if time.monotonic() > end_s:
+                late = ", ".join(name for name, status in found.items() if not _is_settled(status))
+                what = f"not mirrored within {timeout_s:g} s: {late}"
+                raise ClusterRefused(what, hint="it goes on in the background; see kagemusha status")
+            await asyncio.sleep(_LOOK_AGAIN_S)
+    for name, status in found.items():
+        if status["status"] != "mirrored":
+            what = f"{name} is {status['status']}" + (f": {status['reason']}" if status["reason"] else "")
+            raise ClusterRefused(what, hint=f"see the log of node {status['node']}")
+    note(f"every mirror holds it: {', '.join(names)}")
+
+
+def _settled(found: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether nothing more is to be waited for. A program on a single node has no mirror to wait for."""
+    alone = len(found) == 1
+    return all(_is_settled(status) or (alone and status["status"] == "running") for status in found.values())
+
+
+def _is_settled(status: dict[str, Any]) -> bool:
+    return status["status"] in _SETTLED
+
+
+def _bar(status: dict[str, Any]) -> dict[str, Any]:
+    sync = status["sync"]
+    if sync is not None:
+        return {"status": "syncing", "completed": sync["done_bytes"], "total": max(sync["total_bytes"], 1)}
+    if status["status"] == "mirrored":
+        whole = max(status["memory_bytes"], 1)
+        return {"status": "mirrored", "completed": whole, "total": whole}
+    return {"status": status["status"]}
