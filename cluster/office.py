@@ -28,7 +28,8 @@ class RegistryView(Protocol):
 class Patience:
     """How long the leader waits for others, in seconds.
 
-    answers_s: for what mirrors hold. final_s: for a mirror to get the last checkpoint of a program that ended.
+    answers_s: for what mirrors hold. final_s: for a mirror to get the last checkpoint of a program that ended, or is
+    held; final_again_s: before it is asked for that again.
     mirrors_s: for a mirror that was up to date and can't be reached, before the program is started without its context.
     repeat_s: before an order is given again. activate_s, start_s: for a mirror to serve, for a program to start.
     switch_s: for a primary to be held. agent_s: for a new agent to seize a program whose agent died. rebuild_s and
@@ -37,6 +38,7 @@ class Patience:
 
     answers_s: float = 0.050
     final_s: float = 0.250
+    final_again_s: float = 0.010
     mirrors_s: float = 2.0
     repeat_s: float = 0.2
     activate_s: float = 5.0

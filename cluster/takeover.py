@@ -71,6 +71,7 @@ class Takeover:
     """A start without a context is not tried before: it failed a moment ago."""
     wake_s: float = float("inf")
     _repeat_s: float = float("-inf")
+    _final_s: float = float("-inf")
     _proposed: set[type] = field(default_factory=set)
 
     def advance(self, now_s: float, entry: ProgramEntry, facts: Facts, trouble: str) -> list[Order]:
@@ -219,8 +220,7 @@ class Takeover:
         if self.final is not None and (best is None or best.version != self.final):
             limit_s = self.asked_s + patience.final_s
             if now_s < limit_s:
-                self._wake(limit_s)
-                return []
+                return self._ask_for_final(now_s, entry, limit_s)
             if self.planned:
                 return self._undo(entry, facts, Rejected("unfit", "no mirror got the last checkpoint in time"))
         if best is not None and not self._exhausted(now_s, entry):
@@ -228,6 +228,17 @@ class Takeover:
         if best is None and self._may_come_back(now_s, entry, facts):
             return []
         return self._without_a_mirror(now_s, entry, facts, loud=best is not None)
+
+    def _ask_for_final(self, now_s: float, entry: ProgramEntry, limit_s: float) -> list[Order]:
+        """The last checkpoint is on its way to the mirrors: ask again and again, every millisecond counts."""
+        orders: list[Order] = []
+        if now_s >= self._final_s:
+            self._final_s = now_s + self.office.patience.final_again_s
+            nodes = [one.node for one in entry.instances if one.node != entry.primary]
+            there = tuple(node for node in nodes if not self.office.lost(now_s, node))
+            orders.append(AskMirrors(entry.program_id, there, self.final))
+        self._wake(min(limit_s, self._final_s))
+        return orders
 
     def _said_since(self, entry: ProgramEntry, facts: Facts, instance: InstanceId) -> bool:
         return any(one.instance == instance and one.node in facts.answered for one in entry.instances)

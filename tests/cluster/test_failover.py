@@ -91,6 +91,14 @@ def test_it_waits_a_moment_for_the_last_checkpoint_and_not_for_ever() -> None:
     assert of(leader.wait(0.1), ActivateOn) == [ActivateOn("n2", "p", 2, Version(1, 5, 7))]
 
 
+def test_the_last_checkpoint_is_asked_for_again_and_again() -> None:
+    leader = _up()
+    leader.tell(KILLED)
+    leader.mirrored("n2", 5, asked=True)
+    assert of(leader.mirrored("n3", 5, asked=True), AskMirrors) == [AskMirrors("p", ("n2", "n3"), Version(1, 6, 7))]
+    assert len(of(leader.wait(0.1), AskMirrors)) >= 5
+
+
 def test_a_lost_node_is_waited_out() -> None:
     leader = _up()
     leader.wait(1.0)
