@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from cluster.raft.member import boottime_s
 from tests.cluster.raft.group import NODES
 from tests.cluster.raft.test_processes import Processes, three_processes
@@ -34,6 +36,18 @@ async def _latency(group: Processes, node: str, name: str) -> None:
         await group.running[node].propose(f"{name}-{number}")
         times.append(time.perf_counter() - begun)
     _say(f"commit, asked {name}", times)
+
+
+async def _idle(group: Processes) -> None:
+    processes = [psutil.Process(process.process.pid) for process in group.running.values()]
+    before = [sum(process.cpu_times()[:2]) for process in processes]
+    begun = time.perf_counter()
+    await asyncio.sleep(5)
+    elapsed = time.perf_counter() - begun
+    shares = [
+        100 * (sum(process.cpu_times()[:2]) - old) / elapsed for process, old in zip(processes, before, strict=True)
+    ]
+    sys.stdout.write("idle: " + ", ".join(f"{share:.1f}" for share in sorted(shares)) + " % of a processor\n")
 
 
 async def _elections(group: Processes, count: int) -> None:
@@ -65,6 +79,7 @@ async def _main(elections: int) -> None:
             begun = time.perf_counter()
             await asyncio.gather(*(group.running[leader].propose(f"many-{number}") for number in range(5000)))
             sys.stdout.write(f"throughput: {5000 / (time.perf_counter() - begun):.0f} commands/s\n")
+            await _idle(group)
             await _elections(group, elections)
 
 
