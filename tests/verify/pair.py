@@ -89,11 +89,15 @@ class Pair:
 
     def next(self) -> Verification:
         """One more checkpoint, sent as a delta; compared at the stop."""
-        until_s = time.monotonic() + RUN_S
+        self.run(RUN_S)
+        return self._at_stop(lambda encoded: encoded.messages())
+
+    def run(self, seconds: float) -> None:
+        """Let the program run for so long."""
+        until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
             await_child_signal_free(left_s)
             self.look_after()
-        return self._at_stop(lambda encoded: encoded.messages())
 
     def look_after(self) -> None:
         """Let the program's signals and births through."""

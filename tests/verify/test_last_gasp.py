@@ -1,4 +1,4 @@
-"""A killed program gives its last state: every byte of it is in the mirror. Without that, its last writes are missing."""
+"""A killed program gives its last state: every byte of it is in the mirror. Without that, something is missing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.verify.pair import Pair, pair
 from tests.verify.programs import PROGRAMS, Program
 
 DEATH_S_MAX = 10.0
+RUN_S = 0.2
 _REDIS, _REMAPS = PROGRAMS[:2]
 
 
@@ -47,6 +48,7 @@ def test_the_last_state_of_a_killed_program_is_in_the_mirror_to_the_last_byte(pr
     with pair(program, tmp_path) as both:
         assert both.first().equal
         assert both.next().equal
+        both.run(RUN_S)
         death = kill(both)
         assert death.kind == "killed"
         # The negative control: what the mirror holds without it is not the last state.
