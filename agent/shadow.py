@@ -23,7 +23,6 @@ from agent.batch import RUNNER_CODE, Batch, Blob
 from agent.context.clocks import ProgramClocks
 from agent.context.credentials import Credentials
 from agent.context.layout import WRITE, Area, difference
-from agent.context.signals import SIGSET_BYTES
 from agent.errors import KernelError, RestoreError, TraceeGone
 from agent.fdtable import DescriptorTable
 from agent.kernel import elf, procfs, ptrace, registers, wait
@@ -467,5 +466,5 @@ class Shadow:
         here = self.trampoline
         if trap_action is not None:
             self.write(here.table, trap_action)
-            quiet_call(self.leader, self._instruction, NR.RT_SIGACTION, signal.SIGTRAP, here.table, 0, SIGSET_BYTES)
+            quiet_call(self.leader, self._instruction, NR.RT_SIGACTION, signal.SIGTRAP, here.table, 0, ptrace.SIGMASK_BYTES)
         quiet_call(self.leader, self._instruction, NR.MUNMAP, here.address, here.size_bytes)

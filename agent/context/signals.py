@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 KEY: Final = "signals"
 SIGNALS_MAX: Final = 64
 SIGACTION_BYTES: Final = 32
-SIGSET_BYTES: Final = 8
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 SA_RESTART: Final = 0x10000000
@@ -152,7 +151,7 @@ def _add_actions(batch: Batch, actions: dict[int, bytes]) -> None:
         action = actions.get(number, _DEFAULT)
         if len(action) != SIGACTION_BYTES:
             raise RestoreError(f"the action of signal {number} has {len(action)} bytes")
-        batch.add(NR.RT_SIGACTION, number, action, 0, SIGSET_BYTES, name=f"action of signal {number}")
+        batch.add(NR.RT_SIGACTION, number, action, 0, ptrace.SIGMASK_BYTES, name=f"action of signal {number}")
 
 
 def _read_actions(stopped: Stopped, wanted: int) -> tuple[tuple[int, bytes], ...]:
@@ -163,7 +162,7 @@ def _read_actions(stopped: Stopped, wanted: int) -> tuple[tuple[int, bytes], ...
         for number in range(1, SIGNALS_MAX + 1):
             if not wanted >> (number - 1) & 1 or number in UNCATCHABLE:
                 continue
-            call(NR.RT_SIGACTION, number, 0, call.scratch, SIGSET_BYTES)
+            call(NR.RT_SIGACTION, number, 0, call.scratch, ptrace.SIGMASK_BYTES)
             action = os.pread(stopped.memory, SIGACTION_BYTES, call.scratch)
             if action != _DEFAULT:
                 found.append((number, action))
