@@ -466,5 +466,7 @@ class Shadow:
         here = self.trampoline
         if trap_action is not None:
             self.write(here.table, trap_action)
-            quiet_call(self.leader, self._instruction, NR.RT_SIGACTION, signal.SIGTRAP, here.table, 0, ptrace.SIGMASK_BYTES)
+            quiet_call(
+                self.leader, self._instruction, NR.RT_SIGACTION, signal.SIGTRAP, here.table, 0, ptrace.SIGMASK_BYTES
+            )
         quiet_call(self.leader, self._instruction, NR.MUNMAP, here.address, here.size_bytes)
