@@ -53,6 +53,10 @@ _FLAGS: Final = {
 }
 """Of sigaction(2); SA_RESTORER, which every C library sets, says nothing to a person."""
 
+_REAL_TIME: Final = 34
+"""The first one that the C library leaves to programs (nptl(7)); the two before it are its own."""
+_NAMES: Final = {int(one): one.name for one in signal.Signals} | {32: "SIGCANCEL", 33: "SIGSETXID"}
+
 ReadPage = Callable[[int], bytes | None]
 """A page's number -> its content, None where it is not at hand."""
 T = TypeVar("T")
@@ -193,11 +197,9 @@ def _handlers(records: Records, areas: Sequence[Area]) -> Iterable[HandlerView]:
 
 
 def _signal_name(number: int) -> str:
-    if number in signal.valid_signals():
-        known = signal.Signals(number) if number in {int(one) for one in signal.Signals} else None
-        if known is not None:
-            return known.name
-    return f"SIGRTMIN+{number - 34}" if number >= 34 else f"signal {number}"
+    if number in _NAMES:
+        return _NAMES[number]
+    return f"SIGRTMIN+{number - _REAL_TIME}" if number > _REAL_TIME else f"signal {number}"
 
 
 # ------------------------------------------------------------ descriptors and memory

@@ -23,6 +23,7 @@ from kagemusha.commands import (
     node,
     pki,
     preflight,
+    reference,
     status,
     token,
     top,
@@ -61,6 +62,7 @@ app.command("node", rich_help_panel=_NODE)(node.node)
 app.command("agent", rich_help_panel=_NODE)(agent.agent)
 app.add_typer(config.app, name="config", rich_help_panel=_NODE)
 app.add_typer(pki.app, name="pki", rich_help_panel=_NODE)
+app.add_typer(reference.app, name="reference", hidden=True)
 app.command("token", rich_help_panel=_NODE)(token.token)
 app.command("watchdog", hidden=True)(watchdog.watchdog)
 

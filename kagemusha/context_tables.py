@@ -77,7 +77,15 @@ def _mappings(found: Json) -> RenderableType:
 
 
 def _numbers(values: list[int]) -> str:
-    return ", ".join(map(str, values))
+    """Ascending numbers; from three in a row, the first and the last of them."""
+    parts: list[str] = []
+    start = 0
+    for end in range(1, len(values) + 1):
+        if end == len(values) or values[end] != values[end - 1] + 1:
+            row = values[start:end]
+            parts += [f"{row[0]}-{row[-1]}"] if len(row) > 2 else map(str, row)
+            start = end
+    return ", ".join(parts)
 
 
 SECTIONS: dict[str, Callable[[Json], RenderableType]] = {

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from cluster.admin import problem
-from cluster.admin.auth import Scope
 from cluster.admin.idempotency import HEADER
 from cluster.admin.models import Problem
 from cluster.admin.routes import ENDPOINTS, EXAMPLES, PATTERNS, Endpoint, problems_of
@@ -108,8 +107,3 @@ def _failures(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         str(status): {"description": "; ".join(f"{sort.title} (`{sort.word}`)" for sort in sorts), "content": content}
         for status, sorts in by_status.items()
     }
-
-
-def scope_words(scope: Scope | None) -> str:
-    """What a person is told of who may do it."""
-    return "nobody in particular" if scope is None else scope.name.lower()

@@ -45,7 +45,10 @@ def test_without_a_command_there_is_help(capsys: Printed) -> None:
     assert "hint" not in output.err
 
 
-@pytest.mark.parametrize("command", [command.name for command in app.registered_commands if command.name])
+COMMANDS = [command.name for command in app.registered_commands if command.name] + ["config", "pki"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: Printed) -> None:
     assert run([command, "--help"]) == ExitCode.OK
     assert "Usage" in capsys.readouterr().out.replace("usage", "Usage")
