@@ -301,11 +301,11 @@ class Instance:
         if self.serving is not None:
             raise ControlError(f"{self.name} is the primary", hint="end it, or start another agent")
         if self.follower is not None and self.subscription is not None:
-            if self.subscription.source == source:
+            if self.subscription.source == source and self.subscription.token >= token:
                 return Ok()
             await self.subscription.close()
         around = self.around
-        subscription = Subscription(around.tracer, around.tls, self.counters, source)
+        subscription = Subscription(around.tracer, around.tls, self.counters, source, token)
         if self.follower is None:
             pages_max = room_for_image_bytes(self.definition) // PAGE_BYTES
             self.follower = Follower(

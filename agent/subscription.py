@@ -37,10 +37,15 @@ class Source:
 
 
 class Subscription:
-    """Keeps one follower connected to its primary until `close`."""
+    """Keeps one follower connected to its primary until `close`.
 
-    def __init__(self, tracer: Tracer, tls: Tls, counters: Counters, source: Source) -> None:
+    token: of that primary, as the controller gave it. The follower may have followed one with a lower token, and a
+    primary refuses whoever does not know its own.
+    """
+
+    def __init__(self, tracer: Tracer, tls: Tls, counters: Counters, source: Source, token: int) -> None:
         self.source = source
+        self.token = token
         self._tracer = tracer
         self._tls = tls
         self._counters = counters
@@ -77,8 +82,11 @@ class Subscription:
         if self._link is not None:
             self._link.abort()
 
+    def _token(self, follower: Follower) -> int:
+        return max(self.token, follower.session.token)
+
     async def _connect(self, follower: Follower) -> Link[StreamMessage]:
-        talk = Conversation(STREAM, lambda: follower.session.token, self._counters)
+        talk = Conversation(STREAM, lambda: self._token(follower), self._counters)
         return await connect(self.source.host, self.source.port, self._tls, self.source.node, talk)
 
     async def _run(self, follower: Follower) -> None:
@@ -105,7 +113,7 @@ class Subscription:
         sender = asyncio.create_task(self._send(link))
         heard = False
         try:
-            await self._hand_over(follower, Connected(follower.session.token))
+            await self._hand_over(follower, Connected(self._token(follower)))
             while (message := await link.receive()) is not None:
                 heard = True
                 await self._hand_over(follower, message)
