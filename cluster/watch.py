@@ -321,6 +321,8 @@ class Watch:
             return self._stopping(now_s, entry, one)
         if one.status == "starting":
             return self._bring_up(now_s, entry, one)
+        # Not only in `_serves`: news between its proposal and its application have begun to wait again.
+        self._coming_s = None
         report = self.facts.primary_report(entry)
         orders: list[Order] = []
         fence_id = "" if report is None else report.fence_id
