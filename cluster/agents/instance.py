@@ -116,16 +116,20 @@ class LocalInstance:
             return ()
 
     async def activate(self, token: int, version: Version) -> tuple[tuple[str, int], ...]:
-        """Become the primary, from this version; gives the time line."""
+        """Become the primary, from this version or a later one of the same primary; gives the time line."""
         async with self._lock:
             if self._serves(token):
                 return self._timeline
             self._refuse_below(token, "take over")
             if self.record.role != "mirror" or self.agent is None:
                 raise KagemushaError(f"{self.place.instance} is no mirror")
+            await self.poll()
+            held = self.agent.version
+            if held.token != version.token or held.number < version.number:
+                raise KagemushaError(f"{self.place.instance} holds checkpoint {held}, not {version}")
             self._save(role="primary", token=token)
             try:
-                await self._serve(token, control.Activate(token, version))
+                await self._serve(token, control.Activate(token, version if held == version else None))
             except KagemushaError:
                 await self._end()
                 raise
@@ -239,9 +243,8 @@ class LocalInstance:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        agent, self.agent = self.agent, None
-        if agent is not None:
-            await agent.close()
+        if self.agent is not None:
+            await self.agent.close()
 
     # ------------------------------------------------------------ leases
 
@@ -438,8 +441,6 @@ class LocalInstance:
             case control.Failed(what, _) if self.record.role == "mirror":
                 self.failed = what
                 self._around.changed()
-            case _:
-                pass
 
     async def _replace(self) -> None:
         """Start another agent for one that died, until that succeeds or nobody wants it any more."""

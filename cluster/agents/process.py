@@ -14,7 +14,7 @@ from typing import Final
 from cluster.agents.place import Place
 from cluster.config import host_and_port
 from cluster.spawn import reap, spawn
-from transport.checkpoint import NOTHING
+from transport.checkpoint import NOTHING, Version
 from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, Status
 from transport.control_socket import ControlClient
 from transport.errors import ControlError
@@ -124,6 +124,11 @@ class AgentProcess:
     def pid(self) -> int:
         """Of the program or its shadow, as far as it was told; 0: there is none."""
         return self.last_status.pid if self.last_status is not None else 0
+
+    @property
+    def version(self) -> Version:
+        """Of the checkpoint that its instance took or holds, as far as it was told."""
+        return self.last_status.version if self.last_status is not None else NOTHING
 
     def events(self) -> AsyncIterator[Event]:
         """Its events after Hello, until the connection ends."""

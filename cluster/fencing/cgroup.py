@@ -67,9 +67,9 @@ class ProgramCgroup:
         raise CgroupError(f"{self.directory}: process {pid} makes children faster than they can be moved")
 
     def processes(self) -> set[int]:
-        """The processes in this cgroup."""
+        """The processes in this cgroup, but for those that have ended and are not quite gone, which it lists as 0."""
         try:
-            return set(map(int, (self.directory / "cgroup.procs").read_text().split()))
+            return set(map(int, (self.directory / "cgroup.procs").read_text().split())) - {0}
         except OSError:
             return set()
 
