@@ -1,8 +1,9 @@
 """The leader's quorum lease: how long a leader may act without hearing from a quorum again. Pure.
 
 Each message to a peer has a number (its round), and its send time is kept here. When a peer acknowledges a round in the
-leader's own term, it had not voted for anybody else when the message reached it; and when it votes for another one later,
-it says how long ago that was. Counted from the SEND time, on the leader's own clock: the peer heard it no earlier. So with q members in a quorum, the lease runs from the q-th newest send time that is acknowledged (the leader's
+leader's own term, it had not voted for anybody else when the message reached it; and when it votes for another one
+later, it says how long ago that was. Counted from the SEND time, on the leader's own clock: the peer heard it no
+earlier. So with q members in a quorum, the lease runs from the q-th newest send time that is acknowledged (the leader's
 own is now), for lease_s less the drift of its clock.
 
 Only one member holds it at a time: a new leader's authority begins when no lease that a voter of its could have

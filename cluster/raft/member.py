@@ -123,11 +123,15 @@ class Member:
         """Leave the group's conversation; the others go on without. Proposals under way have an unknown outcome."""
         if self._driver is not None:
             self._driver.stop()
-        if self._silence is not None:
-            await self._silence
-        await self._transport.close()
-        error = UnknownOutcome(f"node {self.node} stops", hint="ask again on another node")
-        self._end_proposals(error)
+        try:
+            if self._silence is not None:
+                await self._silence
+            await self._transport.close()
+        finally:
+            self._end_proposals(UnknownOutcome(f"node {self.node} stops", hint="ask again on another node"))
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._consensus is not None:
             consensus, self._consensus = self._consensus, None
             try:
