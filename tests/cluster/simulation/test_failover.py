@@ -103,10 +103,11 @@ MUTANTS = {
     ),
     "the watchdog sleeps": ("I3", _remove((Instance, "watchdog", _nothing))),
     "two serve because the watchdog sleeps": ("I1", _remove((Instance, "watchdog", _nothing))),
-    "a leader decides without a lease and without knowing what was decided": (
+    "a leader decides before it knows what was decided": (
         "I3",
-        _remove((Office, "may_decide", lambda self, now_s: self.term > 0), (Registry, "_check_office", _nothing)),
+        _remove((Office, "may_decide", lambda self, now_s: self.term > 0 and now_s < self.until_s)),
     ),
+    "what a deposed leader had on its way is accepted": ("I1", _remove((Registry, "_check_office", _nothing))),
     "a deposed leader's commands are accepted, whatever token they expect": (
         "I2",
         _remove(

@@ -2,7 +2,8 @@
 
 The group: terms, votes without any stickiness, heartbeat rounds with acknowledgements, entries in order. What a leader
 that was deposed had proposed is agreed if a voter of its successor had it, and otherwise is lost, or reaches the
-successor later (the library forwards proposals). Entries stand in one list; each node applies a prefix of it.
+successor later (the library forwards proposals). Entries stand in one list; each node applies a prefix of it, and a new
+leader learns how far it goes only when an entry of its own is agreed.
 """
 
 from __future__ import annotations
@@ -176,7 +177,6 @@ class Member:
                 late_s = self.world.random.choice([0.0, 0.01, 0.3, 0.7, 1.0, 1.5])
                 command, origin = pending.command, pending.origin
                 self.world.after(late_s, lambda command=command, origin=origin: self.propose(command, origin))  # type: ignore[misc]
-        self.node.apply(len(self.world.log))
 
     def step_down(self, term: int) -> None:
         """There is a newer term."""
