@@ -16,7 +16,18 @@ from typing import Any, Final
 import structlog
 
 from cluster.agents.supervisor import Supervisor
-from cluster.commands import Command, DeleteProgram, Ok, Result, SetNode, decode_command, decode_result, encode
+from cluster.commands import (
+    Command,
+    DeleteProgram,
+    EndExtension,
+    Extend,
+    Ok,
+    Result,
+    SetNode,
+    decode_command,
+    decode_result,
+    encode,
+)
 from cluster.config import NodeConfig, host_and_port
 from cluster.desk import Desk
 from cluster.detector import DetectorTimes
@@ -30,6 +41,7 @@ from cluster.messages import (
     Heartbeat,
     LeaseRefused,
     Look,
+    LookInside,
     NodeMessage,
     OrderBody,
     ReadProgram,
@@ -52,7 +64,8 @@ from transport.tls import Tls
 log = structlog.get_logger()
 
 COMMIT_S: Final = 2.0
-NOTES_MAX: Final = 1000
+RESTART_S: Final = 10
+"""A daemon that is restarted is back within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,7 @@ def boottime_s() -> float:
 class Runner:
     """One node. `registry`, `peers`, `supervisor`, `desk` and `failover` may be read by whoever serves the API.
 
-    on_note: hears of what the leader did, on the node that leads.
+    on_note: hears of what the leader did, on the node that leads. on_applied: of every command that was applied here.
     """
 
     def __init__(self, config: NodeConfig, tls: Tls, given: Given) -> None:
@@ -81,6 +94,7 @@ class Runner:
         self.registry = Registry()
         self.desk = Desk()
         self.on_note: list[Callable[[Note], None]] = []
+        self.on_applied: list[Callable[[Command, Result], None]] = []
         times = config.times
         self.failover = Failover(
             self.node,
@@ -158,6 +172,20 @@ class Runner:
         self._keep(self._beat())
         self._keep(self._announce())
 
+    async def extend(self) -> None:
+        """Before a planned restart: have it agreed that this node's primaries serve on for RESTART_S without a
+        daemon. Without agreement they stop when their leases end."""
+        for program, token in self.supervisor.leases():
+            sent_s = boottime_s()
+            name = f"{self.node}.{self.peers.incarnation}.extend.{program}.{token}"
+            try:
+                result = await self.propose(Extend(name, program, token, RESTART_S))
+            except RaftError as error:
+                log.warning("a lease is not extended", program=program, reason=error.what)
+                continue
+            if isinstance(result, Ok):
+                self.supervisor.extended(program, token, sent_s, RESTART_S)
+
     async def close(self) -> None:
         """Leave; programs and agents go on until their leases end."""
         self._started = False
@@ -206,7 +234,7 @@ class Runner:
                 self._waiting.pop(request_id, None)
 
     async def ask(self, node: NodeId, order: OrderBody) -> AnswerBody:
-        """Ask another node (or this one) for what changes nothing: Report, Look, ReadProgram. Raises KagemushaError."""
+        """Ask another node (or this one) for what changes nothing, Look say. Raises KagemushaError."""
         return await self.peers.ask(node, 0, order, self.config.times.request_ms / 1000)
 
     # ------------------------------------------------------------ agreement
@@ -217,6 +245,8 @@ class Runner:
             command = decode_command(data)
         except FrameError:
             return result
+        for hear in self.on_applied:
+            hear(command, decode_result(result))
         self._term_seen = max(self._term_seen, self.registry.term)
         program: ProgramId = getattr(command, "program", "") or getattr(command, "program_id", "")
         if command.request_id not in self._own:
@@ -272,6 +302,11 @@ class Runner:
             self._caught_up = True
         for program in tuple(self.supervisor.instances):
             self._forget_deleted(program)
+        for entry in tuple(self.registry.programs.values()):
+            if entry.primary == self.node and entry.extension is not None:
+                name = f"{self.node}.{self.peers.incarnation}.back.{entry.program_id}"
+                extension_id = entry.extension.extension_id
+                await self._quietly(self.propose(EndExtension(name, entry.program_id, entry.token, extension_id)))
 
     # ------------------------------------------------------------ decisions
 
@@ -346,7 +381,7 @@ class Runner:
                 pass
 
     async def _ordered(self, node: NodeId, term: int, order: OrderBody) -> AnswerBody:
-        if not isinstance(order, Report | Look | ReadProgram):
+        if not isinstance(order, Report | Look | LookInside | ReadProgram):
             if term < self._term_seen:
                 raise KagemushaError(f"node {node} orders for term {term}; node {self.node} knows {self._term_seen}")
             self._term_seen = term

@@ -80,11 +80,6 @@ class LocalInstance:
 
     # ------------------------------------------------------------ what is known
 
-    @property
-    def program(self) -> ProgramId:
-        """Whose instance it is."""
-        return self.record.program
-
     async def look(self) -> Status:
         """What its agent says of it. Raises ControlError."""
         if self.agent is None:
@@ -201,10 +196,9 @@ class LocalInstance:
                 grace_ms = self._program_file().grace_ms
                 if self.tenure.fencing is None and not self.fence_id:
                     await self.agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._order_s)
-                self.ended = Ended(self.record.token, KILLED, None, True, False, False, "a person stopped it")
-                was = self.ended
+                self.ended = ended = Ended(token, KILLED, None, True, False, False, "a person stopped it")
                 await self._end()
-                self.ended = was
+                self.ended = ended
             elif self.record.role == "mirror":
                 await self._end()
             self._around.changed()
@@ -250,8 +244,15 @@ class LocalInstance:
 
     def granted(self, token: int, sent_s: float, granted_s: float) -> None:
         """The leader grants the lease that was asked for at `sent_s`."""
-        if not self.tenure.granted(token, sent_s, granted_s):
-            return
+        if self.tenure.granted(token, sent_s, granted_s):
+            self._prolong(token)
+
+    def extended(self, token: int, sent_s: float, seconds: int) -> None:
+        """It is agreed that the lease holds so long, as was asked for at `sent_s`."""
+        if self.tenure.extended(token, sent_s, seconds):
+            self._prolong(token)
+
+    def _prolong(self, token: int) -> None:
         if not self.serving or self.fence_id or self.ended is not None:
             return
         was_out = self.tenure.fencing is not None
@@ -387,10 +388,9 @@ class LocalInstance:
 
     async def _have_agent(self) -> AgentProcess:
         if self.agent is None:
-            found = await AgentProcess.find(self.place)
-            if found is not None:
-                # Of an attempt that nobody remembers.
-                await found.quit()
+            forgotten = await AgentProcess.find(self.place)
+            if forgotten is not None:
+                await forgotten.quit()
             around = self._around
             self._use(
                 await AgentProcess.start(self.place, around.command, self.record.config_file, around.busy_ports())

@@ -104,7 +104,7 @@ class Supervisor:
     def leases(self) -> list[tuple[ProgramId, int]]:
         """The primaries that want a lease: program and token."""
         return [
-            (instance.program, instance.tenure.lease.token)
+            (instance.record.program, instance.tenure.lease.token)
             for instance in self.instances.values()
             if instance.tenure.lease is not None
         ]
@@ -113,6 +113,11 @@ class Supervisor:
         """See `LocalInstance.granted`."""
         if program in self.instances:
             self.instances[program].granted(token, sent_s, granted_s)
+
+    def extended(self, program: ProgramId, token: int, sent_s: float, seconds: int) -> None:
+        """See `LocalInstance.extended`."""
+        if program in self.instances:
+            self.instances[program].extended(token, sent_s, seconds)
 
     def refused(self, program: ProgramId, token: int, reason: str, *, replaced: bool) -> None:
         """See `LocalInstance.refused`."""

@@ -76,6 +76,10 @@ class Tenure:
         self._leased.set()
         return True
 
+    def extended(self, token: int, sent_s: float, seconds: int) -> bool:
+        """It is agreed that the lease holds for so long from `sent_s` on; whether that counts."""
+        return self.lease is not None and self.lease.extended(now_s(), token, sent_s, seconds)
+
     async def wait_for_lease(self, lease: ServingLease) -> None:
         """Return when it holds. Raises KagemushaError when it is not granted in time."""
         limit_s = now_s() + self._times.lease_s

@@ -51,6 +51,8 @@ async def _run(config: NodeConfig) -> int:
     ends = [asyncio.create_task(told.wait()), asyncio.create_task(runner.failed())]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if told.is_set():
+            await runner.extend()
     finally:
         await runner.close()
     if ends[1].done():

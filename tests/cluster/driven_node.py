@@ -1,0 +1,94 @@
+"""A node's daemon that a test drives over a Unix socket: one line of JSON in, one line out. Arguments: node.toml."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from cluster.commands import CreateProgram, Ok
+from cluster.config import NODE_FILE
+from cluster.messages import Look, ProgramRead, ReadProgram, Seen
+from cluster.news import SwitchRequested
+from cluster.orders import Note
+from cluster.runner import Given, Runner, boottime_s
+from kagemusha.program_reader import read_program
+from transport.errors import KagemushaError
+from transport.tls import Tls
+
+PYTHON = (sys.executable, "-m", "kagemusha")
+SWITCH_S = 30.0
+
+
+class Driven:
+    """The daemon and what may be asked of it."""
+
+    def __init__(self, path: str) -> None:
+        self.config = NODE_FILE.load(path)
+        tls = Tls.load(Path(self.config.node.pki))
+        self.runner = Runner(self.config, tls, Given((*PYTHON, "agent"), (*PYTHON, "watchdog"), read_program))
+        self.notes: list[Note] = []
+        self.runner.on_note.append(self.notes.append)
+
+    async def answer(self, question: dict[str, Any]) -> object:
+        """Do what is asked."""
+        runner = self.runner
+        match question["do"]:
+            case "view":
+                leader = runner.leader
+                return {
+                    "leads": leader.holds(boottime_s()) and runner.failover.leads,
+                    "nodes": sorted(runner.registry.nodes),
+                    "programs": {name: dataclasses.asdict(one) for name, one in runner.registry.programs.items()},
+                    "notes": [[note.token, note.what, dict(note.parts)] for note in self.notes],
+                }
+            case "create":
+                read = await runner.ask(runner.node, ReadProgram(question["file"]))
+                assert isinstance(read, ProgramRead)
+                nodes = tuple(question["nodes"])
+                command = CreateProgram("create", read.program, question["file"], read.digest, nodes, read.policy)
+                return dataclasses.asdict(await runner.propose(command))
+            case "switch":
+                request = SwitchRequested(question["id"], question["instance"])
+                result = await runner.request(question["id"], request, SWITCH_S)
+                return {"ok": isinstance(result, Ok), "result": dataclasses.asdict(result)}
+            case "look":
+                seen = await runner.ask(question["node"], Look(question["program"]))
+                assert isinstance(seen, Seen)
+                return dataclasses.asdict(seen.status)
+        raise KagemushaError(f"{question} is not understood")
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One question."""
+        try:
+            answer = await self.answer(json.loads(await reader.readline()))
+        except KagemushaError as error:
+            answer = {"error": error.what, "hint": error.hint}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+
+async def run(path: str) -> None:
+    """Serve until SIGTERM."""
+    driven = Driven(path)
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    await driven.runner.start()
+    socket = Path(driven.config.node.run) / "driver"
+    socket.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(driven.serve, socket)
+    await told.wait()
+    server.close()
+    await driven.runner.extend()
+    await driven.runner.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(run(sys.argv[1]))

@@ -1,0 +1,194 @@
+"""Three nodes in namespaces of their own, a daemon on each, and a redis that they keep alive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from agent.kernel.namespaces import in_network_namespace
+from kagemusha.demo.nodes import ADDRESS, CHECKOUT, Directory, Machines, Node, clear_crashed_runs, new_run_id
+from kagemusha.demo.resp import bulk, command
+from kagemusha.demo.story import PORT, Story, program_toml
+from transport.pki import Authority
+
+NAMES = ("a", "b", "c")
+DEADLINE_S = 60.0
+
+
+class Daemon:
+    """The daemon of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.log = node.directory.logs / f"daemon-{node.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it may not answer yet."""
+        words = [sys.executable, "-m", "tests.cluster.driven_node", str(self.node.directory.node / "node.toml")]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.node.command(*words),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=CHECKOUT,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                start_new_session=True,
+            )
+
+    def stop(self, number: int) -> None:
+        """End it by a signal."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(DEADLINE_S)
+            self.process = None
+
+    async def ask(self, **question: object) -> Any:
+        """One question; None while nobody answers."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.node.own / "run" / "driver")
+            writer.write(json.dumps(question).encode() + b"\n")
+            line = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
+        except OSError:
+            return None
+        return json.loads(line) if line else None
+
+
+class Trio:
+    """The cluster."""
+
+    def __init__(self, directory: Directory, machines: Machines) -> None:
+        self.directory = directory
+        self.machines = machines
+        self.daemons = {name: Daemon(node) for name, node in machines.nodes.items()}
+        self._furnish()
+
+    def _furnish(self) -> None:
+        authority = Authority.create("trio")
+        nodes = "".join(
+            f'[[nodes]]\nid = "{name}"\naddress = "{node.address}:7400"\nraft = "{node.address}:7401"\n'
+            f'admin = "{node.address}:7402"\n'
+            for name, node in self.machines.nodes.items()
+        )
+        here = self.directory.node
+        for name, node in self.machines.nodes.items():
+            authority.issue(name).save(node.own / "pki")
+            (node.own / "program.toml").write_text(program_toml(Story(), self.directory.data))
+            (node.own / "node.toml").write_text(
+                f'[node]\nid = "{name}"\ndata = "{here}/data"\nrun = "{here}/run"\npki = "{here}/pki"\n'
+                f'[cluster]\nid = "kgm-{self.directory.run_id.replace("_", "-")}"\n{nodes}'
+            )
+
+    @property
+    def program(self) -> str:
+        """The program's file, as every node sees it."""
+        return str(self.directory.node / "program.toml")
+
+    async def view(self) -> dict[str, Any] | None:
+        """What the leader's node knows; None while there is no leader."""
+        for daemon in self.daemons.values():
+            view = await daemon.ask(do="view")
+            if view is not None and view["leads"]:
+                return {**view, "leader": daemon.node.name}
+        return None
+
+    async def until(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """Wait until the leader's view is so."""
+        view: dict[str, Any] | None = None
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while (view := await self.view()) is None or not is_so(view):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{what}: {view}; logs in {self.directory.logs}") from None
+        return view
+
+    async def served(self) -> dict[str, Any]:
+        """Wait until redis is served and every other node that is there mirrors it, as the agents themselves say."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while (view := await self._settled()) is None:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"not served and mirrored: {await self.view()}; {self.directory.logs}") from None
+        return view
+
+    async def _settled(self) -> dict[str, Any] | None:
+        view = await self.view()
+        redis = view["programs"].get("redis") if view is not None else None
+        if view is None or redis is None:
+            return None
+        there = [name for name, daemon in self.daemons.items() if daemon.process is not None]
+        status = {one["node"]: one["status"] for one in redis["instances"]}
+        seen = await self.daemons[view["leader"]].ask(do="look", node=redis["primary"], program="redis")
+        if seen is None or "error" in seen or seen["token"] != redis["token"]:
+            return None
+        following = {one["instance"] for one in seen["mirrors"] if one["state"] == "following"}
+        others = {f"redis@{name}" for name in there if name != redis["primary"]}
+        return view if following >= others and all(status[name] == "mirrored" for name in there) else None
+
+    def pid_of_redis(self, node: str) -> int:
+        """The process on this node, as this process sees it."""
+        name = b"redis-server"
+        for pid in self.machines.nodes[node].network.processes():
+            try:
+                if name in Path(f"/proc/{pid}/cmdline").read_bytes() and Path(f"/proc/{pid}/exe").readlink().name:
+                    return pid
+            except OSError:
+                continue
+        raise AssertionError(f"there is no redis on {node}")
+
+    def connect(self) -> socket.socket:
+        """A client's connection to the program's address."""
+        with open(self.machines.client.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
+            connection = socket.create_connection((ADDRESS, PORT), timeout=DEADLINE_S)
+        return connection
+
+
+def say(connection: socket.socket, *words: str) -> bytes:
+    """One command to redis, and its whole, short reply."""
+    connection.sendall(command(*(word.encode() for word in words)))
+    return connection.recv(1 << 16)
+
+
+def is_text(reply: bytes, text: str) -> bool:
+    """Whether the reply is this text."""
+    return reply == bulk(text.encode())
+
+
+@asynccontextmanager
+async def trio() -> AsyncIterator[Trio]:
+    """A cluster whose redis runs on a and is mirrored on b and c."""
+    clear_crashed_runs()
+    directory = Directory(new_run_id())
+    keep = True
+    try:
+        machines = Machines(directory, NAMES)
+        try:
+            cluster = Trio(directory, machines)
+            for daemon in cluster.daemons.values():
+                daemon.start()
+            await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")
+            created = await cluster.daemons["b"].ask(do="create", file=cluster.program, nodes=NAMES)
+            assert created == {"value": "redis"}, created
+            await cluster.served()
+            yield cluster
+            keep = False
+        finally:
+            machines.close()
+            for daemon in cluster.daemons.values():
+                if daemon.process is not None:
+                    daemon.process.wait(DEADLINE_S)
+    finally:
+        directory.close(keep=keep)
