@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint verify lock bench-codec bench-memory bench-pause bench-takeover
+.PHONY: help setup packages demo test lint verify lock bench-codec bench-memory bench-pause bench-takeover bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -41,6 +41,9 @@ bench-memory: setup ## scan, copy and apply of memory
 
 bench-pause: setup ## how long checkpoints stop a redis-server under load
 	@$(PYTHON) -m tests.bench.pause $(ARGS)
+
+bench-raft: setup ## agreement of three members: latency, throughput, elections
+	@$(PYTHON) -m tests.bench.raft $(ARGS)
 
 bench-takeover: setup ## a takeover beside a restart from nothing
 	@$(PYTHON) -m tests.bench.takeover $(ARGS)

@@ -313,8 +313,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
 
     def _on_request_vote(self, node: Node, message: RequestVote) -> None:
         # Thesis 4.2.3: who hears a leader helps nobody to depose it.
-        now = self._clock()
-        if self.has_quorum() or now < self._heard_s + self._times.election_min_s * (1 + self._times.drift):
+        if self.has_quorum() or self._clock() < self._heard_s + self._times.faithful_s:
             return
         self._SyncObj__onMessageReceived(node, to_pysyncobj(message))
 

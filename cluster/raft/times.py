@@ -39,6 +39,15 @@ class Times:
                 raise ConfigError(f"raft times: {what}")
 
     @property
+    def faithful_s(self) -> float:
+        """For so long after it heard a leader, a member votes for nobody else.
+
+        Less than the shortest election time: the first candidate after a leader's death must not be refused because it
+        heard that leader a few milliseconds before the others.
+        """
+        return 0.8 * self.election_min_s
+
+    @property
     def alive_s(self) -> float:
         """How often members tell each other that they are there, when they have nothing else to say."""
         return 2 * self.heartbeat_s
