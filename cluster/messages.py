@@ -14,6 +14,7 @@ from typing import Final
 from cluster.values import NodeId, Policy, ProgramId
 from transport.checkpoint import Version
 from transport.codec import Form, MessageSet
+from transport.context_schema import CONTEXT_BYTES_MAX, Context
 from transport.control import InstanceStatus, Role, Status
 
 # ------------------------------------------------------------------------------------------------------- conversation
@@ -262,6 +263,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class LookInside:
+    """What an instance holds, made visible without its contents. The answer is SeenInside."""
+
+    program: ProgramId
+
+
+@dataclass(frozen=True, slots=True)
 class ReadProgram:
     """Read the program's file on this node. The answer is ProgramRead."""
 
@@ -280,6 +288,7 @@ OrderBody = (
     | Forget
     | Report
     | Look
+    | LookInside
     | ReadProgram
 )
 
@@ -339,6 +348,13 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenInside:
+    """The context that an instance holds."""
+
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramRead:
     """What the program's file says on this node. digest: of its meaning, equal where the files mean the same."""
 
@@ -347,7 +363,7 @@ class ProgramRead:
     policy: Policy
 
 
-AnswerBody = Done | NotDone | Serves | DoesNotServe | HeldAt | Reported | Seen | ProgramRead
+AnswerBody = Done | NotDone | Serves | DoesNotServe | HeldAt | Reported | Seen | SeenInside | ProgramRead
 
 
 # --------------------------------------------------------------------------------------------------------------- forms
@@ -361,7 +377,7 @@ NODE: Final[MessageSet[NodeMessage]] = MessageSet(
         5: Form(RenewLease, 1 << 10),
         6: Form(Grant, 1 << 10),
         7: Form(Order, 32 << 10),
-        8: Form(Answer, 256 << 10),
+        8: Form(Answer, CONTEXT_BYTES_MAX + (2 << 10)),
         9: Form(LeaseRefused, 4 << 10),
     }
 )
@@ -380,6 +396,7 @@ ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
         10: Form(Look, 1 << 10),
         11: Form(ReadProgram, 8 << 10),
         12: Form(Forget, 1 << 10),
+        13: Form(LookInside, 1 << 10),
     }
 )
 
@@ -393,6 +410,7 @@ ANSWERS: Final[MessageSet[AnswerBody]] = MessageSet(
         6: Form(ProgramRead, 16 << 10),
         7: Form(Serves, 16 << 10),
         8: Form(DoesNotServe, 16 << 10),
+        9: Form(SeenInside, CONTEXT_BYTES_MAX + (1 << 10)),
     }
 )
 """Numbers never change their meaning."""

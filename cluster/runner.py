@@ -127,6 +127,7 @@ class Runner:
         self._term_seen = 0
         self._own: set[str] = set()
         self._waiting: dict[str, asyncio.Future[Result]] = {}
+        self._heard_at_s: dict[NodeId, float] = {}
         self._beats = 0
         self._beat_due = False
         self._started = False
@@ -232,6 +233,11 @@ class Runner:
         finally:
             if future.done():
                 self._waiting.pop(request_id, None)
+
+    def heartbeat_ages_s(self) -> dict[NodeId, float]:
+        """Of every node that was heard from: seconds since then."""
+        now_s = boottime_s()
+        return {node: now_s - at_s for node, at_s in self._heard_at_s.items()}
 
     async def ask(self, node: NodeId, order: OrderBody) -> AnswerBody:
         """Ask another node (or this one) for what changes nothing, Look say. Raises KagemushaError."""
@@ -369,6 +375,7 @@ class Runner:
     def _heard(self, node: NodeId, message: NodeMessage) -> None:
         match message:
             case Heartbeat():
+                self._heard_at_s[node] = boottime_s()
                 for news in self.desk.heartbeat(node, message):
                     self._step(news)
             case RenewLease(program, token, sent_s):

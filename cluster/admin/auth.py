@@ -95,10 +95,10 @@ class Tokens:
     """The tokens of one file."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ConfigError."""
+        """A file that is not there has no tokens, until it is. Raises ConfigError for one that can't be used."""
         self._path = path
         self._stamp = self._stamp_now()
-        self._entries = TOKENS_FILE.load(path).tokens
+        self._entries = self._load()
 
     def bearer_of(self, authorization: str | None) -> Bearer:
         """Who shows this Authorization header. Raises ApiError (401); never says which part of a token is wrong."""
@@ -125,7 +125,10 @@ class Tokens:
         if stamp != self._stamp:
             self._stamp = stamp
             self._entries = ()
-            self._entries = TOKENS_FILE.load(self._path).tokens
+            self._entries = self._load()
+
+    def _load(self) -> tuple[TokenEntry, ...]:
+        return TOKENS_FILE.load(self._path).tokens if self._stamp is not None else ()
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:

@@ -17,7 +17,7 @@ from cluster.admin.models import (
 )
 from cluster.admin.models import Sync as SyncView
 from cluster.messages import Load
-from cluster.values import NodeEntry, NodeId, Placement, ProgramEntry
+from cluster.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import Status, Sync
 
@@ -112,6 +112,38 @@ def instance_view(entry: ProgramEntry, status: Status, lease_age_ms: float | Non
         connections=status.connections,
         children=status.children,
         pid=status.pid,
+    )
+
+
+def view_without_agent(entry: ProgramEntry, instance: InstanceId, why: str) -> InstanceView:
+    """What the registry says of an instance whose agent can't be asked; why: it can't. Counters are 0 then."""
+    place = Placement.parse(instance)
+    known = entry.instance_on(place.node)
+    return InstanceView(
+        instance=instance,
+        program=place.program,
+        node=place.node,
+        role=known.role if known is not None else "mirror",
+        status=known.status if known is not None else "failed",
+        reason=(known.reason if known is not None else "") or why,
+        token=entry.token,
+        guarantee=entry.policy.guarantee,
+        checkpoint=None,
+        lag_checkpoints=0,
+        lag_ms=None,
+        lag_bytes=0,
+        lease_age_ms=None,
+        pauses=Pauses(p50_us=0, p99_us=0, max_us=0),
+        checkpoints=0,
+        abandoned=0,
+        refused={},
+        streamed_bytes=0,
+        memory_bytes=0,
+        sync=None,
+        mirrors=(),
+        connections=0,
+        children=0,
+        pid=0,
     )
 
 

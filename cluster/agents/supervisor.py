@@ -29,6 +29,7 @@ from cluster.messages import (
     LetGo,
     Load,
     Look,
+    LookInside,
     MirrorFrom,
     OrderBody,
     ProgramRead,
@@ -36,6 +37,7 @@ from cluster.messages import (
     Report,
     Reported,
     Seen,
+    SeenInside,
     ServeOn,
     Serves,
     Start,
@@ -44,12 +46,15 @@ from cluster.messages import (
 )
 from cluster.program import ReadProgramFile
 from cluster.values import ProgramId
-from transport.errors import ConfigError, KagemushaError
+from transport.context_schema import Context
+from transport.control import GetContext
+from transport.errors import ConfigError, ControlError, KagemushaError
 
 log = structlog.get_logger()
 
 POLL_S: Final = 0.1
 """How often agents are asked for what events do not tell."""
+CONTEXT_S: Final = 5.0
 Result = TypeVar("Result")
 
 
@@ -168,6 +173,8 @@ class Supervisor:
                 return Reported(state_of(instance), self.load)
             case Look(program):
                 return Seen(await self._instance(program).look())
+            case LookInside(program):
+                return SeenInside(await self._inside(program))
         return Done()
 
     async def _serving(self, job: Coroutine[object, object, tuple[tuple[str, int], ...]]) -> AnswerBody:
@@ -176,6 +183,15 @@ class Supervisor:
             return Serves(await job)
         except KagemushaError as error:
             return DoesNotServe(error.what[:4000], error.hint[:4000], fenced=True)
+
+    async def _inside(self, program: ProgramId) -> Context:
+        instance = self._instance(program)
+        if instance.agent is None:
+            raise ControlError(f"{instance.place.instance} has no agent now", hint=instance.reason or "ask again")
+        reply = await instance.agent.request(GetContext(), CONTEXT_S)
+        if not isinstance(reply, Context):
+            raise ControlError(f"{instance.place.instance}: GetContext is answered with {type(reply).__name__}")
+        return reply
 
     def _instance(self, program: ProgramId) -> LocalInstance:
         if program not in self.instances:

@@ -102,8 +102,17 @@ def test_a_file_that_is_broken_lets_nobody_in(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="not known here"):
         known.bearer_of(f"Bearer {tokens['admin']}")
     os.unlink(file)
-    with pytest.raises(ConfigError, match="does not exist"):
+    with pytest.raises(ApiError, match="not known here"):
         known.bearer_of(f"Bearer {tokens['admin']}")
+
+
+def test_a_file_that_comes_later(tmp_path: Path) -> None:
+    known = Tokens(tmp_path / "tokens.toml")
+    token, digest = make_token()
+    with pytest.raises(ApiError, match="not known here"):
+        known.bearer_of(f"Bearer {token}")
+    (tmp_path / "tokens.toml").write_text(entry_text("ops", "admin", digest))
+    assert known.bearer_of(f"Bearer {token}").name == "ops"
 
 
 @pytest.mark.parametrize(

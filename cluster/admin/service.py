@@ -1,0 +1,277 @@
+"""The cluster as its daemon knows it, in the terms of the API: `port.Cluster` on top of a node's `Runner`.
+
+What changes something, and what only the leader knows, is done on the node that leads; on another one it is refused
+with `NotHere`, and the API asks there. What can be looked at without a leader is looked at on any node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from cluster.admin.events import EventLog
+from cluster.admin.history import event_of
+from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Step, Switchover
+from cluster.admin.port import Exists, FilesDiffer, NotHere, Unfit, Unknown, refusal_of
+from cluster.admin.views import checkpoint_view, instance_view, node_views, program_view, view_without_agent
+from cluster.commands import Command, CreateProgram, Ok, Rejected, Result
+from cluster.messages import Look, LookInside, ProgramRead, ReadProgram, Seen, SeenInside
+from cluster.news import News, StartRequested, StopRequested, SwitchRequested
+from cluster.orders import Note
+from cluster.peers import OrderLost
+from cluster.raft.errors import NoQuorum, UnknownOutcome
+from cluster.runner import Runner, boottime_s
+from cluster.values import InstanceId, NodeId, Placement, ProgramEntry, ProgramId
+from transport.checkpoint import NOTHING
+from transport.context_schema import Context
+from transport.errors import ConfigError, KagemushaError
+
+REQUEST_S: Final = 45.0
+"""How long the leader may take for what a person asks."""
+_SEE_ALL: Final = "`kagemusha list` shows all"
+
+
+class ClusterService:
+    """See `port.Cluster`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._log = EventLog()
+        self._notes: dict[tuple[ProgramId, int], Note] = {}
+        runner.on_applied.append(self._applied)
+        runner.on_note.append(self._noted)
+
+    # ------------------------------------------------------------ what changes something
+
+    async def create(self, request: Create, request_id: str) -> ProgramView:
+        self._require_leadership()
+        runner = self._runner
+        nodes = request.nodes or tuple(one.id for one in runner.config.nodes)
+        for node in nodes:
+            if node not in {one.id for one in runner.config.nodes}:
+                raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
+        file = await self._same_file(request, nodes)
+        command = CreateProgram(request_id, request.program_id, request.config_file, file.digest, nodes, file.policy)
+        _checked(await runner.propose(command))
+        return program_view(self._entry(request.program_id))
+
+    async def switchover(self, instance: InstanceId, request_id: str) -> Switchover:
+        self._require_leadership()
+        old = self._entry_of(instance).primary
+        program = Placement.parse(instance).program
+        await self._request(request_id, SwitchRequested(request_id, instance))
+        entry = self._entry(program)
+        promotion = entry.last_promotion
+        checkpoint = checkpoint_view(promotion.version if promotion is not None else NOTHING)
+        if promotion is None or checkpoint is None:
+            raise Unfit(f"{program} was started anew while it was to be handed over", hint="look at its status")
+        note = self._notes.get((program, entry.token))
+        steps = () if note is None else note.parts
+        return Switchover(
+            program=program,
+            old=str(Placement(program, old)),
+            new=promotion.instance,
+            token=entry.token,
+            checkpoint=checkpoint,
+            timeline=tuple(Step(name=name.removesuffix("_us"), took_us=max(took_us, 0)) for name, took_us in steps),
+        )
+
+    async def start(self, program: ProgramId, request_id: str) -> ProgramView:
+        self._require_leadership()
+        self._entry(program)
+        await self._request(request_id, StartRequested(request_id, program))
+        return program_view(self._entry(program))
+
+    async def stop(self, program: ProgramId, request_id: str) -> ProgramView:
+        self._require_leadership()
+        self._entry(program)
+        await self._request(request_id, StopRequested(request_id, program, False))
+        return program_view(self._entry(program))
+
+    async def delete(self, program: ProgramId, request_id: str) -> None:
+        self._require_leadership()
+        self._entry(program)
+        await self._request(request_id, StopRequested(request_id, program, True))
+
+    # ------------------------------------------------------------ what can be looked at
+
+    async def status(self, instance: InstanceId) -> InstanceView:
+        self._prefer_leader()
+        entry = self._entry_of(instance)
+        place = Placement.parse(instance)
+        try:
+            answer = await self._runner.ask(place.node, Look(place.program))
+        except KagemushaError as error:
+            return view_without_agent(entry, instance, error.what)
+        if not isinstance(answer, Seen):
+            raise TypeError(f"Look is answered with {type(answer).__name__}")
+        lease_age_ms = self._lease_age_ms(entry) if place.node == entry.primary else None
+        return instance_view(entry, answer.status, lease_age_ms)
+
+    async def context(self, instance: InstanceId) -> Context:
+        self._entry_of(instance)
+        place = Placement.parse(instance)
+        try:
+            answer = await self._runner.ask(place.node, LookInside(place.program))
+        except OrderLost as error:
+            raise Unfit(f"{instance} can't be asked: {error.what}", hint=error.hint) from error
+        except KagemushaError as error:
+            raise Unfit(error.what, hint=error.hint) from error
+        if not isinstance(answer, SeenInside):
+            raise TypeError(f"LookInside is answered with {type(answer).__name__}")
+        return answer.context
+
+    async def programs(self) -> tuple[ProgramView, ...]:
+        self._prefer_leader()
+        programs = self._runner.registry.programs
+        return tuple(program_view(programs[name]) for name in sorted(programs))
+
+    async def nodes(self) -> tuple[NodeView, ...]:
+        runner = self._runner
+        others = {one.id for one in runner.config.others}
+        alive = {runner.node, *(node for node in others if runner.peers.is_connected(node))}
+        heard_ms = {node: age_s * 1000 for node, age_s in runner.heartbeat_ages_s().items()}
+        programs = runner.registry.programs.values()
+        return node_views(runner.registry.nodes, programs, heard_ms, alive, runner.leader.leader, runner.desk.loads)
+
+    async def instances_here(self) -> tuple[InstanceView, ...]:
+        runner = self._runner
+        names = [
+            str(Placement(program, runner.node))
+            for program in sorted(runner.supervisor.instances)
+            if program in runner.registry.programs
+        ]
+        known = [name for name in names if self._runner.registry.programs[Placement.parse(name).program].instances]
+        return tuple(await asyncio.gather(*(self._status_here(name) for name in known)))
+
+    def health(self) -> Health:
+        runner, leadership = self._runner, self._runner.leader
+        missing = runner.member.absent()
+        members = len(runner.config.nodes)
+        return Health(
+            node=runner.node,
+            cluster=runner.config.cluster.id,
+            leader=leadership.leader,
+            term=leadership.term,
+            quorum=members - len(missing) > members // 2,
+            missing=missing,
+        )
+
+    def events(self, after: int | None) -> AsyncIterator[Event]:
+        return self._log.follow(after)
+
+    # ------------------------------------------------------------ inside
+
+    def _require_leadership(self) -> None:
+        """Raise NotHere where another node leads, NoQuorum where none does."""
+        runner = self._runner
+        if runner.leader.holds(boottime_s()) and runner.failover.leads:
+            return
+        leader = runner.leader.leader
+        if leader is not None and leader != runner.node:
+            raise NotHere(leader, next(one.admin for one in runner.config.nodes if one.id == leader))
+        absent = runner.member.absent()
+        members = len(runner.config.nodes)
+        missing = max(members // 2 + 1 - (members - len(absent)), 0)
+        raise NoQuorum(missing, members, absent, runner.member.troubles)
+
+    def _prefer_leader(self) -> None:
+        """Raise NotHere where a leader can be asked, which knows best; without one this node says what it knows."""
+        leader = self._runner.leader.leader
+        if leader is not None and leader != self._runner.node and self._runner.peers.is_connected(leader):
+            self._require_leadership()
+
+    async def _request(self, request_id: str, news: News) -> None:
+        """Have the leader's decisions carry it out. Raises Refusal, UnknownOutcome."""
+        try:
+            result = await self._runner.request(request_id, news, REQUEST_S)
+        except KagemushaError as error:
+            raise UnknownOutcome(error.what, hint=error.hint) from error
+        _checked(result)
+
+    async def _same_file(self, request: Create, nodes: Sequence[NodeId]) -> ProgramRead:
+        """What the program's file says, the same on all of its nodes. Raises FilesDiffer, ConfigError, Unfit."""
+        path = request.config_file
+        order = ReadProgram(path)
+        found = await asyncio.gather(*(self._runner.ask(node, order) for node in nodes), return_exceptions=True)
+        read: dict[NodeId, ProgramRead] = {}
+        failed: dict[NodeId, KagemushaError] = {}
+        for node, one in zip(nodes, found, strict=True):
+            if isinstance(one, OrderLost):
+                raise Unfit(f"{path} can't be read on node {node}: {one.what}", hint=one.hint)
+            if isinstance(one, ProgramRead):
+                read[node] = one
+            elif isinstance(one, KagemushaError):
+                failed[node] = one
+            elif isinstance(one, BaseException):
+                raise one
+        for node, error in failed.items():
+            if read:
+                raise FilesDiffer(f"node {node}: {error.what}", hint=f"it can be used on node {next(iter(read))}")
+            raise ConfigError(f"node {node}: {error.what}", hint=error.hint)
+        first = read[nodes[0]]
+        if first.program != request.program_id:
+            what = f"{path}: defines program {first.program}, not {request.program_id}"
+            raise ConfigError(what, hint="[program] id is its name")
+        for node in nodes[1:]:
+            if read[node] != first:
+                what = f"{path}: does not say the same on node {node} as on node {nodes[0]}"
+                raise FilesDiffer(what, hint="copy the right one to all nodes")
+        return first
+
+    async def _status_here(self, instance: InstanceId) -> InstanceView:
+        place = Placement.parse(instance)
+        entry = self._entry(place.program)
+        try:
+            answer = await self._runner.ask(place.node, Look(place.program))
+        except KagemushaError as error:
+            return view_without_agent(entry, instance, error.what)
+        if not isinstance(answer, Seen):
+            raise TypeError(f"Look is answered with {type(answer).__name__}")
+        return instance_view(entry, answer.status, None)
+
+    def _lease_age_ms(self, entry: ProgramEntry) -> float | None:
+        """Since the lease was granted last, where this node leads and so knows it."""
+        runner = self._runner
+        if not runner.failover.leads:
+            return None
+        times = runner.config.times.lease_times()
+        left_s = runner.failover.lease_ends_s(entry.program_id) - boottime_s()
+        return max((times.awaited(times.lease_s) - left_s) * 1000, 0.0)
+
+    def _entry(self, program: ProgramId) -> ProgramEntry:
+        entry = self._runner.registry.programs.get(program)
+        if entry is None:
+            raise Unknown(f"there is no program {program}", hint=_SEE_ALL)
+        return entry
+
+    def _entry_of(self, instance: InstanceId) -> ProgramEntry:
+        place = Placement.parse(instance)
+        entry = self._runner.registry.programs.get(place.program)
+        if entry is None or entry.instance_on(place.node) is None:
+            raise Unknown(f"there is no instance {instance}", hint=_SEE_ALL)
+        return entry
+
+    def _applied(self, command: Command, result: Result) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        event = event_of(self._runner.registry.applied, at, command, result)
+        if event is not None:
+            self._log.note(event)
+
+    def _noted(self, note: Note) -> None:
+        if note.parts:
+            self._notes = {key: one for key, one in self._notes.items() if key[0] != note.program}
+            self._notes[note.program, note.token] = note
+
+
+def _checked(result: Result) -> None:
+    """Raise what a person is told of a result that is a rejection."""
+    if isinstance(result, Rejected):
+        refusal = refusal_of(result)
+        if isinstance(refusal, Exists) and not refusal.hint:
+            raise Exists(refusal.what, hint=_SEE_ALL)
+        raise refusal
+    if not isinstance(result, Ok):
+        raise TypeError(f"{type(result).__name__} is no result")
