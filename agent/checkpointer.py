@@ -135,12 +135,14 @@ class Checkpointer:
         return encoded or self._encode(captured, records, captured_ns, final=False)
 
     def _precopy(self, memory: MemoryCapture) -> None:
-        """Copy while the program runs, until little is left to be copied while it stands still."""
+        """Copy while the program runs, until little is left for the stop, or it does not get less."""
+        before = 0
         for _ in range(_ROUNDS_MAX):
             copied = memory.precopy()
             self.between()
-            if copied <= _LITTLE_PAGES:
+            if copied <= _LITTLE_PAGES or 0 < before < 2 * copied:
                 break
+            before = copied
 
     def hold(self, deadline_s: float) -> Encoded:
         """Take the last checkpoint of a program that goes on elsewhere by plan; it stays stopped.

@@ -50,6 +50,9 @@ BLOCK_PAGES: Final = 64
 _WORTH_SENDING: Final = 0.75
 """Pages that were written but are the same as before are left out only when there are many among the others: to travel
 they cost next to nothing, to be sorted out they cost two copies of all others."""
+_BUFFER_SHARE: Final = 4
+"""Room for copies: for a program that writes to all of its memory all the time, at most so many times its image; only
+as much as it ever needed is taken. Copies of later rounds come on top of those of earlier ones."""
 _ZERO_ROW: Final = 0
 _SHORT_BYTES: Final = 2 << 20
 _PAGES_OF_SPACE: Final = 1 << 35
@@ -77,7 +80,7 @@ class MemoryCapture:
         self._pagemap = Pagemap(pid)
         self.tracker = DirtyTracker(pid, uffd, self._pagemap, image, held=self._held)
         self._uffd = uffd
-        self._buffer = PageBuffer(image.bytes_max // (PAGE_WORDS * 8) + 1)
+        self._buffer = PageBuffer(_BUFFER_SHARE * image.bytes_max // (PAGE_WORDS * 8) + 1)
         self._emitter = _Emitter(image)
         self._layers: list[_Layer] = []
         self._rows = 1
