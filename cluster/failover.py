@@ -118,7 +118,7 @@ class Failover:
         orders: list[Order] = []
         if news.term != office.term:
             orders += self._resign()
-            office.begin(now_s, news.term)
+            office.begin(now_s, news.term, news.heard_s)
             orders.append(Commit(TakeOffice(office.name("office"), office.node, news.term)))
         paused = not office.may_decide(now_s)
         office.until_s = news.until_s

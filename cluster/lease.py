@@ -6,8 +6,9 @@ The argument, in order:
    the same grant from when it answers, which is later. So the node's lease ends before the leader believes it to.
 2. A leader gives nothing that outlives `s + lease`, where `s` is when it sent the newest round of heartbeats that a
    quorum acknowledged in its term (its own lease runs from `s`, too). A later leader was elected by a quorum, of which
-   one member acknowledged that round before it gave its vote: the election was after `s`. So a leader that waits for
-   `lease` from its election has waited out every grant of every leader before it, without trust in when those fell.
+   one member acknowledged that round before it gave its vote (or sent it: it led itself): it knew of it after `s`.
+   So a leader that waits for `lease` from when its voters last heard another one, or were one (from its election, where
+   that is not known), has waited out every grant of every leader before it, without trust in when those fell.
 3. Clocks of two nodes drift apart by `drift` at most, and both sides of a comparison may be wrong: nodes shorten what
    they get by `drift`, leaders lengthen what they wait for by twice that and by `margin`.
 
@@ -60,9 +61,9 @@ class Grantor:
     ends_s: dict[ProgramId, float] = field(default_factory=dict)
     """When everything that was granted here has ended, by program."""
 
-    def take_office(self, now_s: float) -> None:
-        """A new term began, at `now_s` or before: what others granted until then must be waited out."""
-        self.office_ends_s = now_s + self.times.awaited(self.times.lease_s)
+    def take_office(self, heard_s: float) -> None:
+        """A new term began. Until `heard_s` its voters heard another leader, whose grants must be waited out."""
+        self.office_ends_s = heard_s + self.times.awaited(self.times.lease_s)
 
     def grant(self, now_s: float, program: ProgramId, leading_until_s: float) -> float:
         """Return for how many seconds the primary may serve from the sending of its request on; 0: not at all.

@@ -20,12 +20,15 @@ from transport.control import InstanceStatus, Role
 class Leading:
     """This node leads in `term`, and may decide until `until_s` (CLOCK_BOOTTIME), which a quorum acknowledged.
 
-    Told again whenever `until_s` moves. wall_s: CLOCK_REALTIME now; only for the count of takeovers.
+    Told again whenever `until_s` moves. wall_s: CLOCK_REALTIME now; only for the count of takeovers. heard_s: when the
+    last of those who elected it (itself among them) had heard an earlier leader, was one, or was started; None: not
+    known.
     """
 
     term: int
     until_s: float
     wall_s: float
+    heard_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,10 @@ class Office:
     """CLOCK_REALTIME less CLOCK_BOOTTIME."""
     _names: int = 0
 
-    def begin(self, now_s: float, term: int) -> None:
-        """This node was elected; whom it has not heard of yet has time to be heard."""
+    def begin(self, now_s: float, term: int, heard_s: float | None) -> None:
+        """This node was elected; whom it has not heard of yet has time to be heard. heard_s: see `news.Leading`."""
         self.term, self.held, self._names = term, False, 0
-        self.grantor.take_office(now_s)
+        self.grantor.take_office(now_s if heard_s is None else min(heard_s, now_s))
         for node in self.registry.nodes:
             self.detector.expect(now_s, node)
 

@@ -165,7 +165,8 @@ class Node:
 
     def leading(self, term: int, round_sent_s: float) -> None:
         """A quorum acknowledged a round."""
-        self.tell(Leading(term, round_sent_s + TIMES.leader_lease_s, self.world.now_s + 1e9))
+        until_s, heard_s = round_sent_s + TIMES.leader_lease_s, self.member.voters_heard_s
+        self.tell(Leading(term, until_s, self.world.now_s + 1e9, heard_s))
 
     def deposed(self) -> None:
         """There is another leader."""

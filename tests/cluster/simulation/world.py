@@ -123,6 +123,7 @@ class Member:
         self.rounds: dict[int, tuple[float, set[str]]] = {}
         self.number = 0
         self.acked_s = float("-inf")
+        self.heard_s = self.voters_heard_s = self.node.clock_s()
         self.heard()
 
     def heard(self) -> None:
@@ -138,6 +139,7 @@ class Member:
             self.heard()
             self.term += 1
             term, self.votes, self.leader = self.term, {self.node.name}, None
+            self.voters_heard_s = self.heard_s
             self.voted[term] = self.node.name
             for one in self.others():
                 self.world.send(self.node, one, lambda one=one: one.member.asked(self.node, term))  # type: ignore[misc]
@@ -148,13 +150,15 @@ class Member:
             self.step_down(term)
         if term == self.term and self.voted.setdefault(term, candidate.name) == candidate.name and not self.leads:
             self.heard()
-            self.world.send(self.node, candidate, lambda: candidate.member.got(self.node, term))
+            ago_s = self.node.clock_s() - self.heard_s
+            self.world.send(self.node, candidate, lambda: candidate.member.got(self.node, term, ago_s))
 
-    def got(self, voter: Node, term: int) -> None:
-        """Got a vote."""
+    def got(self, voter: Node, term: int, ago_s: float) -> None:
+        """Got a vote, of one that heard a leader so long ago."""
         if term != self.term or self.leads or self.voted.get(term) != self.node.name:
             return
         self.votes.add(voter.name)
+        self.voters_heard_s = max(self.voters_heard_s, self.node.clock_s() - ago_s)
         if len(self.votes) >= self.world.quorum:
             self.leads, self.leader = True, self.node
             self.rounds, self.acked_s = {}, float("-inf")
@@ -183,6 +187,9 @@ class Member:
         self.term = term
         if self.leads:
             self.leads = False
+            self.heard_s = (
+                self.node.clock_s()
+            )  # It heard itself: it is in every quorum that acknowledged a round of it.
             self.node.deposed()
 
     def beat(self) -> None:
@@ -213,6 +220,7 @@ class Member:
         if term > self.term or self.leader is not leader:
             self.step_down(term)
         self.leader = leader
+        self.heard_s = self.node.clock_s()
         self.heard()
         self.node.apply(agreed)
         names = [entry for entry in entries if entry in leader.member.pending]
