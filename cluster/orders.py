@@ -70,7 +70,7 @@ class AskMirrors:
 
 @dataclass(frozen=True, slots=True)
 class ActivateOn:
-    """Become the primary under `token`, from `version`, or from a later checkpoint of the same primary where one arrived
+    """Become the primary under `token`, from `version`, or from a later checkpoint of the same primary where one came
     after the mirror was asked. The node asks for a lease under that token first, and only with it lets the program
     serve. Then ActivateDone or ActivateFailed.
     """
