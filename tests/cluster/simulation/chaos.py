@@ -12,6 +12,7 @@ from tests.cluster.simulation.world import World
 
 NODES = ("n1", "n2", "n3")
 QUIET_S = 8.0
+KINDS = ("kill", "crash", "isolate", "cut", "hang", "slow", "switch", "heal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ def new_world(seed: int) -> World:
     return world
 
 
-def run_chaos(seed: int, faults: int = 12) -> Ended:
-    """Start, break things at random, heal, wait. The same seed gives the same story."""
+def run_chaos(seed: int, faults: int = 12, kinds: tuple[str, ...] = KINDS, sabotage: float | None = None) -> Ended:
+    """Start, break things at random, heal, wait. The same seed gives the same story. sabotage: None: by chance."""
     world = new_world(seed)
     dice = random.Random(seed ^ 0x5EED)
     world.run(3.0)
-    world.sabotage = dice.choice([0.0, 0.1, 0.5])
+    world.sabotage = dice.choice([0.0, 0.1, 0.5]) if sabotage is None else sabotage
     for _ in range(faults):
-        _break(world, dice)
+        _break(world, dice, kinds)
         world.run(world.now_s + dice.choice([0.02, 0.1, 0.3, 0.6, 1.5]))
     return finish(world)
 
@@ -69,9 +70,9 @@ def leader(world: World) -> Node:
     return next((node for node in world.nodes.values() if node.up and node.member.leads), world.nodes["n1"])
 
 
-def _break(world: World, dice: random.Random) -> None:
+def _break(world: World, dice: random.Random, kinds: tuple[str, ...]) -> None:
     victim = dice.choice([primary(world), primary(world), leader(world), world.nodes[dice.choice(NODES)]])
-    kind = dice.choice(["kill", "crash", "isolate", "cut", "hang", "slow", "switch", "heal"])
+    kind = dice.choice(kinds)
     world.trace.faults.append(f"{world.now_s:.3f} {kind} {victim.name}")
     others = [node for node in world.nodes.values() if node is not victim]
     if kind == "kill":

@@ -16,7 +16,7 @@ from cluster.registry import Registry
 from cluster.selection import Choice, select
 from cluster.values import Fence
 from cluster.watch import Watch
-from tests.cluster.simulation.chaos import run_chaos
+from tests.cluster.simulation.chaos import Ended, run_chaos
 from tests.cluster.simulation.node import Instance
 from tests.cluster.simulation.trace import (
     Granted,
@@ -35,8 +35,13 @@ SEEDS_LONG = range(1000, 3000)
 SEEDS_OF_A_MUTANT = range(150)
 
 
-def _judge(seed: int) -> int:
-    ended = run_chaos(seed)
+def _divided(seed: int) -> Ended:
+    """A story of partitions, in which leaders are cut off while they decide."""
+    return run_chaos(seed, kinds=("cut", "cut", "isolate"), sabotage=0.5)
+
+
+def _judge(seed: int, story: Callable[[int], Ended] = run_chaos) -> int:
+    ended = story(seed)
     assert not violations(ended.world.trace), f"seed {seed}"
     assert len(ended.serving) == 1, f"seed {seed}: at the end {ended.serving} serve"
     states = {node.registry.snapshot() for node in ended.world.nodes.values()}
@@ -50,10 +55,14 @@ def test_no_story_breaks_an_invariant_and_every_one_ends_well() -> None:
     assert promotions > 2 * len(SEEDS)
 
 
+def test_leaders_that_are_cut_off_while_they_decide_break_none() -> None:
+    assert sum(_judge(seed, _divided) for seed in SEEDS) > len(SEEDS)
+
+
 @pytest.mark.long
 def test_no_story_of_many_breaks_an_invariant() -> None:
     for seed in SEEDS_LONG:
-        _judge(seed)
+        _judge(seed, _divided if seed % 4 == 0 else run_chaos)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -124,8 +133,9 @@ MUTANTS = {
 def test_without_its_guard_the_invariant_breaks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     invariant, remove = MUTANTS[name]
     remove(monkeypatch)
+    story = _divided if "deposed" in name else run_chaos
     for seed in SEEDS_OF_A_MUTANT:
-        if any(finding.startswith(invariant) for finding in violations(run_chaos(seed).world.trace)):
+        if any(finding.startswith(invariant) for finding in violations(story(seed).world.trace)):
             return
     pytest.fail(f"{name}: no seed shows it")
 
