@@ -157,6 +157,16 @@ class Agents(Section):
         return ports
 
 
+class ApiSettings(Section):
+    """The API of this node, which listens at its `admin` endpoint."""
+
+    tokens: str = Field(
+        default="/etc/kagemusha/tokens.toml", description="File with the hashes of tokens; `kagemusha token` fills it."
+    )
+
+    _is_a_path = field_validator("tokens")(_directory)
+
+
 class NodeConfig(Section):
     """A whole node.toml."""
 
@@ -167,6 +177,7 @@ class NodeConfig(Section):
     )
     times: Times = Field(default_factory=Times)
     agents: Agents = Field(default_factory=Agents)
+    api: ApiSettings = Field(default_factory=ApiSettings)
 
     @model_validator(mode="after")
     def _nodes_are_apart(self) -> Self:

@@ -31,6 +31,10 @@ async def _run(config: NodeConfig) -> int:
     import asyncio
     import signal
 
+    from cluster.admin.app import Api, Settings, contexts_of
+    from cluster.admin.auth import Tokens
+    from cluster.admin.service import ClusterService
+    from cluster.config import host_and_port
     from cluster.runner import Given, Runner
     from kagemusha.program_reader import read_program
     from transport.errors import ConfigError
@@ -43,6 +47,9 @@ async def _run(config: NodeConfig) -> int:
         raise ConfigError(what, hint=f"kagemusha pki issue AUTHORITY {config.node.id} --out {config.node.pki}")
     ourselves = (sys.executable, "-m", "kagemusha")
     runner = Runner(config, tls, Given((*ourselves, "agent"), (*ourselves, "watchdog"), read_program))
+    host, port = host_and_port(config.own.admin)
+    https = Settings(config.node.id, host, port, *contexts_of(Path(config.node.pki)))
+    api = Api(ClusterService(runner), Tokens(Path(config.api.tokens)), https)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,10 +57,12 @@ async def _run(config: NodeConfig) -> int:
     await runner.start()
     ends = [asyncio.create_task(told.wait()), asyncio.create_task(runner.failed())]
     try:
+        await api.start()
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if told.is_set():
             await runner.extend()
     finally:
+        await api.close()
         await runner.close()
     if ends[1].done():
         failure = ends[1].result()
