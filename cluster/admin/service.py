@@ -23,7 +23,7 @@ from cluster.orders import Note
 from cluster.peers import OrderLost
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.runner import Runner, boottime_s
-from cluster.values import InstanceId, NodeId, Placement, ProgramEntry, ProgramId
+from cluster.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
 from transport.checkpoint import NOTHING
 from transport.context_schema import Context
 from transport.errors import ConfigError, KagemushaError
@@ -134,7 +134,10 @@ class ClusterService:
         alive = {runner.node, *(node for node in others if runner.peers.is_connected(node))}
         heard_ms = {node: age_s * 1000 for node, age_s in runner.heartbeat_ages_s().items()}
         programs = runner.registry.programs.values()
-        return node_views(runner.registry.nodes, programs, heard_ms, alive, runner.leader.leader, runner.desk.loads)
+        # A node that has never come stands in the settings alone.
+        nodes = {one.id: NodeEntry(one.id, one.address, one.admin) for one in runner.config.nodes}
+        nodes.update(runner.registry.nodes)
+        return node_views(nodes, programs, heard_ms, alive, self._leader(), runner.desk.loads)
 
     async def instances_here(self) -> tuple[InstanceView, ...]:
         runner = self._runner
@@ -153,7 +156,7 @@ class ClusterService:
         return Health(
             node=runner.node,
             cluster=runner.config.cluster.id,
-            leader=leadership.leader,
+            leader=self._leader(),
             term=leadership.term,
             quorum=members - len(missing) > members // 2,
             missing=missing,
@@ -169,19 +172,26 @@ class ClusterService:
         runner = self._runner
         if runner.leader.holds(boottime_s()) and runner.failover.leads:
             return
-        leader = runner.leader.leader
+        leader = self._leader()
         if leader is not None and leader != runner.node:
             raise NotHere(leader, next(one.admin for one in runner.config.nodes if one.id == leader))
         absent = runner.member.absent()
         members = len(runner.config.nodes)
         missing = max(members // 2 + 1 - (members - len(absent)), 0)
-        raise NoQuorum(missing, members, absent, runner.member.troubles)
+        refused = NoQuorum(missing, members, absent, runner.member.troubles)
+        refused.hint = refused.hint or "nothing was changed; is the daemon running on the nodes that are missing?"
+        raise refused
 
     def _prefer_leader(self) -> None:
         """Raise NotHere where a leader can be asked, which knows best; without one this node says what it knows."""
-        leader = self._runner.leader.leader
+        leader = self._leader()
         if leader is not None and leader != self._runner.node and self._runner.peers.is_connected(leader):
             self._require_leadership()
+
+    def _leader(self) -> NodeId | None:
+        """Who leads and is heard: a member that has lost its leader goes on to name it."""
+        leader = self._runner.leader.leader
+        return None if leader in self._runner.member.absent() else leader
 
     async def _request(self, request_id: str, news: News) -> None:
         """Have the leader's decisions carry it out. Raises Refusal, UnknownOutcome."""

@@ -150,3 +150,17 @@ async def test_files_that_differ() -> None:
         assert code == ExitCode.CONFLICT, err
         assert err.startswith("node b: ")
         assert await cluster.found("list") == []
+
+
+async def test_without_a_quorum_nothing_is_changed_and_it_is_said_how_many_are_missing() -> None:
+    async with operated() as cluster:
+        for name in ("a", "b"):
+            cluster.machines.nodes[name].kill()
+        async with asyncio.timeout(DEADLINE_S):
+            while (refused := await cluster.type("create", "redis", cluster.program))[0] != ExitCode.NO_QUORUM:
+                await asyncio.sleep(0.2)
+        line, hint = refused[2].splitlines()
+        assert line == "no quorum: 1 of 3 nodes in reach, 1 more needed; not in reach: a, b"
+        assert hint.startswith("hint: ")
+        nodes = (await cluster.found("topology"))["nodes"]
+        assert [one["alive"] for one in nodes] == [False, False, True]
