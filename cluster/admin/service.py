@@ -46,6 +46,7 @@ class ClusterService:
     # ------------------------------------------------------------ what changes something
 
     async def create(self, request: Create, request_id: str) -> ProgramView:
+        """See `port.Cluster`."""
         self._require_leadership()
         runner = self._runner
         nodes = request.nodes or tuple(one.id for one in runner.config.nodes)
@@ -58,6 +59,7 @@ class ClusterService:
         return program_view(self._entry(request.program_id))
 
     async def switchover(self, instance: InstanceId, request_id: str) -> Switchover:
+        """See `port.Cluster`."""
         self._require_leadership()
         old = self._entry_of(instance).primary
         program = Placement.parse(instance).program
@@ -79,18 +81,21 @@ class ClusterService:
         )
 
     async def start(self, program: ProgramId, request_id: str) -> ProgramView:
+        """See `port.Cluster`."""
         self._require_leadership()
         self._entry(program)
         await self._request(request_id, StartRequested(request_id, program))
         return program_view(self._entry(program))
 
     async def stop(self, program: ProgramId, request_id: str) -> ProgramView:
+        """See `port.Cluster`."""
         self._require_leadership()
         self._entry(program)
         await self._request(request_id, StopRequested(request_id, program, False))
         return program_view(self._entry(program))
 
     async def delete(self, program: ProgramId, request_id: str) -> None:
+        """See `port.Cluster`."""
         self._require_leadership()
         self._entry(program)
         await self._request(request_id, StopRequested(request_id, program, True))
@@ -98,6 +103,7 @@ class ClusterService:
     # ------------------------------------------------------------ what can be looked at
 
     async def status(self, instance: InstanceId) -> InstanceView:
+        """See `port.Cluster`."""
         self._prefer_leader()
         entry = self._entry_of(instance)
         place = Placement.parse(instance)
@@ -111,6 +117,7 @@ class ClusterService:
         return instance_view(entry, answer.status, lease_age_ms)
 
     async def context(self, instance: InstanceId) -> Context:
+        """See `port.Cluster`."""
         self._entry_of(instance)
         place = Placement.parse(instance)
         try:
@@ -124,11 +131,13 @@ class ClusterService:
         return answer.context
 
     async def programs(self) -> tuple[ProgramView, ...]:
+        """See `port.Cluster`."""
         self._prefer_leader()
         programs = self._runner.registry.programs
         return tuple(program_view(programs[name]) for name in sorted(programs))
 
     async def nodes(self) -> tuple[NodeView, ...]:
+        """See `port.Cluster`."""
         runner = self._runner
         others = {one.id for one in runner.config.others}
         alive = {runner.node, *(node for node in others if runner.peers.is_connected(node))}
@@ -140,6 +149,7 @@ class ClusterService:
         return node_views(nodes, programs, heard_ms, alive, self._leader(), runner.desk.loads)
 
     async def instances_here(self) -> tuple[InstanceView, ...]:
+        """See `port.Cluster`."""
         runner = self._runner
         names = [
             str(Placement(program, runner.node))
@@ -150,6 +160,7 @@ class ClusterService:
         return tuple(await asyncio.gather(*(self._status_here(name) for name in known)))
 
     def health(self) -> Health:
+        """See `port.Cluster`."""
         runner, leadership = self._runner, self._runner.leader
         missing = runner.member.absent()
         members = len(runner.config.nodes)
