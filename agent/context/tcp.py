@@ -44,6 +44,9 @@ _RECEIVING: Final = 1  # bit of INET_DIAG_SHUTDOWN
 _OPTIONS_EVERY: Final = 16
 _OPTIONS_AT_FIRST: Final = 2
 _FORGET_AT_LEAST: Final = 64
+_READS_MIN: Final = 4
+_READS_SHARE: Final = 20
+_NO_OPTIONS: Final = pack_options(())
 
 _ConnectionFields = tuple[int, int, bytes, int, bytes, int, int, int, int, int, int, int, int, int, int]
 
@@ -103,6 +106,8 @@ class TcpKind:
         self._known: dict[int, _Known] = {}
         self._walk: Walk | None = None
         self._settled: set[int] = set()
+        self._reading: Walk | None = None
+        self._reads = 0
 
     def owns(self, look: Look, walk: Walk) -> bool:
         """Whether it is a TCP socket, of IPv4 or IPv6."""
@@ -124,12 +129,9 @@ class TcpKind:
             known.row, known.flags, known.data, known.times = row, look.flags, pack(record), times
             known.busy = False
             return known.data
-        if known is not None and known.anchor is not None and not same and not walk.exact:
-            seen = Row.read(row)
-            if not (known.busy and known.flags == look.flags and Row.read(known.row).state == seen.state):
-                known.data = pack(_busy(family, seen, look.flags, known.options))
-            known.row, known.flags, known.busy = row, look.flags, True
-            return known.data
+        connected = Row.read(row).state in (sock_diag.ESTABLISHED, sock_diag.CLOSE_WAIT)
+        if connected and not walk.exact and not (same and self._may_read(walk)):
+            return self._note(look, walk, family, row, known)
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
             options = known.options if known is not None and not fresh else _options(duplicate, family)
@@ -139,6 +141,26 @@ class TcpKind:
         data = pack(record)
         self._remember(look, walk, _Known(row, look.flags, data, options, times, anchor))
         return data
+
+    def _note(self, look: Look, walk: Walk, family: int, row: bytes, known: _Known | None) -> bytes:
+        """The record of a connection that is not looked into at this stop."""
+        if known is None:
+            known = _Known(row, look.flags, b"", _NO_OPTIONS, -1, None)
+            self._remember(look, walk, known)
+        seen, before = Row.read(row), Row.read(known.row)
+        if not (known.busy and known.flags == look.flags and before.state == seen.state):
+            known.data = pack(_busy(family, seen, look.flags, known.options))
+        known.row, known.flags, known.busy = row, look.flags, True
+        return known.data
+
+    def _may_read(self, walk: Walk) -> bool:
+        """Whether one more connection may be read exactly at this stop: a few, or a share of those that wait for it."""
+        if self._reading is not walk:
+            self._reading = walk
+            waiting = sum(known.busy for known in self._known.values())
+            self._reads = max(_READS_MIN, waiting // _READS_SHARE)
+        self._reads -= 1
+        return self._reads >= 0
 
     def _settled_in(self, walk: Walk) -> set[int]:
         """The changed connections whose rows alone say what they are now; asked for once in a walk."""

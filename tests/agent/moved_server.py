@@ -98,7 +98,7 @@ class SocketCapture:
         self._watch = Watch(server.pid)
         self._clocks = ProgramClocks(server.pid)
 
-    def capture(self, *, exact: bool = False) -> Records:
+    def capture(self, *, exact: bool = True) -> Records:
         """The records of all TCP and UDP sockets; `exact`: as for a last checkpoint."""
         walk = Walk(
             pid=self._server.pid,
