@@ -8,13 +8,15 @@ import resource
 import signal
 
 from agent.kernel import mounts, namespaces
+from agent.kernel.dispositions import set_default
 from agent.kernel.libc import NR, call
 from agent.spawn_request import UNLIMITED, Launch, Request
 
 _CLOSE_RANGE_CLOEXEC = 4
 _DESCRIPTOR_MAX = 0xFFFF_FFFF
-# SIGKILL and SIGSTOP can't be changed; 32 and 33 belong to the C library, which refuses.
-_FIXED_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP, 32, 33})
+# SIGKILL and SIGSTOP can't be changed; 32 and 33 belong to the C library, which refuses to.
+_LIBRARY_SIGNALS = frozenset({32, 33})
+_FIXED_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP, *_LIBRARY_SIGNALS})
 
 
 class Birth:
@@ -101,4 +103,6 @@ class Birth:
         self._stage("signals")
         for number in set(range(1, signal.NSIG)) - _FIXED_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        for number in _LIBRARY_SIGNALS:
+            set_default(number)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
