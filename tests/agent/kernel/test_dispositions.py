@@ -9,17 +9,23 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys
-from agent.kernel import procfs
 from agent.kernel.dispositions import set_default
 from agent.kernel.libc import NR
 number = int(sys.argv[1])
+library = ctypes.CDLL(None)
 ignored = (ctypes.c_uint64 * 4)(1)
-ctypes.CDLL(None).syscall(NR.RT_SIGACTION, number, ctypes.addressof(ignored), 0, 8)
-import os
-before = procfs.status(os.getpid()).ignored
+
+
+def is_ignored():
+    with open("/proc/self/status") as file:
+        words = dict(line.split(":", 1) for line in file)
+    return int(words["SigIgn"], 16) >> (number - 1) & 1
+
+
+library.syscall(int(NR.RT_SIGACTION), number, ctypes.c_void_p(ctypes.addressof(ignored)), None, 8)
+before = is_ignored()
 set_default(number)
-after = open("/proc/self/status").read().split("SigIgn:")[1].split()[0]
-print(before >> (number - 1) & 1, int(after, 16) >> (number - 1) & 1)
+print(before, is_ignored())
 """
 
 
