@@ -15,7 +15,7 @@ from transport.context_schema import CONTEXT_BYTES_MAX, Context
 
 Role = Literal["primary", "mirror"]
 InstanceStatus = Literal["starting", "running", "syncing", "mirrored", "failed", "fenced", "stopped"]
-"""The words of DESIGN.md. A primary is running or mirrored (a mirror is up to date); a mirror syncing or mirrored."""
+"""A primary is running or mirrored (a mirror is up to date); a mirror syncing or mirrored."""
 
 
 # ---------------------------------------------------------------------------------------------------------- requests
