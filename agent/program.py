@@ -228,31 +228,54 @@ def _glob(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(translation.get(piece, re.escape(piece)) for piece in pieces), re.DOTALL)
 
 
-class Health(Section):
-    """How to see that the program still serves. Checked and kept; acted on by the cluster, which comes later."""
+class HealthCheck(Section):
+    """How to see that the program still serves. A program of which one check has failed is fenced, and a mirror takes
+    over. Checked on the node where it serves, at its address (without `[redirect]`: at 127.0.0.1)."""
 
-    kind: Literal["tcp", "http", "exec"] = Field(
-        description="`tcp`: a connection can be opened. `http`: a request is answered with 2xx or 3xx. "
-        "`exec`: a command ends with 0."
+    kind: Literal["exchange", "http", "tcp", "exec"] = Field(
+        description="`exchange`: what is sent is answered as expected. `http`: a request is answered with 2xx or 3xx. "
+        "`exec`: a command ends with 0. `tcp`: a connection can be opened; the kernel opens one even to a program that "
+        "hangs, so this only sees one that does not listen."
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        default=None, description="Port at the program's address, for `tcp` and `http`."
+        default=None, description="Port, for `exchange`, `http` and `tcp`."
     )
+    send: str = Field(
+        default="",
+        description="What is sent, for `exchange`; one byte for each character, up to `\\u00ff`. Empty: nothing is, "
+        "the program speaks first.",
+    )
+    expect: str = Field(default="", description="What the answer must begin with, for `exchange`.")
     path: str = Field(default="/", description="Path of the request, for `http`.")
     command: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=(), description="Command and arguments, no shell, for `exec`."
+        default=(),
+        description="Command and arguments, no shell, for `exec`. Run as the node's daemon is, which is root: the "
+        "executable must belong to root and be writable by nobody else. It knows `KAGEMUSHA_PROGRAM`, "
+        "`KAGEMUSHA_ADDRESS` and `KAGEMUSHA_PID`.",
     )
     interval_ms: int = Field(default=1000, ge=50, le=3_600_000, description="Time from one check to the next.")
     timeout_ms: int = Field(
-        default=500, ge=10, le=3_600_000, description="A check that takes longer has failed. Less than `interval_ms`."
+        default=500,
+        ge=10,
+        le=3_600_000,
+        description="A check that takes longer has failed, and is ended. Less than `interval_ms`.",
     )
     rise: int = Field(default=2, ge=1, le=100, description="Good checks in a row until the program counts as healthy.")
     fall: int = Field(default=3, ge=1, le=100, description="Failed checks in a row until it counts as failed.")
+    start_ms: int = Field(
+        default=30_000,
+        ge=0,
+        le=3_600_000,
+        description="After a start without a context, failed checks do not count for so long, or until the first good "
+        "one: a program may have to load its data. A takeover has no such time.",
+    )
 
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> Self:
-        if self.kind in ("tcp", "http") and self.port is None:
+        if self.kind != "exec" and self.port is None:
             raise Misfit(f'kind = "{self.kind}" needs port', "port = 6379, say")
+        if self.kind == "exchange" and not self.expect:
+            raise Misfit('kind = "exchange" needs expect', 'send = "PING\\r\\n" and expect = "+PONG", say')
         if self.kind == "exec":
             if not self.command:
                 raise Misfit('kind = "exec" needs command', 'command = ["/usr/bin/redis-cli", "ping"], say')
@@ -263,6 +286,37 @@ class Health(Section):
                 "a check must have ended before the next one begins",
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_nothing_of_another_kind(self) -> Self:
+        belongs = {"port": {"exchange", "http", "tcp"}, "send": {"exchange"}, "expect": {"exchange"}}
+        belongs |= {"path": {"http"}, "command": {"exec"}}
+        for key, kinds in belongs.items():
+            if key in self.model_fields_set and self.kind not in kinds:
+                homes = " or ".join(f'kind = "{kind}"' for kind in sorted(kinds))
+                raise Misfit(f'{key} means nothing to kind = "{self.kind}"', f"leave it out; it is for {homes}")
+        return self
+
+    @field_validator("send", "expect")
+    @classmethod
+    def _is_made_of_bytes(cls, text: str) -> str:
+        if any(ord(character) > 0xFF for character in text):
+            raise Misfit("a character above \\u00ff is not one byte", "write its bytes one by one, as \\u00XX")
+        return text
+
+    @field_validator("path")
+    @classmethod
+    def _path_can_be_asked_for(cls, path: str) -> str:
+        if not path.startswith("/") or not path.isascii() or any(character <= " " for character in path):
+            raise Misfit(f"{path!r} is no path of a request", 'begin it with "/", and write other characters as %XX')
+        return path
+
+    @field_validator("command")
+    @classmethod
+    def _command_can_be_passed(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\0" in argument for argument in command):
+            raise Misfit("an argument must not contain a NUL character", "take it out")
+        return command
 
 
 class Redirect(Section):
@@ -307,7 +361,7 @@ class Redirect(Section):
 
 
 class Failover(Section):
-    """What happens when the program fails. Decided by the cluster, which comes later, but for `grace_ms`."""
+    """What happens when the program fails, or is stopped."""
 
     restart: Literal["always", "on-failure", "never"] = Field(
         default="on-failure", description="Whether the program is started anew where no mirror can take over."
@@ -330,7 +384,9 @@ class Definition(Section):
     files: Annotated[tuple[FileRule, ...], Field(strict=False)] = Field(
         default=(), description="A list of tables: one `[[files]]` for each rule."
     )
-    health: Health | None = None
+    health: Annotated[tuple[HealthCheck, ...], Field(strict=False, max_length=16)] = Field(
+        default=(), description="A list of tables: one `[[health]]` for each check."
+    )
     redirect: Redirect | None = None
     failover: Failover = Field(default_factory=Failover)
 

@@ -35,6 +35,12 @@ interval_ms = 50
 path = "/var/log/redis/*"
 rule = "local"
 
+[[health]]
+kind = "exchange"
+port = 6379
+send = "PING\\r\\n"
+expect = "+PONG"
+
 [redirect]
 driver = "address"
 address = "10.0.0.100/24"

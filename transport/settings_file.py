@@ -165,6 +165,8 @@ class _Explainer:
                 )
             case "too_short":
                 return "must not be empty", self._reference
+            case "too_long":
+                return f"has {context['actual_length']} entries, at most {context['max_length']}", self._reference
             case "greater_than_equal":
                 return f"must be at least {context['ge']}, not {_shown(value)}", self._unit_hint(location)
             case "less_than_equal":

@@ -98,12 +98,39 @@ def test_a_good_file_is_loaded(file: Path) -> None:
             'redirect.driver: "keepalived" comes later',
             '"address"',
         ),
-        (SMALLEST + '[health]\nkind = "tcp"', 'health: kind = "tcp" needs port', "port = "),
-        (SMALLEST + '[health]\nkind = "exec"', 'health: kind = "exec" needs command', "command = "),
+        (SMALLEST + '[[health]]\nkind = "tcp"', 'health[1]: kind = "tcp" needs port', "port = "),
+        (SMALLEST + '[[health]]\nkind = "exec"', 'health[1]: kind = "exec" needs command', "command = "),
+        (SMALLEST + '[[health]]\nkind = "exchange"\nport = 1', 'health[1]: kind = "exchange" needs expect', "+PONG"),
         (
-            SMALLEST + '[health]\nkind = "tcp"\nport = 1\ntimeout_ms = 1000',
-            "health: timeout_ms = 1000 is not less than interval_ms = 1000",
+            SMALLEST + '[[health]]\nkind = "tcp"\nport = 1\n[[health]]\nkind = "exec"\ncommand = ["ping"]',
+            'health[2]: the executable must be an absolute path, not "ping"',
+            "begin it with /",
+        ),
+        (
+            SMALLEST + '[[health]]\nkind = "tcp"\nport = 1\ntimeout_ms = 1000',
+            "health[1]: timeout_ms = 1000 is not less than interval_ms = 1000",
             "before the next",
+        ),
+        (
+            SMALLEST + '[[health]]\nkind = "tcp"\nport = 1\ncommand = ["/bin/true"]',
+            'health[1]: command means nothing to kind = "tcp"',
+            'kind = "exec"',
+        ),
+        (
+            SMALLEST + '[[health]]\nkind = "exchange"\nport = 1\nexpect = "\u20ac"',
+            "health[1].expect: a character above \\u00ff is not one byte",
+            "one by one",
+        ),
+        (
+            SMALLEST + '[[health]]\nkind = "http"\nport = 1\npath = "ping"',
+            "health[1].path: 'ping' is no path of a request",
+            "%XX",
+        ),
+        (SMALLEST + '[health]\nkind = "tcp"\nport = 1', "health: must be a list, not a table", "[[health]] with kind"),
+        (
+            SMALLEST + '[[health]]\nkind = "tcp"\nport = 1\n' * 17,
+            "health: has 17 entries, at most 16",
+            "config reference",
         ),
         (SMALLEST + "[limits]\nopen_files = -1", "limits.open_files: must be at least 0, not -1", "config reference"),
         (
