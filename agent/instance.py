@@ -87,7 +87,7 @@ class Instance:
         self.audience = Audience(around.tracer, self._loop)
         self.audience.on_progress = self._progressed
         redirect = self.definition.redirect
-        self._network = ServiceNetwork(redirect, self._loop) if redirect is not None else None
+        self._network = ServiceNetwork(self.name, redirect, self._loop) if redirect is not None else None
         self._started: Started | None = None
         self._gone = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -225,8 +225,10 @@ class Instance:
                 final = version
             except TimeoutError:
                 reason = f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s"
-        last_gasp = final is not None
-        self.around.emit(Exited(report.status, final, fenced=True, last_gasp=last_gasp, reason=reason))
+        took_us = 0 if self.serving is None else round((time.monotonic() - self.serving.ended_s) * 1e6)
+        self.around.emit(
+            Exited(report.status, final, fenced=True, last_gasp=final is not None, reason=reason, took_us=took_us)
+        )
 
     def _reaped(self) -> None:
         """The program's process is gone: so shall be its PID namespace."""

@@ -71,6 +71,7 @@ class Serving:
         self.primary = primary
         self.trouble = ""
         self.held = False
+        self.ended_s = 0.0
         self._deadline_s = deadline_s
         self._drop_address = drop_address
         self._report = report
@@ -180,6 +181,8 @@ class Serving:
         self._step(Abandoned())
 
     def _happened(self, event: ProgramEvent) -> None:
+        if isinstance(event, Dying | Exited):
+            self.ended_s = self.ended_s or time.monotonic()
         match event:
             case Dying(status):
                 end = End(event.kind)

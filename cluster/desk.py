@@ -69,8 +69,9 @@ class Desk:
         news: list[News] = []
         ended = state.ended
         if ended is not None:
+            took_s = ended.took_us / 1e6
             news.append(
-                InstanceEnded(program, ended.token, node, ended.status, ended.final, ended.fenced, ended.reason)
+                InstanceEnded(program, ended.token, node, ended.status, ended.final, ended.fenced, ended.reason, took_s)
             )
         elif state.agent_lost:
             news.append(AgentLost(program, state.token, node, alive=True))

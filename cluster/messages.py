@@ -59,6 +59,7 @@ class Ended:
     """The program of a primary ended; see `transport.control.Exited`. token: under which it served.
 
     fenced: address and process are known to be gone. agent_lost: its agent was gone too, and nobody saw how it ended.
+    took_us: from its end until the agent told it.
     """
 
     token: int
@@ -68,6 +69,7 @@ class Ended:
     last_gasp: bool
     agent_lost: bool
     reason: str
+    took_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,8 @@ class MirrorReported:
 
 @dataclass(frozen=True, slots=True)
 class InstanceEnded:
-    """The primary's program ended; see `transport.control.Exited`. status: as waitpid(2) gives it."""
+    """The primary's program ended; see `transport.control.Exited`. status: as waitpid(2) gives it. took_s: from its end
+    until it was told."""
 
     program: ProgramId
     token: int
@@ -120,6 +121,7 @@ class InstanceEnded:
     final: Version | None
     fenced: bool
     reason: str
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

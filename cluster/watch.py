@@ -26,7 +26,7 @@ from cluster.orders import (
 )
 from cluster.takeover import Takeover
 from cluster.values import InstanceEntry, InstanceId, NodeId, Placement, ProgramEntry, ProgramId
-from transport.control import InstanceStatus
+from transport.control import REDIRECTION, InstanceStatus
 
 STARTS_REMEMBERED_S = 60.0
 """Clean starts within this time make the next one wait longer."""
@@ -246,7 +246,7 @@ class Watch:
     def _take_over(
         self, now_s: float, entry: ProgramEntry, reason: str, *, planned: bool = False, clean: bool = False
     ) -> Takeover:
-        failed_s = now_s
+        failed_s = now_s if self.facts.ended is None else now_s - self.facts.ended.took_s
         if self.facts.ended is None and self.office.lost(now_s, entry.primary):
             failed_s = self.office.detector.heard_at_s(entry.primary) or now_s
         takeover = Takeover(self.office, entry.token, entry.primary, reason, failed_s, now_s, planned, clean)
@@ -375,7 +375,10 @@ class Watch:
             ("activate", self._agreed_s, now_s),
         )
         inner = self._up.timeline if self._up is not None else ()
-        return (*((f"{name}_us", round((end - start) * 1e6)) for name, start, end in marks), *inner)
+        parts = {name: round((end - start) * 1e6) for name, start, end in marks}
+        parts["redirect"] = sum(took_us for name, took_us in inner if name in REDIRECTION)
+        parts["activate"] -= parts["redirect"]
+        return (*((f"{name}_us", took_us) for name, took_us in parts.items()), *inner)
 
     def _mirrors(self, now_s: float, entry: ProgramEntry) -> list[Order]:
         """Every other instance whose node is there is to be a mirror of this primary."""

@@ -16,6 +16,8 @@ from transport.context_schema import CONTEXT_BYTES_MAX, Context
 Role = Literal["primary", "mirror"]
 InstanceStatus = Literal["starting", "running", "syncing", "mirrored", "failed", "fenced", "stopped"]
 """A primary is running or mirrored (a mirror is up to date); a mirror syncing or mirrored."""
+REDIRECTION: Final = ("address", "announcement")
+"""Of the steps of a takeover those that lead clients to the new primary."""
 
 
 # ---------------------------------------------------------------------------------------------------------- requests
@@ -233,6 +235,7 @@ class Exited:
 
     final: the version of the checkpoint that was taken of it while it died, if that could be done. fenced: its address
     was dropped before this was sent; the death is its own fence. last_gasp: its connections are held silently.
+    took_us: from its end to this event; meanwhile the last checkpoint was taken, and a mirror got it.
     """
 
     status: int
@@ -240,6 +243,7 @@ class Exited:
     fenced: bool
     last_gasp: bool
     reason: str
+    took_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +257,8 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class Activated:
-    """A mirror became the primary. timeline: steps of the takeover with their durations in microseconds, in order."""
+    """A mirror became the primary. timeline: steps of the takeover with their durations in microseconds, in order;
+    those of REDIRECTION lead clients here."""
 
     token: int
     version: Version

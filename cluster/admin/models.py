@@ -153,6 +153,13 @@ class InstanceSummary(Answer):
     in_sync: bool = Field(description="Whether `sync` waits for it.")
 
 
+class Step(Answer):
+    """A part of a takeover."""
+
+    name: str
+    took_us: Count
+
+
 class PromotionView(Answer):
     """How the present primary came to be one."""
 
@@ -160,6 +167,13 @@ class PromotionView(Answer):
     instance: InstanceName
     checkpoint: Checkpoint | None = Field(description="The one that it continued from; null: it was started anew.")
     reason: str
+    served_at: str | None = Field(
+        description="When the leader heard that it serves, ISO 8601, UTC; null: not yet, or another node led then."
+    )
+    timeline: tuple[Step, ...] = Field(
+        description="What the time until then went by with: the leader's parts (detect, fence, agree, activate, "
+        "redirect), one after the other, then the steps of the new primary. Empty where `served_at` is null."
+    )
 
 
 class ProgramView(Answer):
@@ -202,13 +216,6 @@ class NodeList(Answer):
     """All nodes, ascending by id."""
 
     nodes: tuple[NodeView, ...]
-
-
-class Step(Answer):
-    """A part of a takeover."""
-
-    name: str
-    took_us: Count
 
 
 class Switchover(Answer):

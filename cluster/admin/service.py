@@ -13,9 +13,16 @@ from typing import Final
 
 from cluster.admin.events import EventLog
 from cluster.admin.history import event_of
-from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Step, Switchover
+from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Switchover
 from cluster.admin.port import Exists, FilesDiffer, NotHere, Unfit, Unknown, refusal_of
-from cluster.admin.views import checkpoint_view, instance_view, node_views, program_view, view_without_agent
+from cluster.admin.views import (
+    Served,
+    checkpoint_view,
+    instance_view,
+    node_views,
+    program_view,
+    view_without_agent,
+)
 from cluster.commands import Command, CreateProgram, Ok, Rejected, Result
 from cluster.messages import Look, LookInside, ProgramRead, ReadProgram, Seen, SeenInside
 from cluster.news import News, StartRequested, StopRequested, SwitchRequested
@@ -39,7 +46,7 @@ class ClusterService:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._log = EventLog()
-        self._notes: dict[tuple[ProgramId, int], Note] = {}
+        self._served: dict[tuple[ProgramId, int], Served] = {}
         runner.on_applied.append(self._applied)
         runner.on_note.append(self._noted)
 
@@ -56,7 +63,7 @@ class ClusterService:
         file = await self._same_file(request, nodes)
         command = CreateProgram(request_id, request.program_id, request.config_file, file.digest, nodes, file.policy)
         _checked(await runner.propose(command))
-        return program_view(self._entry(request.program_id))
+        return self._view(self._entry(request.program_id))
 
     async def switchover(self, instance: InstanceId, request_id: str) -> Switchover:
         """See `port.Cluster`."""
@@ -69,15 +76,14 @@ class ClusterService:
         checkpoint = checkpoint_view(promotion.version if promotion is not None else NOTHING)
         if promotion is None or checkpoint is None:
             raise Unfit(f"{program} was started anew while it was to be handed over", hint="look at its status")
-        note = self._notes.get((program, entry.token))
-        steps = () if note is None else note.parts
+        served = self._served.get((program, entry.token))
         return Switchover(
             program=program,
             old=str(Placement(program, old)),
             new=promotion.instance,
             token=entry.token,
             checkpoint=checkpoint,
-            timeline=tuple(Step(name=name.removesuffix("_us"), took_us=max(took_us, 0)) for name, took_us in steps),
+            timeline=() if served is None else served.steps,
         )
 
     async def start(self, program: ProgramId, request_id: str) -> ProgramView:
@@ -85,14 +91,14 @@ class ClusterService:
         self._require_leadership()
         self._entry(program)
         await self._request(request_id, StartRequested(request_id, program))
-        return program_view(self._entry(program))
+        return self._view(self._entry(program))
 
     async def stop(self, program: ProgramId, request_id: str) -> ProgramView:
         """See `port.Cluster`."""
         self._require_leadership()
         self._entry(program)
         await self._request(request_id, StopRequested(request_id, program, False))
-        return program_view(self._entry(program))
+        return self._view(self._entry(program))
 
     async def delete(self, program: ProgramId, request_id: str) -> None:
         """See `port.Cluster`."""
@@ -134,7 +140,7 @@ class ClusterService:
         """See `port.Cluster`."""
         self._prefer_leader()
         programs = self._runner.registry.programs
-        return tuple(program_view(programs[name]) for name in sorted(programs))
+        return tuple(self._view(programs[name]) for name in sorted(programs))
 
     async def nodes(self) -> tuple[NodeView, ...]:
         """See `port.Cluster`."""
@@ -262,6 +268,9 @@ class ClusterService:
         left_s = runner.failover.lease_ends_s(entry.program_id) - boottime_s()
         return max((times.awaited(times.lease_s) - left_s) * 1000, 0.0)
 
+    def _view(self, entry: ProgramEntry) -> ProgramView:
+        return program_view(entry, self._served.get((entry.program_id, entry.token)))
+
     def _entry(self, program: ProgramId) -> ProgramEntry:
         entry = self._runner.registry.programs.get(program)
         if entry is None:
@@ -276,15 +285,20 @@ class ClusterService:
         return entry
 
     def _applied(self, command: Command, result: Result) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = _now("milliseconds")
         event = event_of(self._runner.registry.applied, at, command, result)
         if event is not None:
             self._log.note(event)
 
     def _noted(self, note: Note) -> None:
         if note.parts:
-            self._notes = {key: one for key, one in self._notes.items() if key[0] != note.program}
-            self._notes[note.program, note.token] = note
+            self._served = {key: one for key, one in self._served.items() if key[0] != note.program}
+            self._served[note.program, note.token] = Served(_now("microseconds"), note.parts)
+
+
+def _now(precision: str) -> str:
+    """ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def _checked(result: Result) -> None:

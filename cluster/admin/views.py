@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from cluster.admin.models import (
@@ -14,6 +15,7 @@ from cluster.admin.models import (
     Pauses,
     ProgramView,
     PromotionView,
+    Step,
 )
 from cluster.admin.models import Sync as SyncView
 from cluster.messages import Load
@@ -32,8 +34,21 @@ def checkpoint_view(version: Version) -> Checkpoint | None:
     return Checkpoint(token=version.token, number=version.number, digest=f"{version.digest:016x}")
 
 
-def program_view(entry: ProgramEntry) -> ProgramView:
-    """A program as the registry has it."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the leader noted when the new primary served. at: ISO 8601, UTC. parts: microseconds, by name_us."""
+
+    at: str
+    parts: tuple[tuple[str, int], ...]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """For a client."""
+        return tuple(Step(name=name.removesuffix("_us"), took_us=max(took_us, 0)) for name, took_us in self.parts)
+
+
+def program_view(entry: ProgramEntry, served: Served | None) -> ProgramView:
+    """A program as the registry has it. served: of its last promotion, where that is known."""
     in_sync = {member.instance for member in entry.in_sync}
     promotion = entry.last_promotion
     return ProgramView(
@@ -53,6 +68,8 @@ def program_view(entry: ProgramEntry) -> ProgramView:
             instance=promotion.instance,
             checkpoint=checkpoint_view(promotion.version),
             reason=promotion.reason,
+            served_at=None if served is None else served.at,
+            timeline=() if served is None else served.steps,
         ),
         instances=tuple(
             InstanceSummary(

@@ -427,11 +427,11 @@ class LocalInstance:
     def _heard(self, agent: AgentProcess, event: control.Event) -> None:
         token = self.record.token
         match event:
-            case control.Exited(status, final, fenced, last_gasp, reason):
+            case control.Exited(status, final, fenced, last_gasp, reason, took_us):
                 self._exited.set()
                 if self.record.role == "primary" and agent is self.agent:
                     self.tenure.lease = None
-                    self.ended = Ended(token, status, final, fenced, last_gasp, False, reason)
+                    self.ended = Ended(token, status, final, fenced, last_gasp, False, reason, took_us)
                     log.info("the program ended", instance=self.place.instance, status=status, reason=reason)
                     self._around.changed()
             case control.Mirrored(instance) if instance == self.place.instance:

@@ -25,6 +25,7 @@ PRIMARY = InstanceState(
     lease_out=False,
     agent_lost=False,
     ended=None,
+    unhealthy="",
 )
 MIRROR = replace(PRIMARY, role="mirror", status="mirrored", captured_ns=77, staleness_ms=12.5)
 
@@ -56,11 +57,11 @@ def test_a_change_is_told_once() -> None:
 
 def test_what_must_not_be_lost_is_told_every_time() -> None:
     desk = Desk()
-    ended = Ended(3, 9, Version(3, 10, 2), True, True, False, "killed")
+    ended = Ended(3, 9, Version(3, 10, 2), True, True, False, "killed", 4000)
     dead = replace(PRIMARY, status="failed", ended=ended)
     desk.heartbeat("a", beat(dead))
     _, news = desk.heartbeat("a", beat(dead))
-    assert news == InstanceEnded("redis", 3, "a", 9, Version(3, 10, 2), True, "killed")
+    assert news == InstanceEnded("redis", 3, "a", 9, Version(3, 10, 2), True, "killed", 0.004)
     _, news, _ = desk.heartbeat("a", beat(replace(PRIMARY, agent_lost=True)))
     assert news == AgentLost("redis", 3, "a", alive=True)
 

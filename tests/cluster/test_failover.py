@@ -45,7 +45,7 @@ from cluster.values import Policy
 from tests.cluster.leader import Leader, commands, names, of, paused
 from transport.checkpoint import Version
 
-KILLED = InstanceEnded("p", 1, "n1", 9, Version(1, 6, 7), True, "killed by signal 9")
+KILLED = InstanceEnded("p", 1, "n1", 9, Version(1, 6, 7), True, "killed by signal 9", 0.004)
 
 
 def _up(policy: Policy | None = None) -> Leader:
@@ -78,7 +78,9 @@ def test_a_killed_program_is_fenced_by_its_end_and_continues_from_its_last_check
     done = leader.serves("n3")
     assert names(done)[:3] == ["SetInstance", "ReleaseOn", "Note"]
     assert of(done, ReleaseOn) == [ReleaseOn("n1", "p", 1)]
-    assert [name for name, _ in of(done, Note)[0].parts] == ["detect_us", "fence_us", "agree_us", "activate_us", "go"]
+    parts = dict(of(done, Note)[0].parts)
+    assert list(parts) == ["detect_us", "fence_us", "agree_us", "activate_us", "redirect_us", "address", "go"]
+    assert (parts["detect_us"], parts["redirect_us"]) == (4000, parts["address"])
     assert {order.node for order in of(leader.orders, RebuildOn)} == {"n1", "n2"}
 
 

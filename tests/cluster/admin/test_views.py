@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from cluster.admin.views import instance_view, node_views, program_view
+from cluster.admin.views import Served, instance_view, node_views, program_view
 from cluster.messages import Load
 from cluster.values import Fence, InstanceEntry, MirrorMember, NodeEntry, Policy, ProgramEntry, Promotion
 from tests.kagemusha.test_status import STATUS, VERSION
@@ -28,16 +28,25 @@ ENTRY = ProgramEntry(
 
 
 def test_a_program() -> None:
-    view = program_view(ENTRY)
+    view = program_view(ENTRY, None)
     assert (view.primary, view.guarantee, view.takeovers, view.fenced) == ("a", "sync", 1, False)
     assert [one.in_sync for one in view.instances] == [False, True]
     assert view.last_promotion is not None
     assert view.last_promotion.checkpoint is not None
     assert view.last_promotion.checkpoint.digest == "0000000000000005"
+    assert (view.last_promotion.served_at, view.last_promotion.timeline) == (None, ())
+
+
+def test_how_long_the_last_takeover_took() -> None:
+    served = Served("2026-01-02T03:04:05.678901Z", (("detect_us", 5), ("agree_us", -1), ("go", 7)))
+    promotion = program_view(ENTRY, served).last_promotion
+    assert promotion is not None
+    assert promotion.served_at == served.at
+    assert [(one.name, one.took_us) for one in promotion.timeline] == [("detect", 5), ("agree", 0), ("go", 7)]
 
 
 def test_a_program_that_has_never_run() -> None:
-    view = program_view(ProgramEntry("redis", "/x", "d" * 64))
+    view = program_view(ProgramEntry("redis", "/x", "d" * 64), None)
     assert (view.primary, view.last_promotion, view.instances) == (None, None, ())
 
 
@@ -62,7 +71,7 @@ def test_a_fence_is_shown_though_the_agent_knows_nothing_of_it() -> None:
     )
     view = instance_view(fenced, STATUS, None)
     assert (view.status, view.reason) == ("fenced", "its lease ran out")
-    assert program_view(fenced).fenced
+    assert program_view(fenced, None).fenced
 
 
 def test_nodes() -> None:
