@@ -286,7 +286,8 @@ class Runner:
                 log.info("this node leads", term=leadership.term)
                 self._leading_term = leadership.term
                 self.desk.forget_told()
-            self._perform(self.failover.step(now_s, Leading(leadership.term, leadership.lease_until_s, time.time())))
+            news = Leading(leadership.term, leadership.lease_until_s, time.time(), leadership.heard_s)
+            self._perform(self.failover.step(now_s, news))
         elif self._leading_term and leadership.leader != self.node:
             log.info("this node leads no more", term=self._leading_term)
             self._leading_term = 0

@@ -156,8 +156,9 @@ class Consensus(SyncObj):  # type: ignore[misc]
         self._SyncObj__onNodeDisconnected(node)
         self._snapshots.cancelTransmisstion(node)
         if self._SyncObj__raftLeader == node:
-            # What was forwarded over it may never be answered.
+            # What was forwarded over it may never be answered, and nothing reaches it now. If it leads, it says so.
             self._SyncObj__onLeaderChanged()
+            self._SyncObj__raftLeader = None
 
     def tick(self) -> None:
         """Let time pass: elections, heartbeats, agreement, application, compaction."""
@@ -199,7 +200,8 @@ class Consensus(SyncObj):  # type: ignore[misc]
         until = None
         if self._isLeader() and self._SyncObj__raftLastApplied >= self._SyncObj__noopIDx:
             until = self._lease.authority_until_s(self._clock())
-        return Leadership(None if leader is None else leader.id, self.term, until)
+        heard = None if until is None else self._lease.heard_s
+        return Leadership(None if leader is None else leader.id, self.term, until, heard)
 
     def has_quorum(self) -> bool:
         """Whether this member leads and a quorum stands behind it now."""
@@ -340,9 +342,10 @@ class Consensus(SyncObj):  # type: ignore[misc]
         if was_leader and state != _RAFT_STATE.LEADER:
             now = self._clock()
             until = self._lease.quorum_until_s(now)
-            if until is not None and now < until:
-                # Who acts on this lease may hear late that it has ended: the next leader waits it out.
-                self._heard_s = now
+            if until is not None:
+                # This member heard itself. Who acts on a lease that stands may hear late that it has ended: the next
+                # leader waits it out. What was granted under one that ended goes back to its last round.
+                self._heard_s = now if now < until else max(self._heard_s, self._lease.sent_before_s(until))
             self._lease.end()
             self._wait_before_election()
 

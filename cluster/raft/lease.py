@@ -25,13 +25,15 @@ ROUNDS_MAX: Final = 4096
 class Leadership:
     """Who leads, as this member knows it.
 
-    leader: None while there is none. lease_until_s: CLOCK_BOOTTIME; None unless this member leads with authority, and
-    until then it may act. Never act on `leader` alone.
+    leader: None while there is none, or the one that there was is not linked. lease_until_s: CLOCK_BOOTTIME; None
+    unless this member leads with authority, and until then it may act. Never act on `leader` alone. heard_s: beside
+    lease_until_s; until then one of those who elected it heard another leader, or was one.
     """
 
     leader: str | None
     term: int
     lease_until_s: float | None
+    heard_s: float | None = None
 
     def holds(self, now_s: float) -> bool:
         """Whether this member may act as the leader at `now_s` (CLOCK_BOOTTIME)."""
@@ -49,13 +51,13 @@ class QuorumLease:
         self._wait_s = lease_s * (1 + drift)
         self._round = 0
         self._term: int | None = None
-        self._not_before_s = 0.0
+        self._heard_s = self._not_before_s = 0.0
 
     def begin(self, term: int, heard_s: float) -> None:
         """This member was elected in `term`. heard_s: when a voter, itself among them, last heard an earlier leader."""
         self._forget_all()
         self._term = term
-        self._not_before_s = heard_s + self._wait_s
+        self._heard_s, self._not_before_s = heard_s, heard_s + self._wait_s
 
     def end(self) -> None:
         """This member leads no longer."""
@@ -88,6 +90,15 @@ class QuorumLease:
     def authority_until_s(self, now_s: float) -> float | None:
         """Like `quorum_until_s`, but None too while an earlier leader's lease may last."""
         return self.quorum_until_s(now_s) if now_s >= self._not_before_s else None
+
+    def sent_before_s(self, until_s: float) -> float:
+        """When the round was sent that a lease until `until_s` counts from."""
+        return until_s - self._lease_s
+
+    @property
+    def heard_s(self) -> float | None:
+        """As given to `begin`; None when it leads not."""
+        return self._heard_s if self._term is not None else None
 
     @property
     def not_before_s(self) -> float | None:

@@ -329,6 +329,41 @@ def test_a_leader_that_steps_down_with_its_lease_lets_the_next_one_wait(bench: B
     assert vote.heard_ago_s == pytest.approx(0.2)
 
 
+def test_a_leader_whose_lease_has_ended_tells_of_the_round_that_it_counted_from(bench: Bench) -> None:
+    """What it granted under that lease may outlast it."""
+    term = bench.lead()
+    bench.sent.clear()
+    bench.member._SyncObj__sendAppendEntries()
+    sent_s = bench.now_s
+    bench.hear("b", Appended(term, bench.rounds("b")[-1].round, 3, True, False))
+    bench.now_s += bench.times.leader_lease_s + 0.05
+    assert not bench.member.leadership().holds(bench.now_s)
+    bench.hear("c", Appended(term + 3, 1, 0, False, False))
+    (vote,) = bench.hear("c", RequestVote(term + 4, 50, 50))
+    assert isinstance(vote, Vote)
+    assert vote.heard_ago_s == pytest.approx(bench.now_s - sent_s)
+
+
+def test_a_leader_says_until_when_its_voters_heard_another(bench: Bench) -> None:
+    started_s = bench.now_s
+    term = bench.lead()
+    bench.sent.clear()
+    bench.member._SyncObj__sendAppendEntries()
+    assert bench.member.leadership().heard_s is None
+    bench.hear("b", Appended(term, bench.rounds("b")[-1].round, 3, True, False))
+    assert bench.member.leadership().heard_s == pytest.approx(started_s)
+
+
+def test_a_leader_that_is_not_linked_is_none(bench: Bench) -> None:
+    bench.append(1, (1, 0))
+    assert bench.member.leadership().leader == "b"
+    bench.member.connected("b", False)
+    assert bench.member.leadership().leader is None
+    bench.member.connected("b", True)
+    bench.append(1, (1, 0))
+    assert bench.member.leadership().leader == "b"
+
+
 # Proposals
 
 

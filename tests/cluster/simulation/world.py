@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.commands import Command, Ok, Promote, Started, decode_command, encode
+from cluster.lease import LeaseTimes
 from cluster.registry import Registry
 from tests.cluster.simulation.trace import Granted, Trace
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.cluster.simulation.node import Node
 
 HEARTBEAT_S = 0.050
+LEADER_LEASE_S = LeaseTimes().leader_lease_s
 
 
 @dataclass(slots=True)
@@ -187,9 +189,9 @@ class Member:
         self.term = term
         if self.leads:
             self.leads = False
-            self.heard_s = (
-                self.node.clock_s()
-            )  # It heard itself: it is in every quorum that acknowledged a round of it.
+            # It heard itself, at the last round that a quorum acknowledged, or now while it may act on that.
+            acts = self.node.clock_s() < self.acked_s + LEADER_LEASE_S
+            self.heard_s = self.node.clock_s() if acts else max(self.heard_s, self.acked_s)
             self.node.deposed()
 
     def beat(self) -> None:
