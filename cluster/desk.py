@@ -1,13 +1,13 @@
 """What nodes tell in heartbeats, as news for the leader's decisions. Pure.
 
-A change is told once to each leader; what must not be lost (that a program ended, that an agent is gone) is told with
-every heartbeat for as long as it is so.
+A change is told once to each leader; what must not be lost (that a program ended or fails its health checks, that an
+agent is gone) is told with every heartbeat for as long as it is so.
 """
 
 from __future__ import annotations
 
 from cluster.messages import Heartbeat, InstanceState, Load
-from cluster.news import AgentLost, InstanceEnded, InstanceReported, MirrorReported, News, NodeHeard
+from cluster.news import AgentLost, HealthChanged, InstanceEnded, InstanceReported, MirrorReported, News, NodeHeard
 from cluster.selection import Held
 from cluster.values import NodeId, Placement, ProgramId
 from transport.checkpoint import NOTHING
@@ -20,6 +20,7 @@ class Desk:
         self.states: dict[tuple[ProgramId, NodeId], InstanceState] = {}
         self.loads: dict[NodeId, Load] = {}
         self._told: dict[tuple[ProgramId, NodeId], InstanceReported] = {}
+        self._unwell: set[tuple[ProgramId, NodeId]] = set()
 
     def forget_told(self, node: NodeId = "") -> None:
         """Another leader is to hear everything again, of one node or of all."""
@@ -32,6 +33,7 @@ class Desk:
         for key in gone:
             del self.states[key]
             self._told.pop(key, None)
+            self._unwell.discard(key)
         news: list[News] = [NodeHeard(node)]
         for state in beat.instances:
             self.states[state.program, node] = state
@@ -75,6 +77,9 @@ class Desk:
             )
         elif state.agent_lost:
             news.append(AgentLost(program, state.token, node, alive=True))
+        if state.role == "primary" and (state.unhealthy or (program, node) in self._unwell):
+            (self._unwell.add if state.unhealthy else self._unwell.discard)((program, node))
+            news.append(HealthChanged(program, state.token, state.unhealthy))
         if self._told.get((program, node)) != report:
             self._told[program, node] = report
             news.append(report)

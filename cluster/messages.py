@@ -80,7 +80,8 @@ class InstanceState:
     on the node where that was; 0: unknown. staleness_ms: as in `transport.control.Status`, when this was sent. stream:
     where its agent offers checkpoints, `host:port`, "" without an agent. fence_id: of the order that keeps it still, ""
     when none does. lease_out: its lease ended, and the watchdog stopped it. agent_lost: its agent is gone while the
-    program runs on; another one is on its way.
+    program runs on; another one is on its way. unhealthy: why its health checks say that it has failed, "" while they
+    do not.
     """
 
     program: ProgramId
@@ -97,6 +98,7 @@ class InstanceState:
     lease_out: bool
     agent_lost: bool
     ended: Ended | None
+    unhealthy: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.health.check import Check
 from cluster.values import Policy, ProgramId
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramFile:
     """digest: of its meaning. address: "10.0.0.100/24" with the interface that carries it; both "" without a redirect.
-    grace_ms: from SIGTERM to SIGKILL."""
+    grace_ms: from SIGTERM to SIGKILL. checks: of its health."""
 
     program: ProgramId
     digest: str
@@ -20,6 +21,7 @@ class ProgramFile:
     address: str
     interface: str
     grace_ms: int
+    checks: tuple[Check, ...] = ()
 
 
 ReadProgramFile = Callable[[Path], ProgramFile]

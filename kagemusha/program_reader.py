@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.program import HealthCheck
 from agent.program_file import load_definition
+from cluster.health.check import Check, Exchange, Exec, Http, Question, Tcp
 from cluster.program import ProgramFile
 from cluster.values import Policy
 
@@ -25,4 +27,29 @@ def read_program(path: Path) -> ProgramFile:
         address=redirect.address if redirect is not None else "",
         interface=redirect.interface if redirect is not None else "",
         grace_ms=failover.grace_ms,
+        checks=tuple(map(_check, definition.health)),
     )
+
+
+def _check(check: HealthCheck) -> Check:
+    return Check(
+        _question(check),
+        check.interval_ms / 1000,
+        check.timeout_ms / 1000,
+        check.rise,
+        check.fall,
+        check.start_ms / 1000,
+    )
+
+
+def _question(check: HealthCheck) -> Question:
+    port = check.port or 0
+    match check.kind:
+        case "tcp":
+            return Tcp(port)
+        case "http":
+            return Http(port, check.path)
+        case "exchange":
+            return Exchange(port, check.send.encode("latin-1"), check.expect.encode("latin-1"))
+        case "exec":
+            return Exec(check.command)

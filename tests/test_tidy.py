@@ -49,6 +49,8 @@ PURE = {
     "cluster/detector.py",
     "cluster/facts.py",
     "cluster/failover.py",
+    "cluster/health/check.py",
+    "cluster/health/verdict.py",
     "cluster/lease.py",
     "cluster/news.py",
     "cluster/office.py",

@@ -5,13 +5,26 @@ from __future__ import annotations
 import time
 
 from cluster.agents.instance import LocalInstance
+from cluster.health.rounds import Primary
 from cluster.messages import InstanceState
 from transport.checkpoint import NOTHING
 from transport.control import InstanceStatus
 
 
-def state_of(instance: LocalInstance) -> InstanceState:
-    """What is known of it now; nobody is asked."""
+def primary_of(instance: LocalInstance) -> Primary | None:
+    """What there is to look after: a program that serves here, or would if it were not kept still; None: none."""
+    record = instance.record
+    if record.role != "primary" or not (instance.serving and record.pid) or instance.ended is not None:
+        return None
+    return Primary(record.program, record.token, record.pid, record.config_file, lambda: _is_still(instance))
+
+
+def _is_still(instance: LocalInstance) -> bool:
+    return bool(instance.fence_id) or instance.held or instance.tenure.fencing is not None
+
+
+def state_of(instance: LocalInstance, unhealthy: str = "") -> InstanceState:
+    """What is known of it now; nobody is asked. unhealthy: what its health checks say."""
     agent, record = instance.agent, instance.record
     status = agent.last_status if agent is not None else None
     version = status.version if status is not None and record.role != "none" else NOTHING
@@ -31,6 +44,7 @@ def state_of(instance: LocalInstance) -> InstanceState:
         lease_out=not instance.fence_id and instance.tenure.fencing is not None,
         agent_lost=instance.agent_lost,
         ended=instance.ended,
+        unhealthy=unhealthy[:512],
     )
 
 

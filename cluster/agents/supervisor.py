@@ -10,12 +10,13 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from cluster.agents.instance import Around, LocalInstance
-from cluster.agents.instance_view import state_of
+from cluster.agents.instance_view import primary_of, state_of
 from cluster.agents.output import OutputTail
 from cluster.agents.place import Place, places
 from cluster.agents.record import InstanceRecord
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.guard import Guard
+from cluster.health.rounds import Rounds
 from cluster.load import LoadMeter
 from cluster.messages import (
     ActivateHere,
@@ -75,6 +76,7 @@ class Supervisor:
         self._read_program = read_program
         self._meter = LoadMeter()
         self._around = Around(config, command, guard, read_program, changed, ask_lease, self._busy_ports)
+        self._rounds = Rounds(read_program, changed)
         self._tails: dict[ProgramId, OutputTail] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -94,6 +96,7 @@ class Supervisor:
         """Leave everything as it is."""
         for task in tuple(self._tasks):
             task.cancel()
+        self._rounds.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(instance.close() for instance in self.instances.values()))
 
@@ -104,7 +107,10 @@ class Supervisor:
 
     def states(self) -> tuple[InstanceState, ...]:
         """What is known of every instance now."""
-        return tuple(state_of(instance) for instance in self.instances.values())
+        return tuple(map(self._state, self.instances.values()))
+
+    def _state(self, instance: LocalInstance) -> InstanceState:
+        return state_of(instance, self._rounds.reason(instance.record.program))
 
     def leases(self) -> list[tuple[ProgramId, int]]:
         """The primaries that want a lease: program and token."""
@@ -143,6 +149,7 @@ class Supervisor:
                 file = await asyncio.to_thread(self._read_program, Path(config_file))
                 return ProgramRead(file.program, file.digest, file.policy)
             case Start(program, config_file, token):
+                self._rounds.started_anew(program, token)
                 return await self._serving(self._have(program, config_file).start(config_file, token))
             case ActivateHere(program, token, version):
                 return await self._serving(self._instance(program).activate(token, version))
@@ -170,7 +177,7 @@ class Supervisor:
                 if instance is None:
                     return Reported(None, self.load)
                 await instance.poll()
-                return Reported(state_of(instance), self.load)
+                return Reported(self._state(instance), self.load)
             case Look(program):
                 return Seen(await self._instance(program).look())
             case LookInside(program):
@@ -222,6 +229,7 @@ class Supervisor:
                     tail.read()
                 except OSError as error:
                     log.warning("output is not read", reason=str(error))
+            self._rounds.look(filter(None, map(primary_of, self.instances.values())))
             await asyncio.gather(*(instance.poll() for instance in tuple(self.instances.values())))
             await asyncio.sleep(POLL_S)
 

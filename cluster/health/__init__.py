@@ -1,0 +1,1 @@
+"""Whether this node's primaries still serve: checks, the verdict on their results, and whoever runs them."""
