@@ -1,5 +1,5 @@
 /* Threads that are born and die all the time, 4 at once, each doing a little work whose sum is known: prints
- * "BORN WRONG" once its standard input ends. */
+ * "BORN WRONG" once its standard input has ended and a hundred were born. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ static unsigned long expected(unsigned long seed) {
 
 static void *bear(void *argument) {
     unsigned long seed = (unsigned long)argument;
-    while (!over) {
+    for (int here = 0; !over || here < 34; here++) {
         pthread_t thread;
         void *sum;
         if (pthread_create(&thread, NULL, work, (void *)seed)) continue;

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static volatile int *volatile nowhere = (int *)8;
+
 static void *sleep_on(void *argument) {
     for (;;) pause();
     return argument;
@@ -29,7 +31,7 @@ int main(int count, char **arguments) {
     puts("ready");
     fflush(stdout);
     if (getchar() != '\n') return 3;
-    if (!strcmp(way, "crash")) *(volatile int *)8 = 1;
+    if (!strcmp(way, "crash")) *nowhere = 1;
     if (!strcmp(way, "abort")) abort();
     if (!strcmp(way, "term")) kill(getpid(), SIGTERM);
     if (!strcmp(way, "exec")) execl("/bin/cat", "cat", NULL);
