@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 
 from agent.address import ServiceAddress
 from agent.errors import KernelError
+from agent.kernel.rtnetlink import RouteSocket
 from tests.agent.lan import ADDRESS4, ADDRESS6, Lan
 from transport.errors import ConfigError
 
@@ -37,6 +38,19 @@ def test_claiming_and_dropping_twice_is_the_same_as_once(lan: Lan) -> None:
         assert address.drop()
         assert not address.drop()
         assert not address.is_here()
+
+
+def test_what_comes_for_it_is_taken_as_soon_as_it_is_claimed(lan: Lan) -> None:
+    """A worker of the kernel completes an IPv6 address later, and the busier the machine is, the later."""
+    with at(lan, "first", BOTH) as address:
+        with lan.inside("first"):
+            routes = RouteSocket()
+        with closing(routes):
+            for _ in range(50):
+                assert not any(map(routes.is_local, address.addresses))
+                address.claim()
+                assert all(map(routes.is_local, address.addresses))
+                address.drop()
 
 
 def test_without_a_prefix_length_it_is_the_host_alone(lan: Lan) -> None:
