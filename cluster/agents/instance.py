@@ -124,7 +124,8 @@ class LocalInstance:
                 raise KagemushaError(f"{self.place.instance} holds checkpoint {held}, not {version}")
             self._save(role="primary", token=token)
             try:
-                await self._serve(token, control.Activate(token, version if held == version else None))
+                # From whatever it holds by then: checkpoints that were on their way may still arrive.
+                await self._serve(token, control.Activate(token, None))
             except KagemushaError:
                 await self._end()
                 raise

@@ -58,7 +58,7 @@ def _word(instance: LocalInstance) -> InstanceStatus:
         return "stopped" if instance.ended.status == 0 else "failed"
     if instance.fence_id or (instance.serving and instance.tenure.fencing is not None):
         return "fenced"
-    if record.role == "primary" and not instance.serving:
+    if record.role == "primary" and not (instance.serving and record.pid):
         return "starting"
     status = agent.last_status if agent is not None else None
     return status.status if status is not None else "starting"

@@ -68,9 +68,11 @@ class Daemon:
 class Trio:
     """The cluster."""
 
-    def __init__(self, directory: Directory, machines: Machines) -> None:
+    def __init__(self, directory: Directory, machines: Machines, more: str = "") -> None:
+        """more: is added to the program's file."""
         self.directory = directory
         self.machines = machines
+        self._more = more
         self.daemons = {name: Daemon(node) for name, node in machines.nodes.items()}
         self._furnish()
 
@@ -84,7 +86,7 @@ class Trio:
         here = self.directory.node
         for name, node in self.machines.nodes.items():
             authority.issue(name).save(node.own / "pki")
-            (node.own / "program.toml").write_text(program_toml(Story(), self.directory.data))
+            (node.own / "program.toml").write_text(program_toml(Story(), self.directory.data) + self._more)
             (node.own / "node.toml").write_text(
                 f'[node]\nid = "{name}"\ndata = "{here}/data"\nrun = "{here}/run"\npki = "{here}/pki"\n'
                 f'[cluster]\nid = "kgm-{self.directory.run_id.replace("_", "-")}"\n{nodes}'
@@ -168,15 +170,15 @@ def is_text(reply: bytes, text: str) -> bool:
 
 
 @asynccontextmanager
-async def trio() -> AsyncIterator[Trio]:
-    """A cluster whose redis runs on a and is mirrored on b and c."""
+async def trio(more: str = "") -> AsyncIterator[Trio]:
+    """A cluster whose redis runs on a and is mirrored on b and c. more: is added to the program's file."""
     clear_crashed_runs()
     directory = Directory(new_run_id())
     keep = True
     try:
         machines = Machines(directory, NAMES)
         try:
-            cluster = Trio(directory, machines)
+            cluster = Trio(directory, machines, more)
             for daemon in cluster.daemons.values():
                 daemon.start()
             await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")
