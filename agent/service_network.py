@@ -13,6 +13,7 @@ import structlog
 from agent.address import ServiceAddress
 from agent.announcer import Announcer
 from agent.connections import Connection, Expected
+from agent.kernel.nftables import BarrierSocket
 from agent.prober import Outcome, Prober
 from agent.program import Redirect
 from agent.stragglers import Stragglers
@@ -26,30 +27,43 @@ STRAGGLERS_S = 2.0
 class ServiceNetwork:
     """The network side of one instance. `drop` and `claim` belong to the tracer thread, the rest to the event loop."""
 
-    def __init__(self, redirect: Redirect, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises ConfigError, KernelError: no such interface."""
+    def __init__(self, instance: str, redirect: Redirect, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises ConfigError, KernelError: no such interface. BarrierError: no nftables."""
+        self._instance = instance
         self._interface = redirect.interface
         self._addresses = [redirect.ip]
         self._loop = loop
         self.address = ServiceAddress([redirect.address], redirect.interface)
+        self._barrier = BarrierSocket()
+        self._barrier.barriers.stage(instance, redirect.ip)
         self._stragglers: Stragglers | None = None
         self._announcer: Announcer | None = None
         self._prober: Prober | None = None
 
     def drop(self) -> None:
-        """Take the address off this node; what clients still send here is kept for the node that has it next."""
+        """Take the address off this node, on which nothing more is said in its name; what clients still send here is
+        kept for the node that has it next."""
         if self._stragglers is None and self.address.is_here():
             self._stragglers = stragglers = Stragglers(self.address.link, self._addresses)
             stragglers.begin()
             self._loop.call_soon_threadsafe(self._watch, stragglers)
+        for address in self._addresses:
+            self._barrier.barriers.put(self._instance, address)
         self.address.drop()
+
+    def clear(self) -> None:
+        """Take away what keeps the address silent on this node, which is to serve."""
+        for address in self._addresses:
+            self._barrier.barriers.lift(self._instance, address)
 
     def claim(self) -> None:
         """Put the address onto this node."""
+        self.clear()
         self.address.claim()
 
     def arm(self) -> None:
-        """Before a takeover: hear what the clients say from now on. In the event loop."""
+        """Before a takeover: clear the way, and hear what the clients say from now on. In the event loop."""
+        self.clear()
         self._prober = Prober(self._addresses, self._interface)
         self._prober.arm()
 
@@ -86,6 +100,7 @@ class ServiceNetwork:
         if self._prober is not None:
             self._prober.close()
         self.address.close()
+        self._barrier.close()
 
     def _watch(self, stragglers: Stragglers) -> None:
         for descriptor in stragglers.filenos():

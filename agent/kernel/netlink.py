@@ -24,6 +24,7 @@ _HEADER: Final = struct.Struct("<IHHII")
 _ERROR, _DONE = 2, 3
 _SO_RCVBUFFORCE: Final = 33
 _BUFFER_BYTES: Final = 128 << 10
+_MSG_DONTWAIT: Final = 0x40
 
 
 class Netlink:
@@ -53,17 +54,21 @@ class Netlink:
     def send(self, kind: int, flags: int, body: bytes) -> int:
         """Send a request; give its sequence number."""
         self._sequence += 1
-        message = np.frombuffer(
-            _HEADER.pack(HEADER_BYTES + len(body), kind, flags, self._sequence, 0) + body, dtype=np.uint8
-        )
-        sent = attempt_held(NR.SENDTO, self.number, message.ctypes.data, len(message), 0, 0, 0)
-        if sent < 0:
-            raise KernelError(f"request {kind}", self.name, -sent)
+        header = _HEADER.pack(HEADER_BYTES + len(body), kind, flags, self._sequence, 0)
+        self.send_datagram(header + body, f"request {kind}")
         return self._sequence
 
-    def receive(self) -> NDArray[np.uint8]:
-        """The next datagram, in a buffer that the next one overwrites."""
-        size = attempt_held(NR.RECVFROM, self.number, self._buffer.ctypes.data, _BUFFER_BYTES, 0, 0, 0)
+    def send_datagram(self, datagram: bytes, operation: str = "request") -> None:
+        """Send messages that are whole already."""
+        message = np.frombuffer(datagram, dtype=np.uint8)
+        sent = attempt_held(NR.SENDTO, self.number, message.ctypes.data, len(message), 0, 0, 0)
+        if sent < 0:
+            raise KernelError(operation, self.name, -sent)
+
+    def receive(self, *, wait: bool = True) -> NDArray[np.uint8]:
+        """The next datagram, in a buffer that the next one overwrites. Not `wait`: KernelError EAGAIN if none is there."""
+        flags = 0 if wait else _MSG_DONTWAIT
+        size = attempt_held(NR.RECVFROM, self.number, self._buffer.ctypes.data, _BUFFER_BYTES, flags, 0, 0)
         if size < 0:
             raise KernelError("answer", self.name, -size)
         return self._buffer[:size]

@@ -107,7 +107,9 @@ class Tenure:
     def _watch(self, token: int, pid: int, deadline_s: float) -> None:
         file, cgroup = self._file(), self.cgroup()
         directory = str(cgroup.directory) if cgroup is not None else ""
-        self._guard.watch(Watched(self._place.program, token, pid, file.address, file.interface, directory), deadline_s)
+        place = self._place
+        watched = Watched(place.program, token, pid, file.address, file.interface, directory, place.instance)
+        self._guard.watch(watched, deadline_s)
 
     # ------------------------------------------------------------ fence
 

@@ -1,7 +1,7 @@
 """The leases of this node's primaries in a shared memory file: the daemon writes them, the watchdog reads them.
 
     header   64 bytes: magic, pid of the watchdog, when it last looked at all slots
-    slot   1024 bytes: what the daemon says (sequence, deadline, token, names), at 512 what the watchdog answers
+    slot   1024 bytes: what the daemon says (sequence, deadline, token, names), at 960 what the watchdog answers
 
 All numbers are aligned u64 in the machine's order, each written by one side only, so each is seen whole. What must
 be seen together is under a sequence number that is odd while it is written. Should the daemon die in the middle of
@@ -23,20 +23,22 @@ SLOTS: Final = 64
 SLOT_BYTES: Final = 1024
 HEADER_BYTES: Final = 64
 FILE_BYTES: Final = HEADER_BYTES + SLOTS * SLOT_BYTES
-MAGIC: Final = int.from_bytes(b"KGMLEAS1", "little")
+MAGIC: Final = int.from_bytes(b"KGMLEAS2", "little")
 NO_LEASE_NS: Final = 0
 
 _WORD: Final = struct.Struct("=Q")
-_NAMES: Final = struct.Struct("=64s64s16s256s")
+_NAME_BYTES: Final = (64, 64, 16, 256, 128, 256)
+_NAMES: Final = struct.Struct("=" + "".join(f"{size}s" for size in _NAME_BYTES))
 _PID_AT, _BEAT_AT = 8, 16
-_SEQUENCE, _DEADLINE, _TOKEN, _PROCESS, _NAMES_AT, _ANSWER = 0, 8, 16, 24, 32, 512
+_SEQUENCE, _DEADLINE, _TOKEN, _PROCESS, _NAMES_AT, _ANSWER = 0, 8, 16, 24, 32, 960
 _READS_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One primary. pid: of the program. address: "10.0.0.100/24", or "" when it has none. cgroup: directory of the
-    program's own cgroup whose freezer stops it, or ""."""
+    program's own cgroup whose freezer stops it, or "". instance: whose barrier is put before its address ("redis@a");
+    "": none. track: file that says to keepalived whether this node may have the address, or ""."""
 
     program: str
     token: int
@@ -44,13 +46,15 @@ class Watched:
     address: str
     interface: str
     cgroup: str
+    instance: str = ""
+    track: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fencing:
     """The watchdog's answer: the primary under `token` was stopped.
 
-    address_gone, frozen: what was read back. at_ns: when all that could be done was done.
+    address_gone (with its traffic dropped), frozen: what was read back. at_ns: when all that could be done was done.
     """
 
     token: int
@@ -87,9 +91,9 @@ class LeaseFile:
 
     def put(self, slot: int, watched: Watched) -> None:
         """Watch a primary in this slot; its deadline stays as it is. Raises ValueError for a name that is too long."""
-        texts = [watched.program, watched.address, watched.interface, watched.cgroup]
+        texts = (watched.program, watched.address, watched.interface, watched.cgroup, watched.instance, watched.track)
         names = [text.encode() for text in texts]
-        for name, most in zip(names, (64, 64, 16, 256), strict=True):
+        for name, most in zip(names, _NAME_BYTES, strict=True):
             if len(name) > most:
                 raise ValueError(f"{name!r} has more than {most} bytes")
         at = self._at(slot)
@@ -138,8 +142,10 @@ class LeaseFile:
             token, pid = self._word(at + _TOKEN), self._word(at + _PROCESS)
             names = _NAMES.unpack_from(self._map, at + _NAMES_AT)
             if sequence % 2 == 0 and sequence == self._word(at + _SEQUENCE):
-                program, address, interface, cgroup = (name.rstrip(b"\0").decode() for name in names)
-                return Watched(program, token, pid, address, interface, cgroup) if program else None
+                program, *others = (name.rstrip(b"\0").decode() for name in names)
+                address, interface, cgroup, instance, track = others
+                watched = Watched(program, token, pid, address, interface, cgroup, instance, track)
+                return watched if program else None
         raise BlockingIOError(f"slot {slot} is being written")
 
     def deadline_ns(self, slot: int) -> int:

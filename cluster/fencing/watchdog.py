@@ -1,8 +1,10 @@
 """The watchdog: its own small process, which stops this node's primaries when their leases end. No asyncio.
 
-It knows nothing but the file of leases. A primary whose deadline passes loses its address first, then all of its
-processes are frozen, and both are read back; nothing is lost but time if the lease comes back: then the daemon writes a
-later deadline for the same token, and the program is thawed. The daemon may hang or be gone: the deadline passes.
+It knows nothing but the file of leases. A primary whose deadline passes is cut off from its clients first (`hands`),
+then all of its processes are frozen, and both are read back. It is cut off again at every turn: keepalived may put an
+address back, a firewall that is loaded anew lose the barrier. Nothing is lost but time if the lease comes back: then
+the daemon writes a later deadline for the same token, and the program is thawed. The daemon may hang or be gone: the
+deadline passes.
 
 It outlives the daemon. It sleeps in sigtimedwait(2): SIGUSR1 says that a deadline was brought forward.
 """
@@ -19,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from cluster.fencing.address_drop import AddressDropper
 from cluster.fencing.cgroup import CgroupError, ProgramCgroup
+from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import SLOTS, Fencing, LeaseFile, Watched
 from transport.errors import ConfigError, KagemushaError
 
@@ -31,11 +33,11 @@ FREEZE_S: Final = 0.1
 WAKE: Final = signal.SIGUSR1
 
 
-class Hands(Protocol):
+class CutsOff(Protocol):
     """What the watchdog does to the world."""
 
-    def drop(self, address: str, interface: str) -> None:
-        """Take the address off; returns when it is not there. Raises KagemushaError."""
+    def cut_off(self, watched: Watched) -> None:
+        """See `hands.Hands`."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Stopped:
     watched: Watched
     address_gone: bool = False
     frozen: bool = False
+    trouble: str = ""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class Watchdog:
     """Looks at all slots, again and again. now_ns: CLOCK_BOOTTIME. complain: says what went wrong."""
 
     leases: LeaseFile
-    hands: Hands
+    hands: CutsOff
     now_ns: Callable[[], int]
     complain: Callable[[str], None]
     known: dict[int, Watched] = field(default_factory=dict)
@@ -72,9 +75,9 @@ class Watchdog:
                 nearest_ns = min(nearest_ns, deadline_ns)
                 if slot in self.stopped:
                     self._let_go_on(slot)
-        # All addresses before any process: to drop one takes microseconds, to freeze a busy program milliseconds.
+        # All addresses before any process: to cut one off takes microseconds, to freeze a busy program milliseconds.
         for slot in due:
-            self._drop(slot)
+            self._cut_off(slot)
         for slot in due:
             self._freeze(slot)
         self.leases.beat(self.now_ns())
@@ -100,22 +103,34 @@ class Watchdog:
                 self.leases.answer(slot, None)
         return True
 
-    def _drop(self, slot: int) -> None:
+    def _cut_off(self, slot: int) -> None:
         watched = self.known[slot]
         stopped = self.stopped.setdefault(slot, Stopped(watched))
-        if stopped.address_gone:
-            return
         try:
-            if watched.address:
-                self.hands.drop(watched.address, watched.interface)
-            stopped.address_gone = True
+            self.hands.cut_off(watched)
+            stopped.address_gone, trouble = True, ""
         except KagemushaError as error:
-            self.complain(f"{watched.program}: {error.what}")
+            stopped.address_gone, trouble = False, error.what
+        if trouble and trouble != stopped.trouble:
+            self.complain(f"{watched.program}: {trouble}")
+        stopped.trouble = trouble
 
     def _freeze(self, slot: int) -> None:
         watched, stopped = self.known[slot], self.stopped[slot]
-        if stopped.frozen and stopped.watched == watched:
-            return
+        if not (stopped.frozen and stopped.watched == watched):
+            self._freeze_anew(watched, stopped)
+        told, now = self.leases.fencing(slot), self.now_ns()
+        if told is None or (told.token, told.address_gone, told.frozen) != (
+            watched.token,
+            stopped.address_gone,
+            stopped.frozen,
+        ):
+            self.leases.answer(slot, Fencing(watched.token, stopped.address_gone, stopped.frozen, now))
+            deadline_ns = self.leases.deadline_ns(slot)
+            why = f"its lease ended {(now - deadline_ns) // 1000} us ago" if deadline_ns else "it is fenced"
+            self.complain(f"{watched.program}: {why}: cut off={stopped.address_gone}, frozen={stopped.frozen}")
+
+    def _freeze_anew(self, watched: Watched, stopped: Stopped) -> None:
         stopped.watched = watched
         try:
             if watched.cgroup:
@@ -127,8 +142,6 @@ class Watchdog:
                 os.kill(watched.pid, signal.SIGSTOP)
         except (CgroupError, ProcessLookupError) as error:
             self.complain(f"{watched.program}: {error}")
-        self.leases.answer(slot, Fencing(watched.token, stopped.address_gone, stopped.frozen, self.now_ns()))
-        self.complain(f"{watched.program}: its lease has ended: stopped, frozen={stopped.frozen}")
 
     def _let_go_on(self, slot: int) -> None:
         watched = self.known[slot]
@@ -162,9 +175,7 @@ def watch(leases: Path, complain: Callable[[str], None], harden: Callable[[], No
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     held = lock(leases)
-    watchdog = Watchdog(
-        LeaseFile(leases), AddressDropper(), lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME), complain
-    )
+    watchdog = Watchdog(LeaseFile(leases), Hands(), lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME), complain)
     watchdog.turn()
     gc.collect()
     gc.disable()

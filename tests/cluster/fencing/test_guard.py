@@ -9,17 +9,22 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
 from cluster.fencing.cgroup import ProgramCgroup
 from cluster.fencing.guard import Guard
+from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import LeaseFile, Watched
+from transport.barrier import Barriers
 
 DEADLINE_S = 20.0
 FAR_S = 3600.0
 COMMAND = (sys.executable, "-m", "kagemusha", "watchdog")
+INSTANCE = f"redis@kgm{os.getpid()}"
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -48,6 +53,21 @@ def interface() -> Iterator[str]:
         subprocess.run(["ip", *words.split()], check=True)
     yield name
     subprocess.run(["ip", "link", "del", name], check=True)
+
+
+@pytest.fixture
+def barriers() -> Iterator[Barriers]:
+    """Those of this machine; in the end there is none of this test."""
+    hands = Hands()
+    yield hands.barriers
+    hands.barriers.remove(INSTANCE)
+    hands.close()
+
+
+def add_address(interface: str, address: str) -> None:
+    """Put an address onto the interface."""
+    more = ["nodad"] if ":" in address else []
+    subprocess.run(["ip", "address", "add", address, "dev", interface, *more], check=True)
 
 
 def addresses(interface: str) -> str:
@@ -84,12 +104,16 @@ async def guarded(directory: Path) -> AsyncIterator[Guard]:
 
 def watched(process: subprocess.Popen[bytes], cgroup: ProgramCgroup, token: int, address: str, on: str) -> Watched:
     """The program as a primary."""
-    return Watched("redis", token, process.pid, address, on, str(cgroup.directory))
+    return Watched("redis", token, process.pid, address, on, str(cgroup.directory), INSTANCE if address else "")
 
 
 @pytest.mark.parametrize("address", ["10.93.0.100/24", "fd93::100/64"])
 async def test_a_lease_that_ends_stops_the_program_and_one_that_comes_back_lets_it_go_on(
-    tmp_path: Path, interface: str, program: tuple[subprocess.Popen[bytes], ProgramCgroup], address: str
+    tmp_path: Path,
+    interface: str,
+    program: tuple[subprocess.Popen[bytes], ProgramCgroup],
+    barriers: Barriers,
+    address: str,
 ) -> None:
     process, cgroup = program
     async with guarded(tmp_path) as guard:
@@ -102,6 +126,10 @@ async def test_a_lease_that_ends_stops_the_program_and_one_that_comes_back_lets_
         assert (answer.token, answer.address_gone, answer.frozen) == (1, True, True)
         assert cgroup.is_frozen()
         assert address not in addresses(interface)
+        assert barriers.stands(INSTANCE, ip_interface(address).ip)
+        # Whatever puts the address back, it is gone again at the next turn.
+        add_address(interface, address)
+        await until(lambda: address not in addresses(interface))
         guard.extend("redis", now_s() + FAR_S)
         await until(lambda: guard.fencing("redis") is None)
         assert not cgroup.is_frozen()
@@ -110,15 +138,21 @@ async def test_a_lease_that_ends_stops_the_program_and_one_that_comes_back_lets_
 
 
 async def test_a_fence_at_once_and_another_primary_after_it(
-    tmp_path: Path, interface: str, program: tuple[subprocess.Popen[bytes], ProgramCgroup]
+    tmp_path: Path, interface: str, program: tuple[subprocess.Popen[bytes], ProgramCgroup], barriers: Barriers
 ) -> None:
     process, cgroup = program
+    track = tmp_path / "track"
+    track.write_text("1\n")
     async with guarded(tmp_path) as guard:
-        guard.watch(watched(process, cgroup, 1, "10.93.0.100/24", interface), now_s() + FAR_S)
+        primary = watched(process, cgroup, 1, "10.93.0.100/24", interface)
+        guard.watch(replace(primary, track=str(track)), now_s() + FAR_S)
+        assert track.read_text() == "1\n"
         answer = await guard.fence("redis", DEADLINE_S)
         assert answer is not None
         assert answer.address_gone
         assert answer.frozen
+        assert track.read_text() == "0\n"
+        assert barriers.instances() >= {INSTANCE}
         await guard.unwatch("redis")
         assert guard.programs == frozenset()
         assert cgroup.is_frozen()

@@ -1,0 +1,33 @@
+"""The agent's own socket to nftables, for its barriers; see `transport.barrier`."""
+
+from __future__ import annotations
+
+import errno
+
+from agent.errors import KernelError
+from agent.kernel.netlink import Netlink
+from transport.barrier import NETLINK_NETFILTER, Barriers
+
+
+class BarrierSocket:
+    """One netlink socket, opened ahead in the network namespace whose packets are meant. Not for two threads."""
+
+    def __init__(self) -> None:
+        """Raises KernelError: no nftables in this kernel."""
+        self._netlink = Netlink(NETLINK_NETFILTER, "nftables")
+        self.barriers = Barriers(self._exchange)
+
+    def close(self) -> None:
+        """Close the socket; the barriers stay as they are."""
+        self._netlink.close()
+
+    def _exchange(self, datagram: bytes) -> list[bytes]:
+        self._netlink.send_datagram(datagram)
+        answers: list[bytes] = []
+        while True:
+            try:
+                answers.append(self._netlink.receive(wait=False).tobytes())
+            except KernelError as error:
+                if error.errno == errno.EAGAIN:
+                    return answers
+                raise

@@ -1,0 +1,62 @@
+"""Cutting a primary off from its clients, in the only order that is safe, with what was opened ahead for it.
+
+1. The barrier: its kernel says nothing more in the address's name, and hears nothing (`transport.barrier`).
+2. keepalived is told that it may not have the address, before it is gone: it would put it back.
+3. The address is deleted. That alone would let out a retransmission or two of IPv6, and does not help against
+   keepalived; 1 and 2 alone would leave a machine that answers ARP.
+
+To freeze the program comes after that: it takes the longest.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from cluster.fencing.addresses import Addresses
+from cluster.fencing.lease_file import Watched
+from cluster.fencing.netlink import Netlink
+from cluster.fencing.track_file import TrackFile
+from transport.barrier import NETLINK_NETFILTER, Barriers
+from transport.errors import KagemushaError
+
+
+class Hands:
+    """Its sockets belong to the network namespace in which it was made."""
+
+    def __init__(self) -> None:
+        """Raises KagemushaError: this kernel has no nftables."""
+        self._nftables = Netlink(NETLINK_NETFILTER)
+        self._addresses = Addresses()
+        self.barriers = Barriers(self._nftables.exchange)
+
+    def cut_off(self, watched: Watched) -> None:
+        """Do all three, as far as they concern this primary; read back. Again costs little and changes nothing.
+
+        What can't be done does not keep the rest from being done. Raises KagemushaError with the first trouble.
+        """
+        trouble: KagemushaError | None = None
+        for step in (self._silence, self._forbid, self._drop):
+            try:
+                step(watched)
+            except KagemushaError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._nftables.close()
+        self._addresses.close()
+
+    def _silence(self, watched: Watched) -> None:
+        if watched.address and watched.instance:
+            self.barriers.put(watched.instance, ipaddress.ip_interface(watched.address).ip)
+
+    def _forbid(self, watched: Watched) -> None:
+        if watched.track:
+            TrackFile(Path(watched.track)).forbid()
+
+    def _drop(self, watched: Watched) -> None:
+        if watched.address:
+            self._addresses.drop(watched.address)
