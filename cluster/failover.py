@@ -84,6 +84,7 @@ class Failover:
     def step(self, now_s: float, news: News) -> list[Order]:
         """Take in one event; return what is to be done, in this order."""
         self._seen_s = now_s
+        self._office.detector.awake(now_s)
         match news:
             case Leading():
                 return self._lead(now_s, news)
