@@ -205,10 +205,11 @@ LeaderCommand = TakeOffice | SetInstance | Fenced | Unfence | Promote | Started 
 """These carry the leader's term."""
 Command = LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode | Extend | EndExtension
 
-RejectCode = Literal["invalid", "unknown", "exists", "stale", "fence", "conflict", "unfit", "limit"]
+RejectCode = Literal["invalid", "unknown", "exists", "stale", "fence", "conflict", "unfit", "limit", "busy"]
 """invalid: can't be a command. unknown: no such program, instance or node. exists: there is one already. stale: token,
 incarnation or term is not the present one. fence: the fence named does not stand, or another does. conflict: the
-request id was used for something else. unfit: that instance can't take this role. limit: too many."""
+request id was used for something else. unfit: that instance can't take this role. limit: too many. busy:
+something else is under way for that program."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from cluster.messages import (
     ActivateHere,
     AnswerBody,
     DoesNotServe,
+    Done,
     HeldAt,
     Hold,
     LetGo,
@@ -26,7 +27,7 @@ from cluster.messages import (
     Stop,
     StopServing,
 )
-from cluster.news import ActivateDone, ActivateFailed, FenceConfirmed, News, SwitchFailed, SwitchHeld
+from cluster.news import ActivateDone, ActivateFailed, FenceConfirmed, InstanceEnded, News, SwitchFailed, SwitchHeld
 from cluster.orders import (
     ActivateOn,
     AskFence,
@@ -46,6 +47,8 @@ log = structlog.get_logger()
 
 NodeOrder = AskFence | AskMirrors | ActivateOn | RestartOn | SwitchOn | ResumeOn | ReleaseOn | RebuildOn | TerminateOn
 START_S: Final = 60.0
+_KILLED: Final = 9
+"""The wait status of a program whose end nobody saw."""
 
 
 class Errands:
@@ -151,6 +154,9 @@ class Errands:
                 self._tell(ActivateDone(program, token, node, timeline))
             case ((ActivateOn(_, program, token) | RestartOn(_, program, token)), DoesNotServe(what, _, fenced)):
                 self._tell(ActivateFailed(program, token, node, fenced, what))
+            case TerminateOn(_, program, token), Done():
+                # Where nothing ran no heartbeat tells of an end.
+                self._tell(InstanceEnded(program, token, node, _KILLED, None, True, "a person stopped it"))
             case SwitchOn(_, program, token, fence_id), HeldAt(version):
                 self._tell(SwitchHeld(program, token, node, fence_id, version))
             case _:

@@ -84,6 +84,10 @@ class Takeover:
             orders += self._ask(now_s, entry, facts, trouble)
         return orders
 
+    def is_fenced(self) -> bool:
+        """Whether it is agreed that the primary has no effect any more, and no other one is proposed."""
+        return self.phase == "asking" and bool(self.agreed_fence)
+
     def keeps_lease(self) -> bool:
         """Whether the primary still is granted its lease: it is to be held in good health."""
         return self.planned and self.phase == "fencing"

@@ -79,8 +79,11 @@ class Watch:
         if entry is None or one is None:
             return [Answer(news.request_id, Rejected("unknown", f"there is no instance {news.instance}"))]
         if self.takeover is not None or self._switch is not None or self._coming_s is not None:
-            refusal = f"a takeover of {self.program} is under way already"
-        elif (primary := entry.primary_instance) is None or primary.status not in ("running", "mirrored"):
+            refused = Rejected(
+                "busy", f"a takeover of {self.program} is under way already", "wait, and look at its status"
+            )
+            return [Answer(news.request_id, refused)]
+        if (primary := entry.primary_instance) is None or primary.status not in ("running", "mirrored"):
             refusal = f"{self.program} has no primary that runs"
         elif one.role == "mirror" and one.status != "mirrored":
             refusal = f"{one.instance} is {one.status}, not mirrored" + (f": {one.reason}" if one.reason else "")
@@ -264,7 +267,7 @@ class Watch:
         trouble = self._trouble(now_s, entry)
         if takeover.stranded and self._start is not None:
             takeover.clean = True
-        if takeover.stranded and self._stop is not None:
+        if self._stop is not None and (takeover.stranded or (takeover.is_fenced() and self.facts.still())):
             one = entry.primary_instance
             self.takeover = None
             return [] if one is None else self._set(one, "stopped", one.incarnation, "a person stopped it")
@@ -405,7 +408,7 @@ class Watch:
     # ------------------------------------------------------------------------------------------------------------- end
 
     def _stopping(self, now_s: float, entry: ProgramEntry, one: InstanceEntry) -> list[Order]:
-        if self.facts.ended is not None:
+        if self.facts.ended is not None or self.facts.still():
             reason = "it ended with status 0" if self.facts.exited_well() else "a person stopped it"
             note = Note(self.program, f"{one.instance} is stopped: {reason}", entry.token)
             orders = self._set(one, "stopped", one.incarnation, reason)

@@ -64,6 +64,7 @@ _BY_CODE: dict[str, type[Refusal]] = {
     "stale": Busy,
     "fence": Busy,
     "conflict": Busy,
+    "busy": Busy,
     "unfit": Unfit,
     "limit": LimitReached,
 }

@@ -193,10 +193,10 @@ class LocalInstance:
         async with self._lock:
             if self.record.token > token:
                 return
-            if self.record.role == "primary" and self.agent is not None and self.ended is None:
-                grace_ms = self._program_file().grace_ms
+            if self.record.role == "primary" and self.ended is None:
+                grace_ms, agent = self._program_file().grace_ms, self._agent()
                 if self.tenure.fencing is None and not self.fence_id:
-                    await self.agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._order_s)
+                    await agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._order_s)
                 self.ended = ended = Ended(token, KILLED, None, True, False, False, "a person stopped it")
                 await self._end()
                 self.ended = ended

@@ -16,6 +16,7 @@ from cluster.news import (
     Leading,
     LeaseAsked,
     NodeClosed,
+    NodeHeard,
     NotLeading,
     RegistryChanged,
     StartRequested,
@@ -285,6 +286,26 @@ def test_stop_and_delete() -> None:
     assert not of(leader.orders, ActivateOn)
 
 
+def test_what_can_not_be_started_can_be_deleted() -> None:
+    """While it waits for the next try, and in the middle of one."""
+    leader = Leader()
+    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    leader.tell(ActivateFailed("p", 1, "n1", True, "/no/such does not exist"))
+    leader.wait(3.0)
+    leader.tell(ActivateFailed("p", leader.entry.token, leader.entry.primary, True, "/no/such does not exist"))
+    orders = leader.tell(StopRequested("stop", "p", False))
+    orders += leader.wait(3.0)
+    assert of(orders, Answer) == [Answer("stop", Ok("p"))]
+    assert not of(orders, RestartOn)
+
+    assert of(leader.tell(StartRequested("start", "p")), RestartOn)
+    [answer] = of(leader.tell(StopRequested("delete", "p", True)), Answer)
+    assert (answer.request_id, answer.result) == ("start", Rejected("busy", "p was stopped before it had started"))
+    orders = leader.tell(ActivateFailed("p", leader.entry.token, leader.entry.primary, True, "no such file"))
+    assert Answer("delete", Ok("p")) in orders
+    assert "p" not in leader.registry.programs
+
+
 def test_what_can_not_be_reached_is_not_said_to_be_stopped() -> None:
     leader = _up()
     leader.silent.add("n1")
@@ -345,16 +366,14 @@ def test_a_mirror_that_does_not_come_up_is_followed_by_the_next() -> None:
     assert of(leader.wait(0.1), ActivateOn) == [ActivateOn("n3", "p", 3, Version(1, 6, 7))]
 
 
-def test_an_agent_that_dies_alone_has_time_to_be_followed_by_another() -> None:
+def test_an_agent_that_dies_alone_is_waited_for_as_nothing_newer_is_held_elsewhere() -> None:
     leader = _up()
     leader.tell(AgentLost("p", 1, "n1", True))
-    assert not of(leader.wait(4.0), AskFence)
+    assert not of(leader.wait(70.0), AskFence)
     leader.tell(InstanceReported("p", "n1", "primary", "running", 2, 1))
-    assert not of(leader.wait(3.0), AskFence)
     leader.tell(AgentLost("p", 1, "n1", True))
-    leader.wait(4.9)
     _ask(leader)
-    assert of(leader.wait(0.2), AskFence)
+    assert of(leader.tell(AgentLost("p", 1, "n1", False)), AskFence)
 
 
 def test_an_agent_that_takes_the_program_along_is_a_failure_at_once() -> None:
