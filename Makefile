@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint verify lock bench-codec bench-memory bench-pause bench-takeover bench-raft
+.PHONY: help setup packages demo test lint verify lock restarts bench-codec bench-memory bench-pause bench-takeover bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -32,6 +32,9 @@ lint: setup ## ruff (rules and format), mypy --strict
 
 verify: setup ## every byte of mirrors against their stopped originals, 1,000 checkpoints of each program
 	@$(PYTHON) -m tests.verify $(ARGS)
+
+restarts: setup ## daemons and agents are restarted under load, ten of each; the last line is one JSON object
+	@$(PYTHON) -m tests.restarts $(ARGS)
 
 bench-codec: setup ## size and speed of what travels, zstd and lz4
 	@$(PYTHON) -m tests.bench.codec $(ARGS)

@@ -20,6 +20,7 @@ import uvloop
 from agent.context_report import context_of
 from agent.instance import Instance, Surroundings
 from agent.instance_view import status_of
+from agent.kernel import scheduling
 from agent.program import Definition
 from agent.spawner import Spawner
 from agent.tracer import Tracer, block_signals
@@ -96,6 +97,7 @@ class Agent:
         self._server = ControlServer(self._control_path, self._handle, self._hello)
         async with self._server:
             log.info("the agent is ready", control=str(self._control_path), port=self._links.port)
+            scheduling.end_promptness()  # Its starter may have made it prompt: a mirror was missing until now.
             collecting = asyncio.create_task(self._collect(instance))
             await self._quit.wait()
             collecting.cancel()

@@ -31,20 +31,23 @@ class Patience:
     answers_s: for what mirrors hold. final_s: for a mirror to get the last checkpoint of a program that ended, or is
     held; final_again_s: before it is asked for that again.
     mirrors_s: for a mirror that was up to date and can't be reached, before the program is started without its context.
+    answer_s: for the answer of a mirror that says in a heartbeat already that it serves: it has the time line.
     repeat_s: before an order is given again. activate_s, start_s: for a mirror to serve, for a program to start.
-    switch_s: for a primary to be held. agent_s: for a new agent to seize a program whose agent died. rebuild_s and
-    start_again_s: before a rebuild or a clean start is tried again, doubling up to longest_s.
+    switch_s: for a primary to be held. agent_s: for a new agent to seize a program whose agent died: without end, as
+    what a mirror holds is as old as that death, and the program serves. rebuild_s and start_again_s: before a rebuild
+    or a clean start is tried again, doubling up to longest_s.
     """
 
     answers_s: float = 0.050
     final_s: float = 0.250
     final_again_s: float = 0.010
     mirrors_s: float = 2.0
+    answer_s: float = 0.020
     repeat_s: float = 0.2
     activate_s: float = 5.0
     start_s: float = 60.0
     switch_s: float = 10.0
-    agent_s: float = 5.0
+    agent_s: float = float("inf")
     rebuild_s: float = 1.0
     start_again_s: float = 0.5
     longest_s: float = 30.0

@@ -9,6 +9,8 @@ from agent.kernel.libc import NR, call
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 PR_SET_TIMERSLACK = 29
+PROMPT_NICE = -10
+"""Against one ordinary thread it gets nine tenths of a CPU."""
 
 
 def be_realtime(priority: int = 1) -> None:
@@ -26,6 +28,25 @@ def be_realtime(priority: int = 1) -> None:
 def be_ordinary() -> None:
     """Put this thread back under the ordinary scheduler."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def be_prompt() -> None:
+    """Let this thread, and none of its children, go before ordinary ones (nice(1)). KernelError without CAP_SYS_NICE.
+
+    For what others wait for, and what is done soon: leases to be renewed, an agent to be there again.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, PROMPT_NICE)
+    except OSError as error:
+        hint = "give it CAP_SYS_NICE, or RLIMIT_NICE"
+        raise KernelError("setpriority", "this thread", error.errno or 0, hint=hint) from error
+
+
+def end_promptness() -> None:
+    """Undo `be_prompt`."""
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    be_ordinary()
 
 
 def lock_memory(*, future: bool = False) -> None:

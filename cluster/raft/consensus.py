@@ -87,6 +87,8 @@ class Consensus(SyncObj):  # type: ignore[misc]
     use pysyncobj's clock. Raises StorageError, from every method: the member must then stop.
     """
 
+    _SyncObj__raftLeader: Node | None
+
     def __init__(
         self,
         node: str,

@@ -9,6 +9,7 @@ import typer
 
 from kagemusha.endpoint import parse_endpoint
 from kagemusha.privilege import require_root
+from kagemusha.promptness import be_prompt
 from transport.errors import ConfigError
 
 
@@ -22,6 +23,7 @@ def agent(
 ) -> None:
     """Run the agent of one instance: it launches or follows a program as its control socket orders."""
     require_root("an agent traces the program and restores its connections")
+    be_prompt()
     from agent.program_file import load_definition
 
     definition = load_definition(config)

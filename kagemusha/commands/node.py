@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kagemusha.privilege import require_root
+from kagemusha.promptness import be_prompt
 
 if TYPE_CHECKING:
     from cluster.config import NodeConfig
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -> None:
     """Run this node's daemon, in the foreground: agents, links to the other nodes, and its part in deciding."""
     require_root("a node's daemon starts agents, which trace programs")
+    be_prompt()
     import uvloop
 
     from cluster.config import NODE_FILE

@@ -19,6 +19,7 @@ from cluster.news import SwitchRequested
 from cluster.orders import Note
 from cluster.runner import Given, Runner, boottime_s
 from kagemusha.program_reader import read_program
+from kagemusha.promptness import be_prompt
 from transport.errors import KagemushaError
 from transport.tls import Tls
 
@@ -91,4 +92,5 @@ async def run(path: str) -> None:
 
 
 if __name__ == "__main__":
+    be_prompt()
     uvloop.run(run(sys.argv[1]))

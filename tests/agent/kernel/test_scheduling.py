@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 
@@ -29,6 +30,16 @@ def test_a_thread_becomes_realtime_alone() -> None:
 
     assert in_a_thread(job) == (os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.SCHED_OTHER)
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_a_thread_is_prompt_and_its_children_are_not() -> None:
+    def job() -> tuple[int, bytes, int]:
+        scheduling.be_prompt()
+        during, of_child = os.getpriority(os.PRIO_PROCESS, 0), subprocess.check_output(["nice"])
+        scheduling.end_promptness()
+        return during, of_child, os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert in_a_thread(job) == (scheduling.PROMPT_NICE, b"0\n", 0)
 
 
 def test_a_thread_stays_on_its_cpus() -> None:

@@ -1,0 +1,158 @@
+"""One restart of a daemon or an agent while clients write: what became of the program, its connections and mirrors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kagemusha.demo.client import Client
+from kagemusha.demo.nodes import ADDRESS
+from kagemusha.demo.story import PORT
+from tests.cluster.trio import DEADLINE_S, Trio
+
+Kind = Literal["daemon", "agent"]
+KINDS: tuple[Kind, ...] = ("daemon", "agent")
+MIRRORED_S_MAX = 5.0
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """How many connections of each kind, and how much they write."""
+
+    idle: int = 20
+    busy: int = 20
+    anew: int = 5
+    writes_per_second: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """What came of one. connections: idle and busy ones, of which `survived` answered on the very same socket.
+
+    gap_ms: the longest time that a client which wrote had to wait. mirrored_s: from the signal until every mirror
+    followed again and the daemon was back.
+    """
+
+    kind: Kind
+    node: str
+    pid_unchanged: bool
+    token_unchanged: bool
+    connections: int
+    survived: int
+    reset: int
+    hung: int
+    writes_acknowledged: int
+    writes_lost: int
+    gap_ms: float
+    mirrored_s: float
+    problems: tuple[str, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Whether it was as if nothing had happened, but for a pause."""
+        unchanged = self.pid_unchanged and self.token_unchanged and not self.problems
+        whole = self.survived == self.connections and not self.reset and not self.hung and not self.writes_lost
+        return unchanged and whole and self.mirrored_s <= MIRRORED_S_MAX
+
+
+class Stage:
+    """A cluster whose redis is written to."""
+
+    def __init__(self, cluster: Trio, clients: Clients) -> None:
+        self._cluster = cluster
+        self._clients = clients
+        self._client = Client(cluster.machines.client, cluster.directory.logs / "client.log")
+
+    async def open(self, memory_mib: int) -> None:
+        """Fill redis, connect the clients, let them write."""
+        clients = self._clients
+        await self._client.start()
+        await self._client.ask("fill", deadline_s=DEADLINE_S, host=ADDRESS, port=PORT, mib=memory_mib)
+        counts = {"idle": clients.idle, "busy": clients.busy, "anew": clients.anew}
+        await self._client.ask("connect", host=ADDRESS, port=PORT, **counts)
+        await self._client.ask("rate", per_second=clients.writes_per_second)
+        await self._cluster.served()
+
+    async def close(self) -> None:
+        """End the clients."""
+        await self._client.close()
+
+    async def restart(self, kind: Kind) -> Restart:
+        """Restart the daemon or the agent of the primary's node."""
+        await self._client.ask("ping")
+        await self._client.ask("measure", seconds=1.0)
+        before = await self._redis()
+        node = before["primary"]
+        pid = self._cluster.pid_of_redis(node)
+        strike: dict[Kind, Callable[[str], Awaitable[None]]] = {"daemon": self._daemon, "agent": self._agent}
+        event_ns = time.monotonic_ns()
+        await strike[kind](node)
+        await self._cluster.served()
+        mirrored_s = (time.monotonic_ns() - event_ns) / 1e9
+        answer = await self._client.ask("settle", event_ns=event_ns)
+        after = await self._redis()
+        outcome = answer["outcome"]
+        silent = [f"connection {name} has no reply since" for name in outcome["silent"]]
+        return Restart(
+            kind=kind,
+            node=node,
+            pid_unchanged=after["primary"] == node and self._cluster.pid_of_redis(node) == pid,
+            token_unchanged=after["token"] == before["token"],
+            connections=outcome["idle"] + outcome["busy"],
+            survived=outcome["idle_survived"] + outcome["busy_survived"],
+            reset=outcome["reset"],
+            hung=outcome["hung"],
+            writes_acknowledged=outcome["writes_acknowledged"],
+            writes_lost=outcome["writes_lost"],
+            gap_ms=round((outcome["gap_ns"] or 0) / NS_PER_MS, 1),
+            mirrored_s=round(mirrored_s, 3),
+            problems=(*outcome["foreign"], *silent),
+        )
+
+    async def _redis(self) -> dict[str, Any]:
+        view = await self._cluster.until(lambda view: "redis" in view["programs"], "there is a leader")
+        redis: dict[str, Any] = view["programs"]["redis"]
+        return redis
+
+    async def _daemon(self, node: str) -> None:
+        """In order: SIGTERM, and when it has ended, another one."""
+        daemon = self._cluster.daemons[node]
+        await asyncio.to_thread(daemon.stop, signal.SIGTERM)
+        daemon.start()
+
+    async def _agent(self, node: str) -> None:
+        """Without a warning: SIGKILL. The supervisor starts another one."""
+        pid = self._pid_of_agent(node)
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            # What is said of mirrors from here on is said by its successor.
+            await asyncio.to_thread(_await_end, handle)
+        finally:
+            os.close(handle)
+
+    def _pid_of_agent(self, node: str) -> int:
+        for pid in self._cluster.machines.nodes[node].network.processes():
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"kagemusha" in words and b"agent" in words:
+                return pid
+        raise AssertionError(f"there is no agent on {node}")
+
+
+def _await_end(handle: int) -> None:
+    """Wait for the end of the process behind a pidfd."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    if not poll.poll(DEADLINE_S * 1000):
+        raise AssertionError("an agent does not die of SIGKILL")
