@@ -167,11 +167,13 @@ class Watch:
     def _requested(self, entry: ProgramEntry | None, news: StopRequested | StartRequested) -> list[Order]:
         if entry is None:
             return [Answer(news.request_id, Rejected("unknown", f"there is no program {self.program}"))]
-        if self._stop is not None or self._start is not None:
-            return [Answer(news.request_id, Rejected("unfit", f"{self.program} is being stopped or started already"))]
+        if self._stop is not None or (self._start is not None and isinstance(news, StartRequested)):
+            verb = "started" if self._stop is None else "stopped"
+            hint = "wait, and look at its status"
+            return [Answer(news.request_id, Rejected("busy", f"{self.program} is being {verb} already", hint))]
         if isinstance(news, StopRequested):
             self._stop = news
-            return []
+            return self._answer_start(Rejected("busy", f"{self.program} was stopped before it had started"))
         one = entry.primary_instance
         if one is not None and one.status not in ("stopped", "failed"):
             return [Answer(news.request_id, Rejected("unfit", f"{one.instance} is {one.status} already"))]
