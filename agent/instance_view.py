@@ -6,7 +6,7 @@ A snapshot is read in the tracer thread, where the values live, and turned into 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agent.context.by_kind import records_of_kind
@@ -60,7 +60,7 @@ async def status_of(instance: Instance) -> Status:
         instance=instance.name,
         incarnation=instance.incarnation,
         role=instance.role,
-        status=_word(instance, snapshot, nearest),
+        status=_word(instance, snapshot, mirrors),
         reason=instance.fault or snapshot.trouble,
         token=instance.token,
         version=snapshot.version,
@@ -147,7 +147,15 @@ def _mirror_view(snapshot: Snapshot, one: Subscriber, now_ns: int) -> MirrorView
     )
 
 
-def _word(instance: Instance, snapshot: Snapshot, nearest: MirrorView | None) -> InstanceStatus:
+def is_mirrored(mirrors: Iterable[MirrorView]) -> bool:
+    """Whether some mirror holds a checkpoint of this primary, and gets those that come.
+
+    One that waits for the first checkpoint of a primary, or of a new agent of it, holds only what it held before.
+    """
+    return any(mirror.state == "following" and mirror.version != NOTHING for mirror in mirrors)
+
+
+def _word(instance: Instance, snapshot: Snapshot, mirrors: Sequence[MirrorView]) -> InstanceStatus:
     if instance.fault:
         return "failed"
     if instance.serving is None:
@@ -156,7 +164,7 @@ def _word(instance: Instance, snapshot: Snapshot, nearest: MirrorView | None) ->
         return "stopped" if instance.ended is None or instance.ended.status == 0 else "failed"
     if snapshot.held:
         return "fenced"
-    return "mirrored" if nearest is not None and nearest.version != NOTHING else "running"
+    return "mirrored" if is_mirrored(mirrors) else "running"
 
 
 def _connections(records: Records) -> int:

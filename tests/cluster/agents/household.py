@@ -131,7 +131,9 @@ async def households(directory: Path) -> AsyncIterator[tuple[str, Home, Home]]:
     """The program's file and two nodes; in the end nothing of them is left."""
     os.environ["PYTHONPATH"] = str(ROOT)
     all_configs = configs(directory, ("a", "b"))
-    ports = iter([(28100, 28119), (28120, 28139)])
+    # Two runs of the tests may go on at once.
+    first_port = 12_000 + os.getpid() % 500 * 40
+    ports = iter([(first_port, first_port + 19), (first_port + 20, first_port + 39)])
     homes = []
     for config in all_configs.values():
         agents = config.agents.model_copy(update={"stream_ports": next(ports)})
