@@ -56,7 +56,7 @@ END_S_MAX = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an instance is given. emit: sends an event to the controllers."""
+    """What an instance is given. emit: sends an event to the controllers. track: see `ServiceNetwork`."""
 
     definition: Definition
     node: str
@@ -65,6 +65,7 @@ class Surroundings:
     spawner: Spawner
     tracer: Tracer
     emit: Callable[[Event], None]
+    track: Path
 
 
 class Instance:
@@ -87,7 +88,9 @@ class Instance:
         self.audience = Audience(around.tracer, self._loop)
         self.audience.on_progress = self._progressed
         redirect = self.definition.redirect
-        self._network = ServiceNetwork(self.name, redirect, self._loop) if redirect is not None else None
+        self._network: ServiceNetwork | None = None
+        if redirect is not None and redirect.address:
+            self._network = ServiceNetwork(self.name, redirect, around.track, self._loop)
         self._started: Started | None = None
         self._gone = asyncio.Event()
         self._lock = asyncio.Lock()

@@ -87,7 +87,7 @@ def facts_of(definition: Definition, pid: int | None = None, probes: list[Probe]
 def _program_checks(definition: Definition) -> list[Check]:
     checks = [_executable_check(definition.program.command[0]), _user_check(definition), _directory_check(definition)]
     checks += _limit_checks(definition)
-    if definition.redirect is not None:
+    if definition.redirect is not None and definition.redirect.interface:
         checks.append(_interface_check(definition.redirect.interface))
     return checks
 

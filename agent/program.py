@@ -7,13 +7,13 @@ Every field's description is the text of the generated reference (docs/program-t
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import resource
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from agent.redirect import Redirect
 from transport.settings import Misfit, Section
 
 PID_DEFAULT = 100
@@ -317,47 +317,6 @@ class HealthCheck(Section):
         if any("\0" in argument for argument in command):
             raise Misfit("an argument must not contain a NUL character", "take it out")
         return command
-
-
-class Redirect(Section):
-    """How clients find the instance that serves."""
-
-    driver: Literal["address", "keepalived", "proxy", "exec"] = Field(
-        description="`address`: an IP address that moves with the program, by netlink and gratuitous ARP or "
-        "unsolicited neighbour advertisement. `keepalived`, `proxy` and `exec` come later."
-    )
-    address: str = Field(description="The address with its prefix length, IPv4 or IPv6: `10.0.0.100/24`.")
-    interface: Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")] = Field(
-        description="The network interface that carries it, by the same name on every node."
-    )
-
-    @field_validator("driver")
-    @classmethod
-    def _driver_is_there(cls, driver: str) -> str:
-        return _refuse_later(driver, ("address",))
-
-    @field_validator("address")
-    @classmethod
-    def _address_can_be_carried(cls, address: str) -> str:
-        if "/" not in address:
-            raise Misfit(f'"{address}" has no prefix length', f"{address}/24, say")
-        try:
-            interface = ipaddress.ip_interface(address)
-        except ValueError as error:
-            raise Misfit(f'"{address}" is no IPv4 or IPv6 address', "10.0.0.100/24 or fd00::100/64, say") from error
-        if interface.ip.is_multicast or interface.ip.is_unspecified or interface.ip.is_loopback:
-            raise Misfit(f'"{address}" can\'t move from node to node', "take a free address of the nodes' network")
-        return address
-
-    @property
-    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        """The address alone."""
-        return ipaddress.ip_interface(self.address).ip
-
-    @property
-    def prefix(self) -> int:
-        """The prefix length in bits."""
-        return ipaddress.ip_interface(self.address).network.prefixlen
 
 
 class Failover(Section):

@@ -21,6 +21,7 @@ from agent.context_report import context_of
 from agent.instance import Instance, Surroundings
 from agent.instance_view import status_of
 from agent.kernel import scheduling
+from agent.leash import Leash
 from agent.program import Definition
 from agent.spawner import Spawner
 from agent.tracer import Tracer, block_signals
@@ -76,6 +77,7 @@ class Agent:
         self._tls = tls
         self._spawner = spawner
         self._instance: Instance | None = None
+        self._leash: Leash | None = None
         self._server: ControlServer | None = None
         self._links: LinkServer[StreamMessage] | None = None
         self._quit = asyncio.Event()
@@ -89,18 +91,28 @@ class Agent:
         tracer = Tracer(on_failure=lambda error: loop.call_soon_threadsafe(self._tracer_failed, error))
         tracer.start()
         around = Surroundings(
-            self._definition, self._node, self._directory, self._tls, self._spawner, tracer, self._emit
+            self._definition,
+            self._node,
+            self._directory,
+            self._tls,
+            self._spawner,
+            tracer,
+            self._emit,
+            self._control_path.with_suffix(".track"),
         )
         self._instance = instance = Instance(around)
         talk = Conversation(STREAM, lambda: instance.token, instance.counters)
         self._links = await serve(*self._listen, self._tls, instance.audience.attend, talk)
+        self._leash = Leash(instance.stand_still)
         self._server = ControlServer(self._control_path, self._handle, self._hello)
+        self._server.company = self._leash.company
         async with self._server:
             log.info("the agent is ready", control=str(self._control_path), port=self._links.port)
             scheduling.end_promptness()  # Its starter may have made it prompt: a mirror was missing until now.
             collecting = asyncio.create_task(self._collect(instance))
             await self._quit.wait()
             collecting.cancel()
+            await self._leash.close()
             await self._links.close()
             await instance.close()
         tracer.close()
@@ -119,6 +131,9 @@ class Agent:
             return await status_of(instance)
         if isinstance(request, GetContext):
             return await context_of(instance)
+        if isinstance(request, control.Leash) and self._leash is not None:
+            self._leash.set(request.after_ms)
+            return Ok()
         if isinstance(request, Quit):
             self._quit.set()
             return Ok()

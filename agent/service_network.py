@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 import structlog
 
@@ -15,8 +16,9 @@ from agent.announcer import Announcer
 from agent.connections import Connection, Expected
 from agent.kernel.nftables import BarrierSocket
 from agent.prober import Outcome, Prober
-from agent.program import Redirect
+from agent.redirect import Redirect
 from agent.stragglers import Stragglers
+from transport.track_file import TrackFile
 
 log = structlog.get_logger()
 
@@ -27,13 +29,17 @@ STRAGGLERS_S = 2.0
 class ServiceNetwork:
     """The network side of one instance. `drop` and `claim` belong to the tracer thread, the rest to the event loop."""
 
-    def __init__(self, instance: str, redirect: Redirect, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises ConfigError, KernelError: no such interface. BarrierError: no nftables."""
+    def __init__(self, instance: str, redirect: Redirect, track: Path, loop: asyncio.AbstractEventLoop) -> None:
+        """track: where keepalived looks whether it may have the address, if that is how clients are led here.
+
+        Raises ConfigError, KernelError: no such interface. BarrierError: no nftables.
+        """
         self._instance = instance
         self._interface = redirect.interface
         self._addresses = [redirect.ip]
         self._loop = loop
         self.address = ServiceAddress([redirect.address], redirect.interface)
+        self._track = TrackFile(track) if redirect.driver == "keepalived" else None
         self._barrier = BarrierSocket()
         self._barrier.barriers.stage(instance, redirect.ip)
         self._stragglers: Stragglers | None = None
@@ -49,6 +55,9 @@ class ServiceNetwork:
             self._loop.call_soon_threadsafe(self._watch, stragglers)
         for address in self._addresses:
             self._barrier.barriers.put(self._instance, address)
+        if self._track is not None:
+            # Before the address goes: keepalived would put it back within milliseconds.
+            self._track.forbid()
         self.address.drop()
 
     def clear(self) -> None:

@@ -66,7 +66,7 @@ class Netlink:
             raise KernelError(operation, self.name, -sent)
 
     def receive(self, *, wait: bool = True) -> NDArray[np.uint8]:
-        """The next datagram, in a buffer that the next one overwrites. Not `wait`: KernelError EAGAIN if none is there."""
+        """The next datagram, in a buffer that the next one overwrites. Without `wait`: KernelError EAGAIN for none."""
         flags = 0 if wait else _MSG_DONTWAIT
         size = attempt_held(NR.RECVFROM, self.number, self._buffer.ctypes.data, _BUFFER_BYTES, flags, 0, 0)
         if size < 0:

@@ -16,9 +16,9 @@ from pathlib import Path
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.lease_file import Watched
 from cluster.fencing.netlink import Netlink
-from cluster.fencing.track_file import TrackFile
 from transport.barrier import NETLINK_NETFILTER, Barriers
 from transport.errors import KagemushaError
+from transport.track_file import TrackFile
 
 
 class Hands:

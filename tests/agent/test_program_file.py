@@ -81,7 +81,7 @@ def test_a_good_file_is_loaded(file: Path) -> None:
             'files[2].rule: "mirror" comes later',
             '"shared" and "local" and "discard"',
         ),
-        (SMALLEST + REDIRECT, "redirect.address: missing", "add it"),
+        (SMALLEST + REDIRECT, 'redirect: driver = "address" needs address', 'address = "10.0.0.100/24"'),
         (SMALLEST + REDIRECT + "address = '10.0.0.1'", 'redirect.address: "10.0.0.1" has no prefix length', "/24"),
         (
             SMALLEST + REDIRECT + "address = '10.0.0/24'",
@@ -95,8 +95,38 @@ def test_a_good_file_is_loaded(file: Path) -> None:
         ),
         (
             SMALLEST + REDIRECT.replace("address", "keepalived") + "address = '10.0.0.1/24'",
-            'redirect.driver: "keepalived" comes later',
-            '"address"',
+            'redirect: driver = "keepalived" needs router_id',
+            "router_id = 51",
+        ),
+        (
+            SMALLEST + REDIRECT + "address = '10.0.0.1/24'\nrouter_id = 51",
+            'redirect: router_id means nothing to driver = "address"',
+            '"keepalived"',
+        ),
+        (
+            SMALLEST + '[redirect]\ndriver = "proxy"\nlisten = "127.0.0.1:1"\nforward = "localhost:2"',
+            'redirect.forward: "localhost:2" is not an address and a port',
+            "127.0.0.1:6379",
+        ),
+        (
+            SMALLEST + '[redirect]\ndriver = "proxy"\nlisten = "127.0.0.1:1"\nforward = "127.0.0.1:1"',
+            "redirect: listen and forward are the same",
+            "port of its own",
+        ),
+        (
+            SMALLEST + '[redirect]\ndriver = "exec"\nclaim = ["/bin/true"]',
+            'redirect: driver = "exec" needs release',
+            "release = ",
+        ),
+        (
+            SMALLEST + '[redirect]\ndriver = "exec"\nclaim = ["true"]\nrelease = ["/bin/true"]',
+            'redirect.claim: the executable must be an absolute path, not "true"',
+            "begin it with /",
+        ),
+        (
+            SMALLEST + '[redirect]\ndriver = "exec"\nclaim = ["/bin/true"]\nrelease = ["/bin/true"]\ninterface = "e0"',
+            "redirect: address and interface belong together",
+            "both, or neither",
         ),
         (SMALLEST + '[[health]]\nkind = "tcp"', 'health[1]: kind = "tcp" needs port', "port = "),
         (SMALLEST + '[[health]]\nkind = "exec"', 'health[1]: kind = "exec" needs command', "command = "),

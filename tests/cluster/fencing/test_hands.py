@@ -18,10 +18,10 @@ from cluster.fencing.addresses import Addresses
 from cluster.fencing.cgroup import ProgramCgroup
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import Watched
-from cluster.fencing.track_file import TrackFile
 from tests.agent.lan import ADDRESS4, ADDRESS6, Lan
 from tests.cluster.fencing.frames import DEADLINE_S, Segment, Sniffer
 from transport.errors import KagemushaError
+from transport.track_file import TrackFile
 
 PORT = 7300
 INSTANCE = "talker@first"
