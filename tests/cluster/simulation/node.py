@@ -150,13 +150,13 @@ class Node:
 
         self.world.after(self.world.random.uniform(0, period_s), again)
 
-    def inbox(self, action: Callable[[], None]) -> None:
-        """Do this when the daemon comes to it."""
+    def inbox(self, action: Callable[[], None], *, is_timer: bool = False) -> None:
+        """Do this when the daemon comes to it: one that wakes looks at its timers before it reads what has arrived."""
         boot = self.boot
         if self.world.now_s < self.hung_until_s:
             self.world.after(
-                self.hung_until_s - self.world.now_s,
-                lambda: self.inbox(action) if self.boot == boot and self.up else None,
+                self.hung_until_s - self.world.now_s + (0.0 if is_timer else 1e-9),
+                lambda: self.inbox(action, is_timer=is_timer) if self.boot == boot and self.up else None,
             )
         else:
             action()
@@ -213,7 +213,7 @@ class Node:
 
             def tick() -> None:
                 if self.boot == boot and self.due_s == at_s:
-                    self.inbox(lambda: self.tell(Tick()))
+                    self.inbox(lambda: self.tell(Tick()), is_timer=True)
 
             self.world.after(at_s - self.world.now_s + 1e-6, tick)
 

@@ -49,6 +49,8 @@ class World:
         self.cut: set[frozenset[str]] = set()
         self.slow = 0.0
         """How often a message is late."""
+        self.jitter_s = 0.003
+        """How late a message may be that is not."""
         self.sabotage = 0.0
         """How often a leader is cut off in the very moment in which it proposes a fence or a new primary."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -71,7 +73,7 @@ class World:
         if sender is receiver:
             receiver.inbox(action)
             return
-        delay_s = self.random.uniform(0.0002, 0.003)
+        delay_s = self.random.uniform(0.0002, self.jitter_s)
         if self.random.random() < self.slow:
             delay_s = self.random.uniform(0.003, 0.4)
         born = receiver.boot
