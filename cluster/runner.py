@@ -349,7 +349,8 @@ class Runner:
                     if future is not None and not future.done():
                         future.set_result(result)
                 case Note(program, what, token, parts):
-                    log.info(what, program=program, token=token, **dict(parts))
+                    # As one value: names of steps are no names of fields.
+                    log.info(what, program=program, token=token, **({"timeline": dict(parts)} if parts else {}))
                     for hear in self.on_note:
                         hear(order)
                 case _:

@@ -51,6 +51,8 @@ class Watch:
     _up: ActivateDone | None = None
     _coming_s: float | None = None
     """Since when the primary is to come up."""
+    _said_s: float | None = None
+    """Since when it says itself that it is up."""
     _due_s: dict[tuple[str, NodeId], float] = field(default_factory=dict)
     """When an order may be given again, by its kind and node."""
     _rebuilds: dict[NodeId, int] = field(default_factory=dict)
@@ -151,7 +153,7 @@ class Watch:
             if self.takeover is not None:
                 self._replaced = (self.takeover.primary, self.takeover.token)
                 self._led_here, self._agreed_s = self.takeover, now_s
-            self.takeover, self._up, self._coming_s = None, None, None
+            self.takeover, self._up, self._coming_s, self._said_s = None, None, None, None
             self.facts = self.facts.next_token(entry.token)
             self._due_s.clear()
             self._rebuilds.clear()
@@ -340,14 +342,22 @@ class Watch:
             self._coming_s = now_s
             if was_started_anew(entry):
                 self._starts_s.append(now_s)
-        report = self.facts.primary_report(entry)
-        if self._up is not None or (report is not None and report.status in ("running", "mirrored")):
+        if self._up is not None or self._says_so(now_s, entry):
             return self._serves(now_s, entry, one)
         if not self._due(now_s, "activate", one.node, self.office.patience.repeat_s) or entry.last_promotion is None:
             return []
         if was_started_anew(entry):
             return [RestartOn(one.node, self.program, entry.token)]
         return [ActivateOn(one.node, self.program, entry.token, entry.last_promotion.version)]
+
+    def _says_so(self, now_s: float, entry: ProgramEntry) -> bool:
+        """Whether the new primary has said for some moments that it serves, and its answer does not come."""
+        report = self.facts.primary_report(entry)
+        if report is None or report.status not in ("running", "mirrored"):
+            return False
+        self._said_s = now_s if self._said_s is None else self._said_s
+        self._wake(self._said_s + self.office.patience.answer_s)
+        return now_s >= self._said_s + self.office.patience.answer_s
 
     def _serves(self, now_s: float, entry: ProgramEntry, one: InstanceEntry) -> list[Order]:
         """The new primary serves: say so, and let the old one go."""
