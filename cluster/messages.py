@@ -280,6 +280,13 @@ class ReadProgram:
     config_file: str
 
 
+@dataclass(frozen=True, slots=True)
+class CheckProgram:
+    """Can the program of that file be mirrored from and to this node? The answer is ProgramChecked."""
+
+    config_file: str
+
+
 OrderBody = (
     StopServing
     | Start
@@ -294,6 +301,7 @@ OrderBody = (
     | Look
     | LookInside
     | ReadProgram
+    | CheckProgram
 )
 
 
@@ -367,7 +375,16 @@ class ProgramRead:
     policy: Policy
 
 
-AnswerBody = Done | NotDone | Serves | DoesNotServe | HeldAt | Reported | Seen | SeenInside | ProgramRead
+@dataclass(frozen=True, slots=True)
+class ProgramChecked:
+    """What stands in the way, each as what and remedy."""
+
+    reasons: tuple[tuple[str, str], ...]
+
+
+AnswerBody = (
+    Done | NotDone | Serves | DoesNotServe | HeldAt | Reported | Seen | SeenInside | ProgramRead | ProgramChecked
+)
 
 
 # --------------------------------------------------------------------------------------------------------------- forms
@@ -401,6 +418,7 @@ ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
         11: Form(ReadProgram, 8 << 10),
         12: Form(Forget, 1 << 10),
         13: Form(LookInside, 1 << 10),
+        14: Form(CheckProgram, 8 << 10),
     }
 )
 
@@ -415,6 +433,7 @@ ANSWERS: Final[MessageSet[AnswerBody]] = MessageSet(
         7: Form(Serves, 16 << 10),
         8: Form(DoesNotServe, 16 << 10),
         9: Form(SeenInside, CONTEXT_BYTES_MAX + (1 << 10)),
+        10: Form(ProgramChecked, 128 << 10),
     }
 )
 """Numbers never change their meaning."""

@@ -26,3 +26,10 @@ class ProgramFile:
 
 ReadProgramFile = Callable[[Path], ProgramFile]
 """Reads the file at a path. Raises ConfigError."""
+PreflightProgram = Callable[[Path], tuple[tuple[str, str], ...]]
+"""What stands in the way of mirroring the program of that file from and to this node, each as what and remedy."""
+
+
+def nothing_against(_: Path) -> tuple[tuple[str, str], ...]:
+    """A preflight that looks at nothing."""
+    return ()

@@ -36,6 +36,7 @@ from cluster.failover import Failover
 from cluster.fencing.guard import Guard
 from cluster.messages import (
     AnswerBody,
+    CheckProgram,
     Forget,
     Grant,
     Heartbeat,
@@ -51,7 +52,7 @@ from cluster.messages import (
 from cluster.news import Committed, Leading, LeaseAsked, News, NodeClosed, NotLeading, RegistryChanged, Tick
 from cluster.orders import Answer, Commit, GrantLease, Note, Order, RefuseLease
 from cluster.peers import Handlers, Peers
-from cluster.program import ReadProgramFile
+from cluster.program import PreflightProgram, ReadProgramFile, nothing_against
 from cluster.raft.errors import RaftError, StorageError
 from cluster.raft.lease import Leadership
 from cluster.raft.member import Member
@@ -70,11 +71,13 @@ RESTART_S: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the composition root gives: how agents and the watchdog are started, and a program's file is read."""
+    """What the composition root gives: how agents and the watchdog are started, and a program's file is read and
+    its program checked."""
 
     agent_command: Sequence[str]
     watchdog_command: Sequence[str]
     read_program: ReadProgramFile
+    preflight: PreflightProgram = nothing_against
 
 
 def boottime_s() -> float:
@@ -112,7 +115,13 @@ class Runner:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.guard = Guard(run / "leases", given.watchdog_command, run / "watchdog.log")
         self.supervisor = Supervisor(
-            config, given.agent_command, self.guard, given.read_program, self._beat_soon, self._ask_lease
+            config,
+            given.agent_command,
+            self.guard,
+            given.read_program,
+            self._beat_soon,
+            self._ask_lease,
+            given.preflight,
         )
         self.member = self._make_member(tls, data / "raft")
         self._errands = Errands(
@@ -186,6 +195,7 @@ class Runner:
                 continue
             if isinstance(result, Ok):
                 self.supervisor.extended(program, token, sent_s, RESTART_S)
+                await self.supervisor.loosen(program, RESTART_S)
 
     async def close(self) -> None:
         """Leave; programs and agents go on until their leases end."""
@@ -239,9 +249,12 @@ class Runner:
         now_s = boottime_s()
         return {node: now_s - at_s for node, at_s in self._heard_at_s.items()}
 
-    async def ask(self, node: NodeId, order: OrderBody) -> AnswerBody:
-        """Ask another node (or this one) for what changes nothing, Look say. Raises KagemushaError."""
-        return await self.peers.ask(node, 0, order, self.config.times.request_ms / 1000)
+    async def ask(self, node: NodeId, order: OrderBody, limit_s: float = 0.0) -> AnswerBody:
+        """Ask another node (or this one) for what changes nothing, Look say. Raises KagemushaError.
+
+        limit_s: for the answer, where it takes longer than such answers do.
+        """
+        return await self.peers.ask(node, 0, order, max(limit_s, self.config.times.request_ms / 1000))
 
     # ------------------------------------------------------------ agreement
 
@@ -390,7 +403,7 @@ class Runner:
                 pass
 
     async def _ordered(self, node: NodeId, term: int, order: OrderBody) -> AnswerBody:
-        if not isinstance(order, Report | Look | LookInside | ReadProgram):
+        if not isinstance(order, Report | Look | LookInside | ReadProgram | CheckProgram):
             if term < self._term_seen:
                 raise KagemushaError(f"node {node} orders for term {term}; node {self.node} knows {self._term_seen}")
             self._term_seen = term

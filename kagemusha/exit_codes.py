@@ -97,6 +97,7 @@ _BY_KIND: dict[str, ExitCode] = {
     "config": ExitCode.CONFIG,
     "setup": ExitCode.CONFIG,
     "preflight": ExitCode.PREFLIGHT,
+    "launch": ExitCode.LAUNCH,
     "agent": ExitCode.CONTROL,
     "peer": ExitCode.PEER,
     "certificate": ExitCode.PEER,

@@ -31,6 +31,16 @@ def read_program(path: Path) -> ProgramFile:
     )
 
 
+def preflight(path: Path) -> tuple[tuple[str, str], ...]:
+    """What stands in the way of mirroring the program of that file from and to this node, each as what and remedy.
+
+    Raises ConfigError for a file that can't be used, PreflightError where the kernel can't be probed.
+    """
+    from agent.preflight import preflight as look
+
+    return tuple((str(reason), reason.remedy) for reason in look(load_definition(path)).reasons)
+
+
 def _check(check: HealthCheck) -> Check:
     return Check(
         _question(check),

@@ -61,8 +61,9 @@ def _words(command: Command, result: Ok) -> tuple[EventKind, str, str, str, str]
             why = f": {reason}" if reason else ""
             text = f"{instance} goes on from checkpoint {version.number} under token {result.value}{why}"
             return "primary-promoted", program, instance, Placement.parse(instance).node, text
-        case Started(program=program, instance=instance):
-            text = f"{instance} starts anew under token {result.value}"
+        case Started(program=program, instance=instance, reason=reason):
+            why = f": {reason}" if reason else ""
+            text = f"{instance} starts anew under token {result.value}{why}"
             return "program-started", program, instance, Placement.parse(instance).node, text
         case SetInSync(program=program, members=members):
             names = ", ".join(member.instance for member in members) or "nobody"

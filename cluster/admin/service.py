@@ -7,14 +7,15 @@ with `NotHere`, and the API asks there. What can be looked at without a leader i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
+from cluster.admin.admission import require_mirrorable, same_file
 from cluster.admin.events import EventLog
 from cluster.admin.history import event_of
 from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Switchover
-from cluster.admin.port import Exists, FilesDiffer, NotHere, Unfit, Unknown, refusal_of
+from cluster.admin.port import Exists, NotHere, Unfit, Unknown, refusal_of
 from cluster.admin.views import (
     Served,
     checkpoint_view,
@@ -24,7 +25,7 @@ from cluster.admin.views import (
     view_without_agent,
 )
 from cluster.commands import Command, CreateProgram, Ok, Rejected, Result
-from cluster.messages import Look, LookInside, ProgramRead, ReadProgram, Seen, SeenInside
+from cluster.messages import Look, LookInside, Seen, SeenInside
 from cluster.news import News, StartRequested, StopRequested, SwitchRequested
 from cluster.orders import Note
 from cluster.peers import OrderLost
@@ -33,7 +34,7 @@ from cluster.runner import Runner, boottime_s
 from cluster.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
 from transport.checkpoint import NOTHING
 from transport.context_schema import Context
-from transport.errors import ConfigError, KagemushaError
+from transport.errors import KagemushaError
 
 REQUEST_S: Final = 45.0
 """How long the leader may take for what a person asks."""
@@ -60,7 +61,9 @@ class ClusterService:
         for node in nodes:
             if node not in {one.id for one in runner.config.nodes}:
                 raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
-        file = await self._same_file(request, nodes)
+        file = await same_file(runner.ask, request, nodes)
+        if request.program_id not in runner.registry.programs:
+            await require_mirrorable(runner.ask, request.config_file, nodes)
         command = CreateProgram(request_id, request.program_id, request.config_file, file.digest, nodes, file.policy)
         _checked(await runner.propose(command))
         return self._view(self._entry(request.program_id))
@@ -217,36 +220,6 @@ class ClusterService:
         except KagemushaError as error:
             raise UnknownOutcome(error.what, hint=error.hint) from error
         _checked(result)
-
-    async def _same_file(self, request: Create, nodes: Sequence[NodeId]) -> ProgramRead:
-        """What the program's file says, the same on all of its nodes. Raises FilesDiffer, ConfigError, Unfit."""
-        path = request.config_file
-        order = ReadProgram(path)
-        found = await asyncio.gather(*(self._runner.ask(node, order) for node in nodes), return_exceptions=True)
-        read: dict[NodeId, ProgramRead] = {}
-        failed: dict[NodeId, KagemushaError] = {}
-        for node, one in zip(nodes, found, strict=True):
-            if isinstance(one, OrderLost):
-                raise Unfit(f"{path} can't be read on node {node}: {one.what}", hint=one.hint)
-            if isinstance(one, ProgramRead):
-                read[node] = one
-            elif isinstance(one, KagemushaError):
-                failed[node] = one
-            elif isinstance(one, BaseException):
-                raise one
-        for node, error in failed.items():
-            if read:
-                raise FilesDiffer(f"node {node}: {error.what}", hint=f"it can be used on node {next(iter(read))}")
-            raise ConfigError(f"node {node}: {error.what}", hint=error.hint)
-        first = read[nodes[0]]
-        if first.program != request.program_id:
-            what = f"{path}: defines program {first.program}, not {request.program_id}"
-            raise ConfigError(what, hint="[program] id is its name")
-        for node in nodes[1:]:
-            if read[node] != first:
-                what = f"{path}: does not say the same on node {node} as on node {nodes[0]}"
-                raise FilesDiffer(what, hint="copy the right one to all nodes")
-        return first
 
     async def _status_here(self, instance: InstanceId) -> InstanceView:
         place = Placement.parse(instance)

@@ -19,7 +19,7 @@ from cluster.admin.models import (
 )
 from cluster.admin.models import Sync as SyncView
 from cluster.messages import Load
-from cluster.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry
+from cluster.values import InstanceEntry, InstanceId, NodeEntry, NodeId, Placement, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import Status, Sync
 
@@ -77,7 +77,7 @@ def program_view(entry: ProgramEntry, served: Served | None) -> ProgramView:
                 node=one.node,
                 role=one.role,
                 status=one.status,
-                reason=one.reason,
+                reason=one.reason or _why_starting(entry, one),
                 in_sync=one.instance in in_sync,
             )
             for one in entry.instances
@@ -142,7 +142,7 @@ def view_without_agent(entry: ProgramEntry, instance: InstanceId, why: str) -> I
         node=place.node,
         role=known.role if known is not None else "mirror",
         status=known.status if known is not None else "failed",
-        reason=(known.reason if known is not None else "") or why,
+        reason=(known.reason or _why_starting(entry, known) if known is not None else "") or why,
         token=entry.token,
         guarantee=entry.policy.guarantee,
         checkpoint=None,
@@ -192,6 +192,14 @@ def node_views(
         )
         for name in sorted(nodes)
     )
+
+
+def _why_starting(entry: ProgramEntry, one: InstanceEntry) -> str:
+    """Why a program is started again that did not come up before; "" for all else."""
+    promotion = entry.last_promotion
+    if promotion is None or promotion.instance != one.instance or one.status != "starting":
+        return ""
+    return promotion.reason if promotion.version == NOTHING and promotion.fence_id else ""
 
 
 def _age(age_ms: float) -> float | None:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from cluster.agents.instance import Around, LocalInstance
+from cluster.agents.around import Around
+from cluster.agents.instance import LocalInstance
 from cluster.agents.instance_view import primary_of, state_of
 from cluster.agents.output import OutputTail
 from cluster.agents.place import Place, places
@@ -21,6 +22,7 @@ from cluster.load import LoadMeter
 from cluster.messages import (
     ActivateHere,
     AnswerBody,
+    CheckProgram,
     DoesNotServe,
     Done,
     Forget,
@@ -33,6 +35,7 @@ from cluster.messages import (
     LookInside,
     MirrorFrom,
     OrderBody,
+    ProgramChecked,
     ProgramRead,
     ReadProgram,
     Report,
@@ -45,7 +48,7 @@ from cluster.messages import (
     Stop,
     StopServing,
 )
-from cluster.program import ReadProgramFile
+from cluster.program import PreflightProgram, ReadProgramFile, nothing_against
 from cluster.values import ProgramId
 from transport.context_schema import Context
 from transport.control import GetContext
@@ -70,10 +73,12 @@ class Supervisor:
         read_program: ReadProgramFile,
         changed: Callable[[], None],
         ask_lease: Callable[[ProgramId, int], None],
+        preflight: PreflightProgram = nothing_against,
     ) -> None:
         self.instances: dict[ProgramId, LocalInstance] = {}
         self._config = config
         self._read_program = read_program
+        self._preflight = preflight
         self._meter = LoadMeter()
         self._around = Around(config, command, guard, read_program, changed, ask_lease, self._busy_ports)
         self._rounds = Rounds(read_program, changed)
@@ -130,6 +135,11 @@ class Supervisor:
         if program in self.instances:
             self.instances[program].extended(token, sent_s, seconds)
 
+    async def loosen(self, program: ProgramId, seconds: int) -> None:
+        """See `LocalInstance.loosen`."""
+        if program in self.instances:
+            await self.instances[program].loosen(seconds)
+
     def refused(self, program: ProgramId, token: int, reason: str, *, replaced: bool) -> None:
         """See `LocalInstance.refused`."""
         if program in self.instances:
@@ -148,6 +158,8 @@ class Supervisor:
             case ReadProgram(config_file):
                 file = await asyncio.to_thread(self._read_program, Path(config_file))
                 return ProgramRead(file.program, file.digest, file.policy)
+            case CheckProgram(config_file):
+                return ProgramChecked(await asyncio.to_thread(self._preflight, Path(config_file)))
             case Start(program, config_file, token):
                 self._rounds.started_anew(program, token)
                 return await self._serving(self._have(program, config_file).start(config_file, token))

@@ -50,14 +50,19 @@ def create(
             created = await one.create_mirrored_instance(program, path, node or ())
             names = [instance["instance"] for instance in created["instances"]]
             if wait:
-                await _watch(one, names, timeout)
-                created = next((known for known in await one.list_programs() if known["program"] == program), created)
+                await _watch(one, created, names, timeout)
+                created = await _known(one, created)
         write(created, form, lambda found: cluster_tables.programs([found]))
 
     asyncio.run(run())
 
 
-async def _watch(one: AsyncClient, names: list[str], timeout_s: float) -> None:
+async def _known(one: AsyncClient, created: dict[str, Any]) -> dict[str, Any]:
+    """What is known by now of a program that was created."""
+    return next((known for known in await one.list_programs() if known["program"] == created["program"]), created)
+
+
+async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], timeout_s: float) -> None:
     """Show the first transfers until all is settled. Raises ClusterRefused when an instance fails, or it takes long."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -79,6 +84,7 @@ async def _watch(one: AsyncClient, names: list[str], timeout_s: float) -> None:
                 shown.update(bars[name], **_bar(status))
             if _settled(found):
                 break
+            _require_a_start(created, await _known(one, created))
             if time.monotonic() > end_s:
                 late = ", ".join(name for name, status in found.items() if not _is_settled(status))
                 what = f"not mirrored within {timeout_s:g} s: {late}"
@@ -89,6 +95,16 @@ async def _watch(one: AsyncClient, names: list[str], timeout_s: float) -> None:
             what = f"{name} is {status['status']}" + (f": {status['reason']}" if status["reason"] else "")
             raise ClusterRefused(what, hint=f"see the log of node {status['node']}")
     note(f"every mirror holds it: {', '.join(names)}")
+
+
+def _require_a_start(created: dict[str, Any], known: dict[str, Any]) -> None:
+    """Raise ClusterRefused when the program did not come up the first time: the next ones end no better."""
+    promotion = known["last_promotion"]
+    if promotion is None or known["token"] <= created["token"] + 1 or promotion["checkpoint"] is not None:
+        return
+    program, why = known["program"], promotion["reason"].removeprefix("no mirror: ")
+    hint = f"it is tried again and again: see the log of its node, or kagemusha delete {program}"
+    raise ClusterRefused(f"{program} did not come up: {why}", hint=hint, kind="launch")
 
 
 def _settled(found: Mapping[str, dict[str, Any]]) -> bool:

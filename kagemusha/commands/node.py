@@ -38,7 +38,7 @@ async def _run(config: NodeConfig) -> int:
     from cluster.admin.service import ClusterService
     from cluster.config import host_and_port
     from cluster.runner import Given, Runner
-    from kagemusha.program_reader import read_program
+    from kagemusha.program_reader import preflight, read_program
     from transport.errors import ConfigError
     from transport.pki import NODE_CERTIFICATE
     from transport.tls import Tls
@@ -48,7 +48,8 @@ async def _run(config: NodeConfig) -> int:
         what = f"{config.node.pki}/{NODE_CERTIFICATE}: is the certificate of node {tls.node}, not of {config.node.id}"
         raise ConfigError(what, hint=f"kagemusha pki issue AUTHORITY {config.node.id} --out {config.node.pki}")
     ourselves = (sys.executable, "-m", "kagemusha")
-    runner = Runner(config, tls, Given((*ourselves, "agent"), (*ourselves, "watchdog"), read_program))
+    given = Given((*ourselves, "agent"), (*ourselves, "watchdog"), read_program, preflight)
+    runner = Runner(config, tls, given)
     host, port = host_and_port(config.own.admin)
     https = Settings(config.node.id, host, port, *contexts_of(Path(config.node.pki)))
     api = Api(ClusterService(runner), Tokens(Path(config.api.tokens)), https)

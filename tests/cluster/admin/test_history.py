@@ -45,7 +45,7 @@ COMMANDS: list[tuple[Command, Ok, str]] = [
         Ok(2),
         "redis@b goes on from checkpoint 77 under token 2: node a is lost",
     ),
-    (Started("r", "redis", 0, "redis@a", "", "first", 1), Ok(1), "redis@a starts anew under token 1"),
+    (Started("r", "redis", 0, "redis@a", "", "first", 1), Ok(1), "redis@a starts anew under token 1: first"),
     (SetInSync("r", "redis", 1, (MirrorMember("redis@b", 3),), 1), Ok("redis"), "redis is in sync with redis@b"),
     (Pause("r", "redis"), Ok("redis"), "no failover of redis until it is resumed"),
     (Resume("r", "redis"), Ok("redis"), "failover of redis again"),

@@ -3,106 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-from cluster.admin.auth import entry_text, make_token
-from kagemusha.demo.nodes import CHECKOUT, Directory, Machines, clear_crashed_runs, new_run_id
 from kagemusha.exit_codes import ExitCode
-from tests.cluster.trio import DEADLINE_S, NAMES, Trio, is_text, say
-
-
-class Operated(Trio):
-    """A cluster of daemons as `kagemusha node` runs them, and an operator on one of the nodes."""
-
-    def __init__(self, directory: Directory, machines: Machines) -> None:
-        super().__init__(directory, machines)
-        self.token, digest = make_token()
-        for node in machines.nodes.values():
-            (node.own / "tokens.toml").write_text(entry_text("test", "admin", digest))
-            with (node.own / "node.toml").open("a") as settings:
-                settings.write(f'[api]\ntokens = "{directory.node}/tokens.toml"\n')
-        self._environment = {
-            **os.environ,
-            "PYTHONPATH": str(CHECKOUT),
-            "KAGEMUSHA_TOKEN": self.token,
-            "KAGEMUSHA_AUTHORITY": f"{directory.node}/pki/authority.pem",
-        }
-
-    def start(self, name: str) -> None:
-        """Start the daemon of a node."""
-        daemon = self.daemons[name]
-        words = ("-m", "kagemusha", "node", "--config", str(self.directory.node / "node.toml"))
-        with daemon.log.open("ab") as log:
-            daemon.process = subprocess.Popen(
-                daemon.node.command(sys.executable, *words),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=CHECKOUT,
-                env=self._environment,
-                start_new_session=True,
-            )
-
-    async def type(self, *words: str, at: str = "c") -> tuple[int, str, str]:
-        """Type a command on node c, which asks node `at`; gives exit code, stdout, stderr."""
-        endpoint = f"{self.machines.nodes[at].address}:7402"
-        command = self.machines.nodes["c"].command(sys.executable, "-m", "kagemusha", *words, "-e", endpoint)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=CHECKOUT,
-            env=self._environment,
-        )
-        out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-        return process.returncode or 0, out.decode(), err.decode()
-
-    async def found(self, *words: str, at: str = "c") -> Any:
-        """What a command found, as JSON."""
-        code, out, err = await self.type(*words, "-o", "json", at=at)
-        assert code == 0, (words, err, self.directory.logs)
-        return json.loads(out)
-
-    async def settled(self, *words: str, wanted: str) -> None:
-        """Wait until a command that may still be refused is done and shows this."""
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                code, out, _ = await self.type(*words)
-                if code == 0 and wanted in out:
-                    return
-                await asyncio.sleep(0.2)
-
-
-@asynccontextmanager
-async def operated() -> AsyncIterator[Operated]:
-    """Three nodes without a program."""
-    clear_crashed_runs()
-    directory = Directory(new_run_id())
-    keep = True
-    try:
-        machines = Machines(directory, NAMES)
-        try:
-            cluster = Operated(directory, machines)
-            for name in NAMES:
-                cluster.start(name)
-            await cluster.settled("topology", wanted="leader")
-            yield cluster
-            keep = False
-        finally:
-            machines.close()
-            for daemon in cluster.daemons.values():
-                if daemon.process is not None:
-                    daemon.process.wait(DEADLINE_S)
-    finally:
-        directory.close(keep=keep)
+from tests.cluster.operated import operated
+from tests.cluster.trio import DEADLINE_S, NAMES, is_text, say
 
 
 async def test_an_operators_day() -> None:
@@ -121,11 +26,6 @@ async def test_an_operators_day() -> None:
             assert len(context["threads"]) > 1
             assert [one["state"] for one in context["connections"]].count("connected") == 1
 
-        code, _, err = await cluster.type("create", "redis", cluster.program)
-        assert (code, err.splitlines()[0]) == (ExitCode.CONFLICT, "there is a program 'redis' already")
-        code, _, err = await cluster.type("switchover", "redis@z")
-        assert (code, err.splitlines()[0]) == (ExitCode.UNKNOWN, "there is no instance redis@z")
-
         done = await cluster.found("switchover", "redis@b")
         assert (done["old"], done["new"], done["token"]) == ("redis@a", "redis@b", 2)
         assert done["timeline"]
@@ -137,18 +37,50 @@ async def test_an_operators_day() -> None:
         assert await cluster.found("list") == []
 
 
-async def test_files_that_differ() -> None:
+async def test_what_can_not_be_started() -> None:
     async with operated() as cluster:
-        other = cluster.machines.nodes["b"].own / Path(cluster.program).name
-        text = other.read_text()
-        other.write_text(text.replace("interval_ms = 50", "interval_ms = 60"))
-        code, _, err = await cluster.type("create", "redis", cluster.program)
-        assert code == ExitCode.CONFLICT, err
-        assert "does not say the same on node b as on node a" in err
+        file = Path(cluster.program).name
+        texts = {name: (node.own / file).read_text() for name, node in cluster.machines.nodes.items()}
+
+        def write(*names: str, **replaced: str) -> None:
+            for name in names:
+                text = texts[name]
+                for old, new in replaced.items():
+                    assert old in text
+                    text = text.replace(old, new)
+                (cluster.machines.nodes[name].own / file).write_text(text)
+
+        write("b", interval_ms="pages_max = 7\ninterval_ms")
+        code, line, _ = await cluster.refused("create", "redis", cluster.program)
+        assert (code, line) == (ExitCode.CONFLICT, f"node b: {cluster.program}: mirror.pages_max: unknown key")
+        write("b", **{"interval_ms = 50": "interval_ms = 60"})
+        code, line, _ = await cluster.refused("create", "redis", cluster.program)
+        assert code == ExitCode.CONFLICT
+        assert line == f"{cluster.program}: does not say the same on node b as on node a"
+        write("b")
+        other = cluster.machines.nodes["b"].own / file
+        other.chmod(0o666)
+        code, line, hint = await cluster.refused("create", "redis", cluster.program)
+        assert code == ExitCode.CONFLICT
+        assert line.startswith(f"node b: {cluster.program}: can be written by everybody")
+        assert hint == f"chmod go-w {cluster.program}; it can be used on node a"
         other.unlink()
-        code, _, err = await cluster.type("create", "redis", cluster.program)
-        assert code == ExitCode.CONFLICT, err
-        assert err.startswith("node b: ")
+        code, line, _ = await cluster.refused("create", "redis", cluster.program)
+        assert (code, line) == (ExitCode.CONFLICT, f"node b: {cluster.program}: does not exist")
+
+        write(*NAMES, **{"/redis-server": "/no-server"})
+        code, line, _ = await cluster.refused("create", "redis", cluster.program)
+        assert code == ExitCode.PREFLIGHT
+        assert line.startswith("node a: program.command: ")
+        assert await cluster.found("list") == []
+
+        write(*NAMES, **{"--save": "--no-such-option"})
+        code, line, hint = await cluster.refused("create", "redis", cluster.program)
+        assert code == ExitCode.LAUNCH, line
+        assert line.startswith("redis did not come up: ")
+        assert "kagemusha delete redis" in hint
+        code, out, err = await cluster.type("delete", "redis", "--yes")
+        assert (code, out) == (0, ""), err
         assert await cluster.found("list") == []
 
 
