@@ -84,7 +84,9 @@ class Access:
         environment = os.environ
         named = endpoints or [one for one in environment.get(ENDPOINTS_VARIABLE, DEFAULT_ENDPOINT).split(",") if one]
         token = "" if token_file else environment.get(TOKEN_VARIABLE, "")
-        if not token:
+        if token:
+            _require_token(token, TOKEN_VARIABLE)
+        else:
             token = _token_in(token_file or environment.get(TOKEN_FILE_VARIABLE, DEFAULT_TOKEN_FILE))
         return Access(tuple(named), token, authority or environment.get(AUTHORITY_VARIABLE, DEFAULT_AUTHORITY))
 
@@ -100,9 +102,13 @@ def _token_in(path: str) -> str:
         why = getattr(error, "strerror", None) or "is not UTF-8"
         hint = f"`kagemusha token` makes one; or set {TOKEN_VARIABLE}"
         raise ApiError(f"no token: {path}: {why}", hint=hint, kind="setup") from None
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ApiError(f"{path}: holds no token", hint="one line: kgm_...", kind="setup")
+    _require_token(token, path)
     return token
+
+
+def _require_token(token: str, where: str) -> None:
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ApiError(f"{where}: holds no token", hint="one line: kgm_...", kind="setup")
 
 
 def _url(endpoint: str) -> str:
@@ -264,12 +270,16 @@ class AsyncClient:
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             what = f"{where}: no TLS 1.3 connection: {error}"
             raise ApiError(what, hint="is that the API of a node?", kind="certificate") from None
+        except aiohttp.ClientConnectorDNSError:
+            what = f"{where}: there is no address of that name"
+            raise ApiError(what, hint="is the name right? an IP address will do", kind="unreachable") from None
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
             raise ApiError(f"{where}: {why}", hint="is the node's daemon running?", kind="unreachable") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             what = f"{where}: no answer: {str(error) or type(error).__name__}"
-            raise ApiError(what, hint="is the node overloaded?", kind="unreachable") from None
+            hint = "is the node overloaded, or is that not the endpoint of its API?"
+            raise ApiError(what, hint=hint, kind="unreachable") from None
         if answer.status >= 400:
             raise await _problem(answer, where)
         return answer

@@ -15,7 +15,7 @@ from cluster.admin.admission import require_mirrorable, same_file
 from cluster.admin.events import EventLog
 from cluster.admin.history import event_of
 from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Switchover
-from cluster.admin.port import Exists, NotHere, Unfit, Unknown, refusal_of
+from cluster.admin.port import NotHere, Unfit, Unknown, refusal_of
 from cluster.admin.views import (
     Served,
     checkpoint_view,
@@ -278,8 +278,7 @@ def _checked(result: Result) -> None:
     """Raise what a person is told of a result that is a rejection."""
     if isinstance(result, Rejected):
         refusal = refusal_of(result)
-        if isinstance(refusal, Exists) and not refusal.hint:
-            raise Exists(refusal.what, hint=_SEE_ALL)
+        refusal.hint = refusal.hint or _SEE_ALL
         raise refusal
     if not isinstance(result, Ok):
         raise TypeError(f"{type(result).__name__} is no result")

@@ -141,7 +141,8 @@ def format_of(output: str) -> Format:
     try:
         return Format(output)
     except ValueError:
-        raise typer.BadParameter(f"{output} is no format", param_hint="'--output'") from None
+        known = "table, json or yaml"
+        raise typer.BadParameter(f"{output} is no format; {known}", param_hint="'--output'") from None
 
 
 def note(text: str) -> None:
