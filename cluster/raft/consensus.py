@@ -42,6 +42,8 @@ from cluster.raft.wire import (
 )
 
 COMPACT_AGAIN_S: Final = 10.0
+LATE_S: Final = 0.020
+"""Who comes later than that to its own election was not scheduled; it listens for as long again before it stands."""
 LEADER_UNKNOWN: Final = 2
 """pysyncobj's FAIL_REASON.MISSING_LEADER: the command went nowhere."""
 
@@ -107,6 +109,8 @@ class Consensus(SyncObj):  # type: ignore[misc]
         self._clock = clock
         self._heard_s = clock()  # as if a leader had spoken: whom this member promised silence before, it can't know
         self._voters_heard_s = self._heard_s
+        self._listened_s = float("-inf")
+        """Of which `_heard_s` was the last election that was put off, to listen."""
         self._voters: set[str] = set()
         self._lease = QuorumLease(self._peers, times.leader_lease_s, times.drift)
         self._told: tuple[int, int] = (0, 0)
@@ -165,6 +169,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
     def tick(self) -> None:
         """Let time pass: elections, heartbeats, agreement, application, compaction."""
         self._journal.sync()
+        self._listen_if_late()
         self._onTick(0)
         while self._lost_replies:
             node, request = self._lost_replies.pop()
@@ -354,6 +359,14 @@ class Consensus(SyncObj):  # type: ignore[misc]
     def _wait_before_election(self) -> None:
         spread = self._times.election_max_s - self._times.election_min_s
         self._SyncObj__raftElectionDeadline = monotonic() + self._times.election_min_s + spread * random.random()
+
+    def _listen_if_late(self) -> None:
+        """Who comes late to its own election slept, and a leader's word may wait to be read: listen first, once."""
+        now = monotonic()
+        late_s = now - self._SyncObj__raftElectionDeadline
+        if not self._isLeader() and late_s > LATE_S and self._listened_s != self._heard_s:
+            self._listened_s = self._heard_s
+            self._SyncObj__raftElectionDeadline = now + LATE_S
 
     def _step_down(self, term: int) -> None:
         self._SyncObj__setCurrentTerm(term, None)
