@@ -154,10 +154,12 @@ class SetInSync:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """No failover of this program until it is resumed. Ok(program)."""
+    """No failover of this program until it is resumed. until_s: CLOCK_REALTIME of the leader after which it resumes
+    it by itself; 0: never. Ok(program)."""
 
     request_id: str
     program: ProgramId
+    until_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,15 @@ class SetNode:
     node: NodeId
     address: str
     admin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """No program is to come to this node while another one will do; with `over`, it may again. Ok(node)."""
+
+    request_id: str
+    node: NodeId
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +214,7 @@ class EndExtension:
 
 LeaderCommand = TakeOffice | SetInstance | Fenced | Unfence | Promote | Started | SetInSync
 """These carry the leader's term."""
-Command = LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode | Extend | EndExtension
+Command = LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode | Drain | Extend | EndExtension
 
 RejectCode = Literal["invalid", "unknown", "exists", "stale", "fence", "conflict", "unfit", "limit", "busy"]
 """invalid: can't be a command. unknown: no such program, instance or node. exists: there is one already. stale: token,
@@ -247,6 +258,7 @@ OPCODES: Final[Mapping[str, type]] = {
     "rejected": Rejected,
     "extend": Extend,
     "end-extension": EndExtension,
+    "drain": Drain,
 }
 """Never change or reuse one: they stand in journals."""
 

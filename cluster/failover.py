@@ -16,6 +16,7 @@ from cluster.detector import Detector, DetectorTimes
 from cluster.lease import Grantor, LeaseTimes
 from cluster.news import (
     Committed,
+    FailoverRequested,
     Leading,
     LeaseAsked,
     News,
@@ -104,8 +105,8 @@ class Failover:
                 return self._committed(now_s, command, result)
             case LeaseAsked():
                 return self._lease(now_s, news)
-            case SwitchRequested():
-                return self._switch(now_s, news)
+            case SwitchRequested() | FailoverRequested():
+                return self._change(now_s, news)
             case _:
                 if isinstance(news, StopRequested | StartRequested) and not self._office.may_decide(now_s):
                     return [Answer(news.request_id, NOT_LEADING)]
@@ -191,11 +192,12 @@ class Failover:
             return self._advance(now_s, list(office.registry.programs))
         return self._advance(now_s, [name for name, watch in self._watches.items() if watch.wake_s <= now_s])
 
-    def _switch(self, now_s: float, news: SwitchRequested) -> list[Order]:
+    def _change(self, now_s: float, news: SwitchRequested | FailoverRequested) -> list[Order]:
         if not self._office.may_decide(now_s):
             return [Answer(news.request_id, NOT_LEADING)]
         program = news.instance.partition("@")[0]
-        orders = self._watch(program).switch(now_s, news)
+        watch = self._watch(program)
+        orders = watch.switch(now_s, news) if isinstance(news, SwitchRequested) else watch.failover(now_s, news)
         return orders + self._advance(now_s, [program])
 
     # --------------------------------------------------------------------------------------------------------- leases

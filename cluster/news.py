@@ -183,6 +183,18 @@ class SwitchRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class FailoverRequested:
+    """A person asks for an unplanned takeover by a mirror, or by the best one where `instance` is the primary.
+
+    force: though the primary serves; it is fenced, and what it did since the mirror's checkpoint is lost.
+    """
+
+    request_id: str
+    instance: InstanceId
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchHeld:
     """Answer to SwitchOn: the program stands still at `version`, its address is dropped. It is as good as a fence."""
 
@@ -246,4 +258,5 @@ News = (
     | NodeClosed
     | LeaseAsked
     | SwitchRequested
+    | FailoverRequested
 )

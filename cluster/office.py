@@ -87,6 +87,10 @@ class Office:
         """The nodes that are not lost; this one always is there."""
         return frozenset(n for n in self.registry.nodes if n == self.node or not self.detector.lost(now_s, n))
 
+    def drained(self) -> frozenset[NodeId]:
+        """The nodes to which no program is to come while another one will do."""
+        return frozenset(name for name, node in self.registry.nodes.items() if node.drained)
+
     def lost(self, now_s: float, node: NodeId) -> bool:
         """Whether nothing can be asked of this node now."""
         return node != self.node and self.detector.lost(now_s, node)

@@ -22,6 +22,7 @@ from cluster.commands import (
     Command,
     CreateProgram,
     DeleteProgram,
+    Drain,
     EndExtension,
     Extend,
     Fenced,
@@ -237,9 +238,11 @@ class Registry:
             case SetInSync():
                 return self._set_in_sync(command)
             case Pause() | Resume():
-                entry = self._program(command.program)
-                self._put(replace(entry, paused=isinstance(command, Pause)))
+                paused, until_s = isinstance(command, Pause), getattr(command, "until_s", 0)
+                self._put(replace(self._program(command.program), paused=paused, paused_until_s=until_s))
                 return Ok(command.program)
+            case Drain():
+                return self._drain(command)
             case SetNode():
                 return self._set_node(command)
             case Extend():
@@ -446,7 +449,15 @@ class Registry:
             _refuse("invalid", f"an endpoint of node {command.node} has more than {TEXT_CHARS_MAX} characters")
         if command.node not in self._nodes and len(self._nodes) >= NODES_MAX:
             _refuse("limit", f"there are {NODES_MAX} nodes already")
-        self._nodes[command.node] = NodeEntry(command.node, command.address, command.admin)
+        drained = command.node in self._nodes and self._nodes[command.node].drained
+        self._nodes[command.node] = NodeEntry(command.node, command.address, command.admin, drained)
+        return Ok(command.node)
+
+    def _drain(self, command: Drain) -> Ok:
+        known = self._nodes.get(command.node)
+        if known is None:
+            _refuse("unknown", f"there is no node {command.node!r}", "kagemusha topology shows them")
+        self._nodes[command.node] = replace(known, drained=not command.over)
         return Ok(command.node)
 
 

@@ -43,12 +43,14 @@ def select(
     held: Mapping[InstanceId, Held],
     reachable: Collection[NodeId],
     excluded: Mapping[InstanceId, str],
+    drained: Collection[NodeId] = (),
 ) -> Choice:
-    """Return the mirror to promote. excluded: mirrors that have been tried in vain, with the reason.
+    """Return the mirror to promote. excluded: mirrors that have been tried in vain, with the reason. drained: nodes
+    that are only taken where no other holds as new a checkpoint.
 
     Order: token, then time of the stop, then number of its checkpoint (numbers begin anew when the primary's agent is
-    started again, so the time comes first); health, load, latency; and the order of the program's instances, so that
-    the choice is the same wherever it is made.
+    started again, so the time comes first); not drained; health, load, latency; and the order of the program's
+    instances, so that the choice is the same wherever it is made.
     """
     against: dict[InstanceId, str] = {}
     fit: list[tuple[tuple[object, ...], Held]] = []
@@ -62,7 +64,8 @@ def select(
             continue
         version = mirror.version
         newest = (-version.token, -mirror.captured_ns, -version.number)
-        fit.append(((*newest, not mirror.healthy, mirror.load, mirror.latency_ms, place), mirror))
+        better_off = (one.node in drained, not mirror.healthy, mirror.load, mirror.latency_ms)
+        fit.append(((*newest, *better_off, place), mirror))
     best = min(fit, key=lambda item: item[0], default=None)
     return Choice(None if best is None else best[1], against)
 

@@ -43,7 +43,8 @@ Phase = Literal["fencing", "asking", "agreeing", "undoing", "done"]
 @dataclass(slots=True)
 class Takeover:
     """planned: nothing failed, a person wants it; target: which mirror, "" for the best; then nothing but that will do.
-    clean: start the program without a context; nothing serves (first start, or it was stopped).
+    clean: start the program without a context; nothing serves (first start, or it was stopped). forced: a person wants
+    it, whatever the primary is.
 
     reason: of it all, for people. failed_s: when that happened, as far as is known. refusal: why it came to nothing.
     """
@@ -56,6 +57,7 @@ class Takeover:
     began_s: float
     planned: bool = False
     clean: bool = False
+    forced: bool = False
     target: InstanceId = ""
     request_id: str = ""
     phase: Phase = "fencing"
@@ -217,7 +219,7 @@ class Takeover:
             self._wake(self.asked_s + patience.answers_s)
             return []
         held = {name: one for name, one in facts.mirrors.items() if self._said_since(entry, facts, name)}
-        choice = select(entry, held, self.office.reachable(now_s), facts.excluded)
+        choice = select(entry, held, self.office.reachable(now_s), facts.excluded, self.office.drained())
         best = choice.best
         if self.target:
             best = held.get(self.target) if self.target not in choice.against else None
@@ -229,6 +231,9 @@ class Takeover:
                 return self._undo(entry, facts, Rejected("unfit", "no mirror got the last checkpoint in time"))
         if best is not None and not self._exhausted(now_s, entry):
             return self._promote(now_s, entry, best)
+        if best is None and self.forced:
+            why = choice.against.get(self.target, "none is up to date") if self.target else "none is up to date"
+            return self._undo(entry, facts, Rejected("unfit", f"no mirror will do: {why}"))
         if best is None and self._may_come_back(now_s, entry, facts):
             return []
         return self._without_a_mirror(now_s, entry, facts, loud=best is not None)
@@ -251,7 +256,7 @@ class Takeover:
         """Whether this state has been taken over so often that it is the state itself which fails."""
         oldest_s = now_s + self.office.wall_ahead_s - entry.policy.takeovers_window_s
         recent = [at_s for at_s in entry.takeovers if at_s > oldest_s]
-        return not self.planned and len(recent) >= entry.policy.takeovers_max
+        return not self.planned and not self.forced and len(recent) >= entry.policy.takeovers_max
 
     def _may_come_back(self, now_s: float, entry: ProgramEntry, facts: Facts) -> bool:
         """Whether to wait for a mirror that was up to date and does not answer; a start anew would forget all."""
@@ -270,7 +275,7 @@ class Takeover:
 
     def _promote(self, now_s: float, entry: ProgramEntry, best: Held) -> list[Order]:
         self.phase = "agreeing"
-        wall_s = 0 if self.planned else max(1, int(now_s + self.office.wall_ahead_s))
+        wall_s = 0 if self.planned or self.forced else max(1, int(now_s + self.office.wall_ahead_s))
         return self._propose(
             Promote(
                 self.office.name("promote"),
@@ -322,6 +327,7 @@ class Takeover:
             return []
         there = [one for one in entry.instances if not self.office.lost(now_s, one.node)]
         best = [one for one in there if one.instance not in facts.excluded] or there
+        best = [one for one in best if one.node not in self.office.drained()] or best
         if not best:
             return []
         chosen = next((one for one in best if one.node == entry.primary), best[0])

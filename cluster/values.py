@@ -141,8 +141,9 @@ class ProgramEntry:
     config_file: the same path on every node; config_digest: SHA-256 of its content, hexadecimal. token: of the present
     primary; where there was none yet, below that of the first. primary: its node, "" before the first start. instances:
     in the order of their creation, the first is where it starts if nothing speaks against it. in_sync: what `sync`
-    waits for. paused: no failover until it is resumed (maintenance). fence: of the primary under `token`. takeovers:
-    when the last unplanned ones were, as seconds of CLOCK_REALTIME on the leader, ascending. extension: of the lease.
+    waits for. paused: no failover until it is resumed (maintenance), which happens by itself when it is paused_until_s
+    of CLOCK_REALTIME on the leader (0: never). fence: of the primary under `token`. takeovers: when the last unplanned
+    ones were, as seconds of CLOCK_REALTIME on the leader, ascending. extension: of the lease.
     """
 
     program_id: ProgramId
@@ -158,6 +159,7 @@ class ProgramEntry:
     takeovers: tuple[int, ...] = ()
     policy: Policy = field(default_factory=Policy)
     extension: Extension | None = None
+    paused_until_s: int = 0
 
     def instance_on(self, node: NodeId) -> InstanceEntry | None:
         """The instance on this node, None when there is none."""
@@ -172,9 +174,10 @@ class ProgramEntry:
 class NodeEntry:
     """A node as the registry knows it: where it can be reached, each as `host:port`.
 
-    address: of its node-to-node messages; admin: of its API.
+    address: of its node-to-node messages; admin: of its API. drained: no program comes here while another node will do.
     """
 
     node: NodeId
     address: str
     admin: str
+    drained: bool = False

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.commands import Command, DeleteProgram, Ok, Rejected, Result, SetInstance
+from cluster.commands import Command, DeleteProgram, Ok, Rejected, Result, Resume, SetInstance
 from cluster.facts import Facts, was_started_anew
-from cluster.news import ActivateDone, ProgramNews, StartRequested, StopRequested, SwitchRequested
+from cluster.news import (
+    ActivateDone,
+    FailoverRequested,
+    ProgramNews,
+    StartRequested,
+    StopRequested,
+    SwitchRequested,
+)
 from cluster.office import Office
 from cluster.orders import (
     ActivateOn,
@@ -26,6 +33,7 @@ from cluster.orders import (
 )
 from cluster.takeover import Takeover
 from cluster.values import InstanceEntry, InstanceId, NodeId, Placement, ProgramEntry, ProgramId
+from cluster.wishes import against_change, against_switch, under_way
 from transport.control import REDIRECTION, InstanceStatus
 
 STARTS_REMEMBERED_S = 60.0
@@ -46,6 +54,7 @@ class Watch:
     _replaced: tuple[NodeId, int] | None = None
     _agreed_s: float = 0.0
     _switch: SwitchRequested | None = None
+    _failover: FailoverRequested | None = None
     _stop: StopRequested | None = None
     _start: StartRequested | None = None
     _up: ActivateDone | None = None
@@ -76,27 +85,34 @@ class Watch:
 
     def switch(self, now_s: float, news: SwitchRequested) -> list[Order]:
         """A planned switchover is asked for; the answer comes when the new primary serves, or at once if it can't."""
-        entry, refusal = self._entry(now_s), ""
-        one = None if entry is None else next((i for i in entry.instances if i.instance == news.instance), None)
-        if entry is None or one is None:
-            return [Answer(news.request_id, Rejected("unknown", f"there is no instance {news.instance}"))]
-        if self.takeover is not None or self._switch is not None or self._coming_s is not None:
-            refused = Rejected(
-                "busy", f"a takeover of {self.program} is under way already", "wait, and look at its status"
-            )
+        entry = self._entry(now_s)
+        refused = self._against_change(now_s, entry, news.instance)
+        if refused is None and entry is not None:
+            refused = against_switch(entry)
+        if refused is not None:
             return [Answer(news.request_id, refused)]
-        if (primary := entry.primary_instance) is None or primary.status not in ("running", "mirrored"):
-            refusal = f"{self.program} has no primary that runs"
-        elif one.role == "mirror" and one.status != "mirrored":
-            refusal = f"{one.instance} is {one.status}, not mirrored" + (f": {one.reason}" if one.reason else "")
-        elif one.role == "mirror" and self.office.lost(now_s, one.node):
-            refusal = f"node {one.node} can't be reached"
-        elif not any(i.role == "mirror" and i.status == "mirrored" for i in entry.instances):
-            refusal = f"no mirror of {self.program} is up to date"
-        if refusal:
-            return [Answer(news.request_id, Rejected("unfit", refusal))]
         self._switch = news
         return []
+
+    def failover(self, now_s: float, news: FailoverRequested) -> list[Order]:
+        """An unplanned takeover is asked for; the answer comes when the new primary serves, or at once if it can't."""
+        entry = self._entry(now_s)
+        refused = self._against_change(now_s, entry, news.instance)
+        if refused is None and entry is not None and not news.force and not self._trouble(now_s, entry):
+            what = f"the primary on node {entry.primary} serves: what it did of late would be lost"
+            refused = Rejected("unfit", what, "kagemusha switchover loses nothing; --force does it all the same")
+        if refused is not None:
+            return [Answer(news.request_id, refused)]
+        self._failover = news
+        return []
+
+    def _against_change(self, now_s: float, entry: ProgramEntry | None, instance: InstanceId) -> Rejected | None:
+        if entry is None:
+            return Rejected("unknown", f"there is no program {self.program}")
+        waiting = (self.takeover, self._switch, self._failover, self._stop, self._coming_s)
+        if any(one is not None for one in waiting):
+            return under_way(entry)
+        return against_change(now_s, self.office, entry, instance)
 
     def advance(self, now_s: float) -> list[Order]:
         """Order whatever is missing. Only while the office may decide."""
@@ -105,7 +121,7 @@ class Watch:
         if entry is None:
             return self._abandon(f"program {self.program} is deleted")
         self._see_extension(now_s, entry)
-        orders = self._report(entry)
+        orders = self._end_pause(now_s, entry) + self._report(entry)
         if self.takeover is None:
             self._begin(now_s, entry)
         if self.takeover is not None:
@@ -164,6 +180,18 @@ class Watch:
             self._extension = entry.extension.extension_id
             self.office.grantor.extend(now_s, self.program, entry.extension.seconds)
 
+    def _end_pause(self, now_s: float, entry: ProgramEntry) -> list[Order]:
+        """Failover again, when the time of a pause has come."""
+        if not entry.paused or not entry.paused_until_s:
+            return []
+        ends_s = entry.paused_until_s - self.office.wall_ahead_s
+        if now_s < ends_s:
+            self._wake(ends_s)
+            return []
+        if not self._due(now_s, "end-pause", "", self.office.patience.repeat_s):
+            return []
+        return [Commit(Resume(self.office.name("resume"), self.program))]
+
     # ------------------------------------------------------------------------------------------------------- requests
 
     def _requested(self, entry: ProgramEntry | None, news: StopRequested | StartRequested) -> list[Order]:
@@ -188,11 +216,11 @@ class Watch:
 
     def _abandon(self, reason: str) -> list[Order]:
         """Answer whoever waits: it will not happen."""
-        waiting = [one.request_id for one in (self._switch, self._stop, self._start) if one is not None]
+        waiting = [one.request_id for one in (self._switch, self._failover, self._stop, self._start) if one is not None]
         for takeover in (self.takeover, self._led_here):
             if takeover is not None and takeover.request_id:
                 waiting.append(takeover.request_id)
-        self._switch = self._stop = self._start = self.takeover = self._led_here = None
+        self._switch = self._failover = self._stop = self._start = self.takeover = self._led_here = None
         return [Answer(request_id, Rejected("unfit", reason)) for request_id in dict.fromkeys(waiting)]
 
     def resign(self) -> list[Order]:
@@ -234,7 +262,7 @@ class Watch:
         one = entry.primary_instance
         status: InstanceStatus = "stopped" if one is None else one.status
         if one is None or (status == "stopped" and self._start is not None):
-            if not entry.paused and (self._start is not None or self._stop is None):
+            if self._start is not None or (not entry.paused and self._stop is None):
                 self._take_over(now_s, entry, "a person starts it" if entry.primary else "it is created", clean=True)
         elif status == "stopped" or self.facts.exited_well():
             pass
@@ -242,21 +270,29 @@ class Watch:
             self._take_over(now_s, entry, "a person starts it")
         elif entry.fence is not None:
             self._take_over(now_s, entry, "its primary is fenced")
-        elif (trouble := self._trouble(now_s, entry)) and not entry.paused and self._stop is None:
+        elif (trouble := self._trouble(now_s, entry)) and not entry.paused and not self._stop and not self._failover:
             self._take_over(now_s, entry, trouble)
-        elif self._switch is not None and self._stop is None:
-            asked, self._switch = self._switch, None
-            takeover = self._take_over(now_s, entry, "a person asked for it", planned=True)
+        elif (asked := self._failover or self._switch) is not None and self._stop is None:
+            forced, self._failover, self._switch = asked is self._failover, None, None
+            reason = trouble or ("a person forced it" if forced else "a person asked for it")
+            takeover = self._take_over(now_s, entry, reason, planned=not forced, forced=forced)
             takeover.request_id = asked.request_id
             takeover.target = "" if Placement.parse(asked.instance).node == entry.primary else asked.instance
 
     def _take_over(
-        self, now_s: float, entry: ProgramEntry, reason: str, *, planned: bool = False, clean: bool = False
+        self,
+        now_s: float,
+        entry: ProgramEntry,
+        reason: str,
+        *,
+        planned: bool = False,
+        clean: bool = False,
+        forced: bool = False,
     ) -> Takeover:
         failed_s = now_s if self.facts.ended is None else now_s - self.facts.ended.took_s
         if self.facts.ended is None and self.office.lost(now_s, entry.primary):
             failed_s = self.office.detector.heard_at_s(entry.primary) or now_s
-        takeover = Takeover(self.office, entry.token, entry.primary, reason, failed_s, now_s, planned, clean)
+        takeover = Takeover(self.office, entry.token, entry.primary, reason, failed_s, now_s, planned, clean, forced)
         self._starts_s = [at_s for at_s in self._starts_s if at_s > now_s - STARTS_REMEMBERED_S]
         if self._starts_s and self._start is None:
             patience = self.office.patience
@@ -268,7 +304,7 @@ class Watch:
         return takeover
 
     def _go_on(self, now_s: float, entry: ProgramEntry, takeover: Takeover) -> list[Order]:
-        trouble = self._trouble(now_s, entry)
+        trouble = self._trouble(now_s, entry) or (takeover.reason if takeover.forced else "")
         if takeover.stranded and self._start is not None:
             takeover.clean = True
         if self._stop is not None and (takeover.stranded or (takeover.is_fenced() and self.facts.still())):

@@ -65,6 +65,7 @@ PURE = {
     "cluster/takeover.py",
     "cluster/values.py",
     "cluster/watch.py",
+    "cluster/wishes.py",
     "transport/checkpoint.py",
     "transport/codec.py",
     "transport/context_schema.py",

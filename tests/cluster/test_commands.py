@@ -67,6 +67,7 @@ def test_opcodes_never_change() -> None:
         "rejected",
         "extend",
         "end-extension",
+        "drain",
     ]
 
 
