@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo test lint verify lock restarts bench-codec bench-memory bench-pause bench-takeover bench-raft
+.PHONY: help setup packages demo demo-pair test lint verify lock restarts bench-codec bench-memory bench-pause bench-takeover bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -19,8 +19,11 @@ packages:
 .venv/.ready: requirements.lock pyproject.toml deploy/setup | packages
 	@deploy/setup python
 
-demo: setup ## a redis-server is killed and goes on elsewhere; ARGS=--json for one JSON object as the last line
+demo: setup ## three nodes: redis-server is killed, and goes on elsewhere; ARGS=--json for one JSON object as the last line
 	@$(PYTHON) -m kagemusha demo $(ARGS)
+
+demo-pair: setup ## the same with two nodes and a small controller of the demo's own
+	@$(PYTHON) -m kagemusha demo --pair $(ARGS)
 
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest $(ARGS)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import ssl
 import threading
 import time
@@ -39,6 +40,8 @@ DEFAULT_AUTHORITY: Final = "/etc/kagemusha/pki/authority.pem"
 
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 90.0
+SILENCE_S: Final = 3.0
+"""A node that acknowledges nothing for so long is gone, though it may never have said so (tcp(7), TCP_USER_TIMEOUT)."""
 PATIENCE_S: Final = 3.0
 """How long a request is sent again while there is no leader, no quorum, or no node that answers."""
 _PAUSE_S: Final = 0.2
@@ -152,7 +155,8 @@ class AsyncClient:
 
     async def __aenter__(self) -> AsyncClient:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S)
-        self._session = aiohttp.ClientSession(timeout=timeout)
+        connector = aiohttp.TCPConnector(socket_factory=_socket)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -328,6 +332,21 @@ async def _events_of(answer: aiohttp.ClientResponse) -> AsyncIterator[Json]:
                 data.clear()
     except (aiohttp.ClientError, TimeoutError):
         return
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that notices the death of the other end, also while it waits for a long answer."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", 1),
+        ("TCP_KEEPINTVL", 1),
+        ("TCP_USER_TIMEOUT", int(SILENCE_S * 1000)),
+    ):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
 
 
 def _last_event(after: int | None) -> dict[str, str]:

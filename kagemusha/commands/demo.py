@@ -11,7 +11,7 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 
 def demo(context: typer.Context) -> None:
-    """Kill a running redis-server and watch it go on in another process, on another node (both on this machine)."""
+    """Kill a running redis-server and watch it go on in another process, on another node (all on this machine)."""
     if not {"-h", "--help"} & set(context.args):
         require_root("the demo makes network namespaces and traces processes")
     from kagemusha.demo.command import main

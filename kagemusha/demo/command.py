@@ -9,15 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kagemusha.demo.cluster.scenario import NODES, ClusterScenario
 from kagemusha.demo.display import Display
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Directory, Machines, clear_crashed_runs, new_run_id
+from kagemusha.demo.pair.scenario import PairScenario
 from kagemusha.demo.report import Report
 from kagemusha.demo.scenario import Scenario
 from kagemusha.demo.story import Story
 from kagemusha.exit_codes import ExitCode
 from transport.errors import KagemushaError
 
+LOAD_SHARES = {True: 0.6, False: 0.5}
+"""Of the story of two nodes, and of that of three."""
 LIMITS = {"memory_mib": (1, 65536), "interval_ms": (10, 1000), "rounds": (0, 1000), "load_share": (0.01, 1.0)}
 
 
@@ -28,12 +32,14 @@ def main(arguments: Sequence[str]) -> int:
         options = _parser().parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
-    story = Story(options.memory_mib, options.interval_ms, options.rounds, options.load_share)
+    share = LOAD_SHARES[options.pair] if options.load_share is None else options.load_share
+    story = Story(options.memory_mib, options.interval_ms, options.rounds, share)
     for name, (lowest, highest) in LIMITS.items():
         if not lowest <= getattr(story, name) <= highest:
             option = "--load" if name == "load_share" else f"--{name.replace('_', '-')}"
             raise DemoError(f"{option} must be from {lowest} to {highest}, not {getattr(story, name)}")
-    report = _run(story, Display(sys.stderr if options.json else sys.stdout), keep=options.keep)
+    display = Display(sys.stderr if options.json else sys.stdout)
+    report = _run(story, display, pair=options.pair, keep=options.keep)
     if report is None:
         return ExitCode.INTERRUPTED
     if options.record is not None:
@@ -43,12 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.FAILED if report.broken_promises() else ExitCode.OK
 
 
-def _run(story: Story, display: Display, *, keep: bool) -> Report | None:
+def _run(story: Story, display: Display, *, pair: bool, keep: bool) -> Report | None:
     """Run the scenario; None if it was interrupted. What failed is told with the place of the logs, which then stay."""
     clear_crashed_runs()
     directory = Directory(new_run_id())
     try:
-        report = asyncio.run(_play(story, display, directory))
+        report = asyncio.run(_play(story, display, directory, pair=pair))
         if report.broken_promises():
             keep = True
             display.failure(f"the logs are in {directory.logs}")
@@ -67,15 +73,16 @@ def _run(story: Story, display: Display, *, keep: bool) -> Report | None:
         directory.close(keep=keep)
 
 
-async def _play(story: Story, display: Display, directory: Directory) -> Report:
+async def _play(story: Story, display: Display, directory: Directory, *, pair: bool) -> Report:
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     display.title()
-    with display.task("two nodes and a client, each with its own network; nodes with own files and clocks"):
-        machines = Machines(directory)
-    scenario = Scenario(story, display, machines)
+    count = "two" if pair else "three"
+    with display.task(f"{count} nodes and a client, each with its own network; nodes with own files and clocks"):
+        machines = Machines(directory) if pair else Machines(directory, NODES)
+    scenario: Scenario = (PairScenario if pair else ClusterScenario)(story, display, machines)
     try:
         return await scenario.play()
     finally:
@@ -95,17 +102,22 @@ def _parser() -> argparse.ArgumentParser:
     story = Story()
     parser = argparse.ArgumentParser(
         prog="kagemusha demo",
-        description="A running redis-server is killed under load, and goes on in another process on another node; "
-        "both nodes and the client are namespaces of this machine. Takes root, and changes nothing outside of them.",
+        description="A running redis-server is killed under load, and goes on in another process on another node, as "
+        "the leader of three nodes decides. Nodes and the client are namespaces of this machine. Takes root, and "
+        "changes nothing outside of them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
+    add("--pair", action="store_true", help="two nodes, and a small controller of the demo's own instead of a cluster")
     add("--json", action="store_true", help="one JSON object as the last line of stdout, all else on stderr")
     add("--memory-mib", type=int, metavar="N", default=story.memory_mib, help="random data to fill redis with")
     add("--interval-ms", type=int, metavar="N", default=story.interval_ms, help="from one checkpoint to the next")
     add("--rounds", type=int, metavar="N", default=story.rounds, help="how often redis is killed")
-    share_help = "load during takeovers, as a part of what redis does without a mirror; 1: as fast as it answers"
-    add("--load", dest="load_share", type=float, metavar="SHARE", default=story.load_share, help=share_help)
+    share_help = (
+        "load during takeovers; 1: as fast as redis answers (default: 0.5 of what it does with its two mirrors; with "
+        "--pair 0.6 of what it does without one)"
+    )
+    add("--load", dest="load_share", type=float, metavar="SHARE", help=share_help)
     add("--record", type=Path, metavar="FILE", help="write all that was seen, for docs/make_takeover_picture.py")
     add("--keep", action="store_true", help="leave the logs in place")
     return parser

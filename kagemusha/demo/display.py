@@ -32,6 +32,9 @@ _SHORT: dict[TakeoverKind, str] = {
     "node_killed": "node killed",
     "switchover": "switchover",
 }
+_LEADER_TITLE = "node {source} dies, which is primary and leads the Raft group"
+_LEADER_SHORT = "leader's node killed"
+MIB = 1 << 20
 
 
 @dataclass(slots=True)
@@ -45,6 +48,12 @@ class Task:
     def now(self, text: str) -> None:
         """Say how far it is."""
         self._status.update(f"{escape(self._title)} [dim]{escape(text)}[/dim]")
+
+    def progress(self, done_bytes: int, total_bytes: int, bytes_per_s: int) -> None:
+        """Say how much of how much is done, and how fast."""
+        if total_bytes:
+            done = f"{done_bytes / MIB:,.0f} of {total_bytes / MIB:,.0f} MiB ({done_bytes / total_bytes:.0%})"
+            self.now(f"{done}, {bytes_per_s / MIB:,.0f} MiB/s" if bytes_per_s else done)
 
 
 class Display:
@@ -76,7 +85,7 @@ class Display:
 
     def takeover(self, takeover: Takeover) -> None:
         """The time line of one takeover, as bars over one axis."""
-        title = _TITLES[takeover.kind].format(source=takeover.source)
+        title = (_LEADER_TITLE if takeover.leader_killed else _TITLES[takeover.kind]).format(source=takeover.source)
         heading = Text.assemble("\n  ", (title, "bold"), f"  →  node {takeover.target} serves, token {takeover.token}")
         self._console.print(heading)
         self._console.print(Padding(_bars(takeover.steps), (0, 0, 0, 4)))
@@ -89,6 +98,8 @@ class Display:
     def summary(self, report: Report) -> None:
         """All takeovers in one table, and what mirroring costs."""
         self._console.print(Padding(_table(report), (0, 0, 0, 2)))
+        if any(one.parts_ms for one in report.takeovers):
+            self._console.print(Padding(_parts(report), (0, 0, 0, 2)))
         self._console.print(Padding(_costs(report), (0, 0, 0, 2)))
         broken = report.broken_promises()
         for line in broken:
@@ -148,6 +159,10 @@ def _verdict(takeover: Takeover) -> Text:
     return text.append("; hung ").append_text(_count(takeover.connections_hung))
 
 
+def _name(takeover: Takeover) -> str:
+    return _LEADER_SHORT if takeover.leader_killed else _SHORT[takeover.kind]
+
+
 def _table(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column("takeover", no_wrap=True)
@@ -156,7 +171,7 @@ def _table(report: Report) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for one in report.takeovers:
         table.add_row(
-            _SHORT[one.kind],
+            _name(one),
             f"{one.source} → {one.target}",
             str(one.token),
             f"{one.gap_ms:.1f}",
@@ -171,6 +186,20 @@ def _table(report: Report) -> Table:
     return table
 
 
+def _parts(report: Report) -> Table:
+    """What the leader says of each takeover, and what it came to for clients."""
+    names = list(dict.fromkeys(name for one in report.takeovers for name in one.parts_ms))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    table.add_column("the leader's time line, ms", no_wrap=True)
+    for name in (*names, "together", "gap"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in report.takeovers:
+        parts = [f"{one.parts_ms[name]:.1f}" if name in one.parts_ms else "" for name in names]
+        together = f"{sum(one.parts_ms.values()):.1f}"
+        table.add_row(_name(one), *parts, together, f"{one.gap_ms:.1f}")
+    return table
+
+
 def _costs(report: Report) -> Table:
     pauses, table = report.pauses, Table.grid(padding=(0, 2))
     table.add_row("checkpoints", f"{report.checkpoints:,}, one every {report.interval_ms} ms")
@@ -181,10 +210,15 @@ def _costs(report: Report) -> Table:
     table.add_row(
         "bytes per checkpoint", f"{report.checkpoint_bytes / 1e3:,.0f} kB for {report.memory_mib} MiB of program"
     )
-    table.add_row("lag of the mirror", f"{report.lag_ms:.0f} ms")
+    table.add_row("lag of the best mirror" if report.mirrors > 1 else "lag of the mirror", f"{report.lag_ms:.0f} ms")
     table.add_row(
         "writes per second",
-        f"{report.unmirrored_per_second:,.0f} without a mirror, {report.mirrored_per_second:,.0f} with one "
-        f"({report.throughput_ratio:.0%}); the takeovers at {report.load_per_second:,.0f}",
+        f"{report.unmirrored_per_second:,.0f} without a mirror, {report.mirrored_per_second:,.0f} with "
+        f"{report.mirrors_in_words} ({report.throughput_ratio:.0%})",
+    )
+    table.add_row(
+        "load of the takeovers",
+        f"{report.load_per_second:,.0f} writes per second, {report.load_ratio:.0%} of what redis does with "
+        f"{report.mirrors_in_words}",
     )
     return table

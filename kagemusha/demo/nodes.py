@@ -1,4 +1,4 @@
-"""The demo's machines: two nodes and a client, each in namespaces of its own, joined by a bridge.
+"""The demo's machines: some nodes and a client, each in namespaces of its own, joined by a bridge.
 
     bridge namespace:   br0 --- a      br0 --- b      br0 --- client
                                 |             |              |
@@ -139,6 +139,10 @@ class Machine:
         self._bridge.ip(f"link set dev {self.port} master br0 up")
         self.network.ip(f"addr add {self.address}/{PREFIX_LENGTH} dev {INTERFACE}", f"link set {INTERFACE} up")
 
+    def detach(self) -> None:
+        """Take its plug away, on both ends."""
+        self._bridge.ip(f"link del dev {self.port}")
+
     def cut(self) -> None:
         """Pull the cable: nothing leaves or reaches the machine, and nobody is told."""
         self._bridge.ip(f"link set dev {self.port} down")
@@ -208,9 +212,24 @@ class Node(Machine):
         """The power goes: SIGKILL to every process of the node. Returns how many there were."""
         return self.network.kill_all()
 
+    def boot(self) -> None:
+        """The power is back, after `kill`: a kernel that remembers nothing, the same disk, the cable plugged in."""
+        # A network namespace goes some moments after its last process; its plug would still be in the way.
+        self.detach()
+        self.network.delete()
+        self._leave_namespaces()
+        self.network = NetworkNamespace.create(self.network.name)
+        self.is_cut = False
+        self._holder = self._hold(CLOCK_SHIFTS_S[self.name])
+        self._holder_pid = self._furnished()
+        self.attach()
+
     def close(self) -> None:
         """Kill every process of the node and remove it."""
         super().close()
+        self._leave_namespaces()
+
+    def _leave_namespaces(self) -> None:
         for pipe in (self._holder.stdin, self._holder.stdout):
             if pipe is not None:
                 pipe.close()

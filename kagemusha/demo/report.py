@@ -23,7 +23,11 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Takeover:
     """One takeover, with the client's view of it; times in ms. `beyond_staleness`: of the lost writes, those that
-    the reported staleness does not cover: none is allowed."""
+    the reported staleness does not cover: none is allowed.
+
+    Under a cluster: `raft_leader`: whether the old primary's node led the Raft group; `parts_ms`: the leader's parts of
+    the time line. Without one: None, and none.
+    """
 
     kind: TakeoverKind
     source: str
@@ -41,7 +45,8 @@ class Takeover:
     connections_busy_survived: int
     connections_reset: int
     connections_hung: int
-    last_gasp: bool
+    raft_leader: bool | None = None
+    parts_ms: dict[str, float] = field(default_factory=dict)
     hung_names: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     trace: dict[str, list[int]] = field(default_factory=dict)
@@ -49,6 +54,10 @@ class Takeover:
 
     def public(self) -> dict[str, Any]:
         """The takeover as the JSON object shows it."""
+        decided: dict[str, Any] = {}
+        if self.raft_leader is not None:
+            parts = {name: round(ms, 2) for name, ms in self.parts_ms.items()}
+            decided = {"raft_leader": self.raft_leader, "timeline_ms": parts}
         return {
             "kind": self.kind,
             "from": self.source,
@@ -64,7 +73,13 @@ class Takeover:
             "connections_busy_survived": self.connections_busy_survived,
             "connections_reset": self.connections_reset,
             "connections_hung": self.connections_hung,
+            **decided,
         }
+
+    @property
+    def leader_killed(self) -> bool:
+        """Whether the node that died led the Raft group, so that a leader had to be found first."""
+        return self.kind == "node_killed" and self.raft_leader is True
 
     def broken_promises(self) -> list[str]:
         """What this takeover must keep and did not, each in one line."""
@@ -99,10 +114,11 @@ class Pauses:
 
 @dataclass(slots=True)
 class Report:
-    """A whole run; filled as it goes."""
+    """A whole run; filled as it goes. mirrors: how many there are."""
 
     program: str
     interval_ms: int
+    mirrors: int = 1
     memory_mib: int = 0
     checkpoints: int = 0
     checkpoint_bytes: float = 0.0
@@ -116,12 +132,23 @@ class Report:
 
     @property
     def throughput_ratio(self) -> float:
-        """Writes per second with a mirror, by those without, each as fast as they are answered."""
+        """Writes per second with all mirrors, by those without, each as fast as they are answered."""
         return self.mirrored_per_second / self.unmirrored_per_second if self.unmirrored_per_second else 0.0
 
-    def gap_ms(self, kind: TakeoverKind) -> float | None:
-        """The median gap of a kind of takeover; None if there was none."""
-        gaps = [one.gap_ms for one in self.takeovers if one.kind == kind]
+    @property
+    def mirrors_in_words(self) -> str:
+        """For a person."""
+        return "a mirror" if self.mirrors == 1 else f"{self.mirrors} mirrors"
+
+    @property
+    def load_ratio(self) -> float:
+        """The load of the takeovers, by what redis does with all mirrors."""
+        return self.load_per_second / self.mirrored_per_second if self.mirrored_per_second else 0.0
+
+    def gap_ms(self, kind: TakeoverKind, *, leader: bool = False) -> float | None:
+        """The median gap of a kind of takeover; None if there was none. leader: of nodes that led the Raft group, which
+        do not count as any node."""
+        gaps = [one.gap_ms for one in self.takeovers if one.kind == kind and one.leader_killed is leader]
         return statistics.median(gaps) if gaps else None
 
     def broken_promises(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the demo tells and with which numbers: the options of a run, and the program.toml that it writes."""
+"""What a demo tells and with which numbers: the options of a run, and the program.toml that it writes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import ADDRESS, INTERFACE
 
 PROGRAM = "redis-server"
+PROGRAM_ID = "redis"
 PORT = 6379
 STREAM_PORT = 7000
 FIRST_NODE = "a"
+TAKEOVERS_MAX = 1000
+"""A program that is killed so often of late would be started without its context; here it is killed on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
     """The options of a run. `rounds`: how often the program is killed. `load_share`: how busy redis is kept during
-    the takeovers, as a part of what it does without a mirror; 1: as fast as it answers."""
+    the takeovers, as a part of what it does (of two nodes: without a mirror; of three: with both of its mirrors);
+    1: as fast as it answers."""
 
     memory_mib: int = 100
     interval_ms: int = 50
@@ -32,21 +36,28 @@ class Story:
     anew: int = 5
 
 
-def program_toml(story: Story, directory: Path) -> str:
-    """The definition of the program: Debian's redis-server as it comes, without persistence."""
+def redis_command() -> list[str]:
+    """Debian's redis-server as it comes, without persistence. DemoError if it is not installed."""
     executable = shutil.which(PROGRAM)
     if executable is None:
         raise DemoError(f"{PROGRAM} is not installed", hint="make setup, or apt-get install redis-server")
+    return [executable, "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no", "--port", str(PORT)]
+
+
+def program_toml(story: Story, directory: Path) -> str:
+    """The definition of the program. DemoError if it is not installed."""
     # A JSON string is a TOML string, and a JSON list of strings a TOML array.
-    command = [executable, "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no", "--port", str(PORT)]
     return f"""\
 [program]
-id = "redis"
-command = {json.dumps(command)}
+id = "{PROGRAM_ID}"
+command = {json.dumps(redis_command())}
 directory = {json.dumps(str(directory))}
 
 [mirror]
 interval_ms = {story.interval_ms}
+
+[failover]
+max_takeovers = {TAKEOVERS_MAX}
 
 [redirect]
 driver = "address"

@@ -17,14 +17,14 @@ import sys
 
 from kagemusha.demo.display import Display
 from kagemusha.demo.nodes import ADDRESS, Directory, Machines, Node, clear_crashed_runs, new_run_id
-from kagemusha.demo.scenario import Scenario
+from kagemusha.demo.pair.scenario import PairScenario
 from kagemusha.demo.story import FIRST_NODE, PORT, PROGRAM, Story
 
 REPLICA_S_MAX = 60.0
 
 
-class Measurement(Scenario):
-    """The first scene of the demo, with the peer in the middle; no takeovers."""
+class Measurement(PairScenario):
+    """The first scene of the demo of two nodes, with the peer in the middle; no takeovers."""
 
     def __init__(self, story: Story, display: Display, machines: Machines) -> None:
         super().__init__(story, display, machines)
@@ -38,7 +38,7 @@ class Measurement(Scenario):
         await self._replicate(self._machines.other(FIRST_NODE))
         await self._measure()
         report = self.report
-        pauses = {name: max(values) for name, values in self._pauses.items() if values}
+        pauses = {name: max(getattr(one, name) for one in self._pauses) for name in ("p50", "p99", "max")}
         return {
             "interval_ms": self._story.interval_ms,
             "memory_mib": report.memory_mib,

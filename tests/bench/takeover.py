@@ -13,24 +13,25 @@ import asyncio
 import json
 import sys
 
-from kagemusha.demo import agents
 from kagemusha.demo.display import Display
 from kagemusha.demo.nodes import Directory, Machines, clear_crashed_runs, new_run_id
+from kagemusha.demo.pair import agents
+from kagemusha.demo.pair.scenario import PairScenario
 from kagemusha.demo.report import Report
-from kagemusha.demo.scenario import Scenario
 from kagemusha.demo.story import Story
 
 CONTENDERS = {
     "kagemusha": agents.COMMAND,
-    "restart from nothing": ("-m", "tests.kagemusha.demo.plain_agent"),
+    "restart from nothing": ("-m", "tests.kagemusha.demo.pair.plain_agent"),
 }
 
 
-async def _play(story: Story) -> Report:
+async def play(story: Story) -> Report:
+    """The whole story on machines of its own, shown on stderr; nothing is left of them. Raises as the scenario does."""
     directory = Directory(new_run_id())
     try:
         machines = Machines(directory)
-        scenario = Scenario(story, Display(sys.stderr), machines)
+        scenario = PairScenario(story, Display(sys.stderr), machines)
         try:
             return await scenario.play()
         finally:
@@ -64,7 +65,7 @@ def main() -> None:
     rows = {}
     for name, command in CONTENDERS.items():
         agents.COMMAND = command
-        rows[name] = _row(asyncio.run(_play(Story(memory_mib=options.memory_mib, rounds=options.rounds))))
+        rows[name] = _row(asyncio.run(play(Story(memory_mib=options.memory_mib, rounds=options.rounds))))
     for name, row in rows.items():
         sys.stdout.write(f"{name}: " + ", ".join(f"{key} {value:,}" for key, value in row.items()) + "\n")
     sys.stdout.write(json.dumps(rows) + "\n")

@@ -18,10 +18,10 @@ from kagemusha.exit_codes import ExitCode
 
 _RUN = """
 import sys
-from kagemusha.demo import agents
-agents.COMMAND = ("-m", "tests.kagemusha.demo.plain_agent")
+from kagemusha.demo.pair import agents
+agents.COMMAND = ("-m", "tests.kagemusha.demo.pair.plain_agent")
 from kagemusha.command_line import run
-sys.exit(run(["demo", "--memory-mib", "1"]))
+sys.exit(run(["demo", "--pair", "--memory-mib", "1"]))
 """
 
 
@@ -48,7 +48,7 @@ def test_an_unknown_option_is_a_mistake_of_usage(capsys: pytest.CaptureFixture[s
 def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == ExitCode.OK
     said = capsys.readouterr().out
-    for option in ("--json", "--memory-mib", "--interval-ms", "--rounds", "--load", "--record", "--keep"):
+    for option in ("--pair", "--json", "--memory-mib", "--interval-ms", "--rounds", "--load", "--record", "--keep"):
         assert option in said
 
 
@@ -71,7 +71,7 @@ def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals) -> Non
 
 def test_what_fails_leaves_only_its_logs(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    script = _RUN.replace('("-m", "tests.kagemusha.demo.plain_agent")', '("-c", "raise SystemExit(7)")')
+    script = _RUN.replace('("-m", "tests.kagemusha.demo.pair.plain_agent")', '("-c", "raise SystemExit(7)")')
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == ExitCode.FAILED
     complaint, hint = done.stderr.splitlines()

@@ -27,7 +27,6 @@ GOOD = Takeover(
     connections_busy_survived=20,
     connections_reset=0,
     connections_hung=0,
-    last_gasp=True,
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagemusha.demo.controller import (
+from kagemusha.demo.pair.controller import (
     Activate,
     Activated,
     Effect,

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from kagemusha.demo import controller
-from kagemusha.demo.agents import Agent
-from kagemusha.demo.controller import Activate, Effect, GiveUp, Rebuild, Release, Standing
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Node
+from kagemusha.demo.pair import controller
+from kagemusha.demo.pair.agents import Agent
+from kagemusha.demo.pair.controller import Activate, Effect, GiveUp, Rebuild, Release, Standing
 from transport import control
 from transport.checkpoint import Version
 

@@ -7,23 +7,24 @@ import json
 
 import pytest
 
-from kagemusha.demo import agents
-from kagemusha.demo.conductor import Takeover as Seen
 from kagemusha.demo.display import Display
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Machines
+from kagemusha.demo.pair import agents
+from kagemusha.demo.pair.conductor import Takeover as Seen
+from kagemusha.demo.pair.scenario import PairScenario, time_line
 from kagemusha.demo.report import Report, Step
-from kagemusha.demo.scenario import Scenario, time_line
+from kagemusha.demo.scenario import client_steps
 from kagemusha.demo.story import Story
 
 QUICK = Story(memory_mib=1, rounds=1, measure_s=0.2, warm_up_s=0.1, idle=2, busy=3, anew=1)
-PLAIN_AGENT = ("-m", "tests.kagemusha.demo.plain_agent")
+PLAIN_AGENT = ("-m", "tests.kagemusha.demo.pair.plain_agent")
 
 
 async def play(machines: Machines, story: Story) -> tuple[Report, str]:
     """The report, and what a person saw."""
     file = io.StringIO()
-    scenario = Scenario(story, Display(file), machines)
+    scenario = PairScenario(story, Display(file), machines)
     try:
         return await scenario.play(), file.getvalue()
     finally:
@@ -64,7 +65,8 @@ def test_the_time_line_has_the_agents_steps_one_after_the_other_from_the_order_o
     seen = Seen(ended_ns=12_000_000, told_ns=13_000_000, serves_ns=20_000_000, last_gasp=True)
     seen.timeline = (("prepare", 500), ("go", 250))
     outcome = {"first_answered_ns": 17_000_000, "gaps_ns": {"busy": 8_000_000, "anew": 9_000_000}}
-    assert time_line("process_killed", seen, 10_000_000, outcome) == [
+    steps = [*time_line("process_killed", seen, 10_000_000), *client_steps(10_000_000, outcome)]
+    assert steps == [
         Step("death, last checkpoint", 0.0, 2.0),
         Step("controller decides", 2.0, 1.0),
         Step("prepare", 3.0, 0.5),

@@ -1,0 +1,93 @@
+"""A node's daemon as `kagemusha node` runs it, and the node.toml that the demo writes for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+
+from cluster.fencing.cgroup import CgroupError, ProgramCgroup
+from kagemusha.demo.errors import DemoError
+from kagemusha.demo.nodes import CHECKOUT, Directory, Node
+from kagemusha.demo.story import PROGRAM_ID
+
+COMMAND: tuple[str, ...] = ("-m", "kagemusha", "node")
+ADMIN_PORT = 7402
+
+
+def cluster_id(directory: Directory) -> str:
+    """The cluster of this run, which no other has."""
+    return f"demo-{directory.run_id}"
+
+
+def node_toml(node: Node, nodes: Iterable[Node]) -> str:
+    """The settings of a node: its own id and places, everything else as a node.toml has it by itself."""
+    here = node.directory.node
+    tables = "\n".join(
+        f'[[nodes]]\nid = "{one.name}"\naddress = "{one.address}:7400"\nraft = "{one.address}:7401"\n'
+        f'admin = "{one.address}:{ADMIN_PORT}"\n'
+        for one in nodes
+    )
+    return (
+        f'[node]\nid = "{node.name}"\ndata = "{here}/data"\nrun = "{here}/run"\npki = "{here}/pki"\n\n'
+        f'[cluster]\nid = "{cluster_id(node.directory)}"\n\n[api]\ntokens = "{here}/tokens.toml"\n\n{tables}'
+    )
+
+
+class Daemon:
+    """The daemon of one node; its log is `log`, over all of its lives."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.log = node.directory.logs / f"daemon-{node.name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it; it may not answer yet."""
+        config = self.node.directory.node / "node.toml"
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.node.command(sys.executable, *COMMAND, "--config", str(config)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """DemoError, with its own words, if it has ended though nobody killed its node."""
+        if self._process is not None and self._process.returncode is not None and not self.node.is_cut:
+            lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+            words = next((line for line in reversed(lines) if not line.startswith("hint:")), "it said nothing")
+            what = f"the daemon of node {self.node.name} ended with status {self._process.returncode}: {words}"
+            raise DemoError(what, hint=f"see {self.log}")
+
+    async def boot(self) -> None:
+        """The node's power is back: what a boot empties is empty, and the daemon is started again."""
+        await self._reap()
+        await asyncio.to_thread(self.node.boot)
+        shutil.rmtree(self.node.own_path("run")[0], ignore_errors=True)
+        await self.start()
+
+    async def close(self) -> None:
+        """Kill the process if it still is; what its programs were kept in is removed."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        await self._reap()
+
+    def remove_cgroups(self) -> None:
+        """Remove what outlives the node's processes and would stay on this machine."""
+        name = f"kagemusha/{cluster_id(self.node.directory)}-{self.node.name}"
+        for one in (f"{name}/{PROGRAM_ID}", name):
+            try:
+                ProgramCgroup.create(one).remove()
+            except CgroupError:
+                continue
+
+    async def _reap(self) -> None:
+        if self._process is not None:
+            await self._process.wait()
+            self._process = None
