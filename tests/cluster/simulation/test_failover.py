@@ -129,12 +129,25 @@ MUTANTS = {
 }
 
 
+SHOWN_BY = {
+    "a grant outlives the round that a quorum acknowledged": 5,
+    "a lease counts from the arrival of its grant": 21,
+    "a primary that is being fenced is granted its lease": 30,
+    "the watchdog sleeps": 4,
+    "two serve because the watchdog sleeps": 5,
+    "a leader decides before it knows what was decided": 39,
+    "what a deposed leader had on its way is accepted": 7,
+    "a deposed leader's commands are accepted, whatever token they expect": 43,
+}
+"""The seeds that are tried first, for they showed it. Any other does as well: stories change with the code."""
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_without_its_guard_the_invariant_breaks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     invariant, remove = MUTANTS[name]
     remove(monkeypatch)
     story = _divided if "deposed" in name else run_chaos
-    for seed in SEEDS_OF_A_MUTANT:
+    for seed in (SHOWN_BY.get(name, 0), *SEEDS_OF_A_MUTANT):
         if any(finding.startswith(invariant) for finding in violations(story(seed).world.trace)):
             return
     pytest.fail(f"{name}: no seed shows it")
