@@ -130,6 +130,11 @@ class AgentProcess:
         """Of the checkpoint that its instance took or holds, as far as it was told."""
         return self.last_status.version if self.last_status is not None else NOTHING
 
+    def holds(self, version: Version) -> bool:
+        """Whether its mirror holds that checkpoint or a later one of the same primary, as far as it was told."""
+        held = self.version
+        return held.token == version.token and held.number >= version.number
+
     def events(self) -> AsyncIterator[Event]:
         """Its events after Hello, until the connection ends."""
         return self._events

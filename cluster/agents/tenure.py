@@ -55,6 +55,7 @@ class Tenure:
         self._ask_lease = ask_lease
         self._file = file
         self._leased = asyncio.Event()
+        self._prepared = 0
 
     @property
     def fencing(self) -> Fencing | None:
@@ -135,6 +136,17 @@ class Tenure:
         except CgroupError as error:
             log.warning("no cgroup: a lesser fence", instance=self._place.instance, reason=error.what)
             return None
+
+    def prepare(self, pid: int) -> None:
+        """Do ahead of a takeover what takes long: the kernel moves a process to its cgroup within many milliseconds."""
+        if pid in (0, self._prepared):
+            return
+        self._prepared = pid
+        try:
+            self._file()
+            self.gather(pid)
+        except KagemushaError as error:
+            log.warning("a mirror is not prepared", instance=self._place.instance, reason=error.what)
 
     def gather(self, pid: int) -> None:
         """Move the program into its cgroup, with all of its processes, and let them run there."""
