@@ -7,6 +7,7 @@ held back; it belongs to the operator, as root does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import stat
@@ -41,8 +42,13 @@ async def _looked_at(path: str) -> str:
         return "its file system does not answer"
     loop = asyncio.get_running_loop()
     found: asyncio.Future[str] = loop.create_future()
+    scheduling = os.sched_getscheduler(0), os.sched_getparam(0)
 
     def look() -> None:
+        # As prompt as the event loop, which it could hold up else: a thread may be kept from the CPU as it holds the
+        # interpreter.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, *scheduling)
         trouble = _trouble_with(path)
         _looking.discard(path)
         try:
@@ -78,7 +84,8 @@ class _Run:
 
     async def result(self) -> str:
         """Start it and wait for its end."""
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reading, False)  # The other end is the command's, and may make it wait.
         loop = asyncio.get_running_loop()
         try:
             try:

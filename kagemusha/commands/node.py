@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kagemusha.privilege import require_root
-from kagemusha.promptness import be_prompt
+from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
 
 if TYPE_CHECKING:
     from cluster.config import NodeConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -> None:
     """Run this node's daemon, in the foreground: agents, links to the other nodes, and its part in deciding."""
     require_root("a node's daemon starts agents, which trace programs")
-    be_prompt()
+    be_punctual(DAEMON_PRIORITY)
     import uvloop
 
     from cluster.config import NODE_FILE
@@ -55,6 +55,7 @@ async def _run(config: NodeConfig) -> int:
     api = Api(ClusterService(runner), Tokens(Path(config.api.tokens)), https)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(punctual_workers())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     await runner.start()

@@ -26,11 +26,6 @@ def _complain(line: str) -> None:
 
 def _harden() -> None:
     """Real-time and locked in memory. A container may forbid either: then it is as prompt as the others let it be."""
-    from agent.errors import KernelError
-    from agent.kernel.scheduling import be_realtime, lock_memory
+    from kagemusha.promptness import WATCHDOG_PRIORITY, be_punctual
 
-    try:
-        lock_memory(future=True)
-        be_realtime()
-    except KernelError as error:
-        _complain(error.what)
+    be_punctual(WATCHDOG_PRIORITY)

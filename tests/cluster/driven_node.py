@@ -19,7 +19,7 @@ from cluster.news import SwitchRequested
 from cluster.orders import Note
 from cluster.runner import Given, Runner, boottime_s
 from kagemusha.program_reader import read_program
-from kagemusha.promptness import be_prompt
+from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
 from transport.errors import KagemushaError
 from transport.tls import Tls
 
@@ -45,6 +45,7 @@ class Driven:
                 leader = runner.leader
                 return {
                     "leads": leader.holds(boottime_s()) and runner.failover.leads,
+                    "term": leader.term,
                     "nodes": sorted(runner.registry.nodes),
                     "programs": {name: dataclasses.asdict(one) for name, one in runner.registry.programs.items()},
                     "notes": [[note.token, note.what, dict(note.parts)] for note in self.notes],
@@ -80,7 +81,9 @@ async def run(path: str) -> None:
     """Serve until SIGTERM."""
     driven = Driven(path)
     told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(punctual_workers())
+    loop.add_signal_handler(signal.SIGTERM, told.set)
     await driven.runner.start()
     socket = Path(driven.config.node.run) / "driver"
     socket.unlink(missing_ok=True)
@@ -92,5 +95,5 @@ async def run(path: str) -> None:
 
 
 if __name__ == "__main__":
-    be_prompt()
+    be_punctual(DAEMON_PRIORITY)
     uvloop.run(run(sys.argv[1]))
