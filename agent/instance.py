@@ -121,6 +121,20 @@ class Instance:
                 case _:
                     raise ControlError(f"{type(request).__name__} is not for an instance")
 
+    async def stand_still(self) -> None:
+        """Nobody leads this agent any more: hold the program as for a switch, whatever comes of it."""
+        async with self._lock:
+            serving = self.serving
+            if serving is None or serving.ended or serving.held:
+                return
+            try:
+                await self.around.tracer.call(serving.hold)
+            except KagemushaError as error:
+                log.warning("nobody leads this agent, and the program is not held", reason=error.what, hint=error.hint)
+                return
+            version = serving.publication.encoder.version
+            log.warning("nobody leads this agent: the program is held", version=str(version))
+
     async def close(self) -> None:
         """End the mirroring; a program that runs runs on, a shadow ends."""
         if self.subscription is not None:

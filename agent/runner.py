@@ -25,7 +25,7 @@ from agent.leash import Leash
 from agent.program import Definition
 from agent.spawner import Spawner
 from agent.tracer import Tracer, block_signals
-from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request
+from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash
 from transport.control_socket import ControlServer
 from transport.errors import KagemushaError
 from transport.link import Conversation, LinkServer, serve
@@ -131,7 +131,7 @@ class Agent:
             return await status_of(instance)
         if isinstance(request, GetContext):
             return await context_of(instance)
-        if isinstance(request, control.Leash) and self._leash is not None:
+        if isinstance(request, SetLeash) and self._leash is not None:
             self._leash.set(request.after_ms)
             return Ok()
         if isinstance(request, Quit):

@@ -101,6 +101,14 @@ class Terminate:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLeash:
+    """When nobody has been connected for so long, hold the program as by Switch: its lease ends, and what it does until
+    then would be lost. Resume lets it serve on. 0: never. Holds until the next one; Ok."""
+
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class GetStatus:
     """The reply is Status."""
 
@@ -119,7 +127,19 @@ class Quit:
 
 
 Request = (
-    Launch | Adopt | Follow | Activate | Switch | Fence | Resume | Release | Terminate | GetStatus | GetContext | Quit
+    Launch
+    | Adopt
+    | Follow
+    | Activate
+    | Switch
+    | Fence
+    | Resume
+    | Release
+    | Terminate
+    | SetLeash
+    | GetStatus
+    | GetContext
+    | Quit
 )
 
 
@@ -311,6 +331,7 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             10: Quit,
             11: GetContext,
             12: Adopt,
+            13: SetLeash,
             64: Ok,
             65: Refused,
             66: Held,

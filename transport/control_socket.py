@@ -126,6 +126,7 @@ class _Client:
 class ControlServer:
     """The agent's side. `handler` carries out each request; what it raises as KagemushaError becomes Refused.
 
+    company: told how many clients are connected, whenever that has changed.
     Use as `async with ControlServer(path, handler, hello):`.
     """
 
@@ -135,6 +136,7 @@ class ControlServer:
         self.counters = Counters()
         self.strangers = 0
         self.requests: set[asyncio.Task[None]] = set()
+        self.company: Callable[[int], None] = lambda count: None
         self._hello = hello
         self._clients: set[_Client] = set()
         self._acceptor: Acceptor | None = None
@@ -198,10 +200,12 @@ class ControlServer:
         client = _Client(self, *await asyncio.open_unix_connection(sock=connection))
         client.send(self._hello(), _EVENT)
         self._clients.add(client)
+        self.company(len(self._clients))
         try:
             await client.run()
         finally:
             self._clients.discard(client)
+            self.company(len(self._clients))
 
 
 def _is_listened_on(path: Path) -> bool:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from cluster.agents.around import Around
 from cluster.agents.place import Place
 from cluster.agents.process import AgentProcess
 from cluster.agents.record import InstanceRecord, start_ticks_of
 from cluster.agents.tenure import Tenure
-from cluster.config import NodeConfig, host_and_port
-from cluster.fencing.guard import Guard
+from cluster.config import host_and_port
 from cluster.messages import Ended
-from cluster.program import ProgramFile, ReadProgramFile
-from cluster.values import NodeId, ProgramId
+from cluster.program import ProgramFile
+from cluster.values import NodeId
 from transport import control
 from transport.checkpoint import Version
 from transport.control import Status
@@ -36,23 +36,6 @@ DEATH_S: Final = 0.3
 RETRY_S_MAX: Final = 5.0
 KILLED: Final = 9
 """The wait status of a program whose end nobody saw."""
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What all instances of a node share.
-
-    command: starts an agent. changed: the state of an instance is another. ask_lease: ask the leader now. busy_ports:
-    of the agents of other instances.
-    """
-
-    config: NodeConfig
-    command: Sequence[str]
-    guard: Guard
-    read_program: ReadProgramFile
-    changed: Callable[[], None]
-    ask_lease: Callable[[ProgramId, int], None]
-    busy_ports: Callable[[], set[int]]
 
 
 class LocalInstance:
@@ -89,7 +72,14 @@ class LocalInstance:
     async def poll(self) -> None:
         """Ask the agent what the instance is, and tell if that has changed."""
         agent = self.agent
-        if agent is not None and await agent.poll(POLL_S):
+        if agent is None:
+            return
+        changed = await agent.poll(POLL_S)
+        if agent.is_held and self.serving and not self.fence_id:
+            self.held = True  # Nobody ordered that: it did so while it was left alone. See `_prolong`.
+        if changed:
+            if self.record.role == "mirror":
+                self.tenure.prepare(agent.pid)
             self._around.changed()
 
     # ------------------------------------------------------------ orders
@@ -118,11 +108,10 @@ class LocalInstance:
             self._refuse_below(token, "take over")
             if self.record.role != "mirror" or self.agent is None:
                 raise KagemushaError(f"{self.place.instance} is no mirror")
-            await self.poll()
-            held = self.agent.version
-            if held.token != version.token or held.number < version.number:
-                raise KagemushaError(f"{self.place.instance} holds checkpoint {held}, not {version}")
-            self._save(role="primary", token=token)
+            if not self.agent.holds(version):
+                await self.poll()
+            if not self.agent.holds(version):
+                raise KagemushaError(f"{self.place.instance} holds checkpoint {self.agent.version}, not {version}")
             try:
                 # From whatever it holds by then: checkpoints that were on their way may still arrive.
                 await self._serve(token, control.Activate(token, None))
@@ -164,7 +153,7 @@ class LocalInstance:
         async with self._lock:
             self._require_primary(token)
             agent = self._agent()
-            reply = await agent.request(control.Switch(), self._order_s)
+            reply = await agent.request(control.Switch(), self._around.order_s)
             if not isinstance(reply, control.Held):
                 raise KagemushaError(f"{self.place.instance}: Switch is answered with {type(reply).__name__}")
             self.fence_id, self.held = fence_id, True
@@ -196,7 +185,7 @@ class LocalInstance:
             if self.record.role == "primary" and self.ended is None:
                 grace_ms, agent = self._program_file().grace_ms, self._agent()
                 if self.tenure.fencing is None and not self.fence_id:
-                    await agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._order_s)
+                    await agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._around.order_s)
                 self.ended = ended = Ended(token, KILLED, None, True, False, False, "a person stopped it")
                 await self._end()
                 self.ended = ended
@@ -230,6 +219,8 @@ class LocalInstance:
                 else:
                     self.tenure.begin(self.record.token)
                     self.serving = True
+                    await agent.leash(self._around.leash_ms)
+                    await self.poll()
             elif status is not None and status.role != "mirror":
                 await self._end()
 
@@ -253,12 +244,17 @@ class LocalInstance:
         if self.tenure.extended(token, sent_s, seconds):
             self._prolong(token)
 
+    async def loosen(self, seconds: int) -> None:
+        """The daemon leaves, and is back within this time."""
+        if self.agent is not None and self.serving:
+            await self.agent.leash(seconds * 1000 - self._around.leash_ms)
+
     def _prolong(self, token: int) -> None:
         if not self.serving or self.fence_id or self.ended is not None:
             return
         was_out = self.tenure.fencing is not None
         self.tenure.extend(self.record.pid)
-        if was_out:
+        if was_out or self.held:
             self._spawn(self._back(token))
 
     def refused(self, token: int, reason: str, *, replaced: bool) -> None:
@@ -268,17 +264,14 @@ class LocalInstance:
             self._spawn(self.let_go(token))
 
     async def _back(self, token: int) -> None:
-        """The lease came back after it had run out: the watchdog thaws, the agent claims the address again."""
+        """There is a lease again, for a program that was stopped or held without one: it goes on, address and all."""
         async with self._lock:
             if self._serves(token) and not self.fence_id:
                 await self._go_on(token)
+                self.held = False
                 self._around.changed()
 
     # ------------------------------------------------------------ inside; all of these have the lock
-
-    @property
-    def _order_s(self) -> float:
-        return self._around.config.times.request_ms / 1000
 
     def _serves(self, token: int) -> bool:
         record = self.record
@@ -316,11 +309,15 @@ class LocalInstance:
         agent = self._agent()
         self.ended, self.fence_id, self.failed, self._timeline = None, "", "", ()
         lease = self.tenure.begin(token)
+        if self.record.role != "primary":
+            # Durable before it serves; meanwhile the lease is on its way.
+            self._save(role="primary", token=token)
         self.tenure.gather(agent.pid)
         await self.tenure.wait_for_lease(lease)
         self.serving = True
         self.tenure.extend(0)
-        await agent.request(request, self._order_s)
+        await agent.request(request, self._around.order_s)
+        self._spawn(agent.leash(self._around.leash_ms))
         await self.poll()
         pid = agent.pid
         if pid:
@@ -336,7 +333,7 @@ class LocalInstance:
         self.tenure.extend(self.record.pid)
         await self.tenure.thawed()
         if self.agent is not None:
-            await self.agent.request(control.Resume(token), self._order_s)
+            await self.agent.request(control.Resume(token), self._around.order_s)
 
     async def _fence(self) -> None:
         """Have the watchdog stop it. Raises KagemushaError unless it was read back that it is still."""
@@ -345,7 +342,7 @@ class LocalInstance:
             return
         if self.agent is not None:
             # No freezer: the agent's own stop is confirmed, too, as long as the agent lives.
-            await self.agent.request(control.Fence(), self._order_s)
+            await self.agent.request(control.Fence(), self._around.order_s)
             return
         raise KagemushaError(f"{self.place.instance}: it is not certain that it is still")
 
@@ -381,7 +378,7 @@ class LocalInstance:
                     await asyncio.wait_for(self._exited.wait(), DEATH_S)
         if agent is not None:
             try:
-                await agent.request(control.Release(), self._order_s)
+                await agent.request(control.Release(), self._around.order_s)
             except KagemushaError as error:
                 log.info("nothing to release", instance=self.place.instance, reason=error.what)
 
@@ -410,7 +407,7 @@ class LocalInstance:
     async def _follow(self) -> None:
         agent, record = await self._have_agent(), self.record
         host, port = host_and_port(record.stream)
-        await agent.request(control.Follow(host, port, record.source, record.token), self._order_s)
+        await agent.request(control.Follow(host, port, record.source, record.token), self._around.order_s)
         self.failed = ""
         self._around.changed()
 
@@ -469,7 +466,8 @@ class LocalInstance:
             await self._found_dead("its agent and the program are gone")
             return
         agent = await self._have_agent()
-        await agent.request(control.Adopt(record.pid, record.start_ticks, record.token), self._order_s)
+        await agent.request(control.Adopt(record.pid, record.start_ticks, record.token), self._around.order_s)
+        await agent.leash(self._around.leash_ms)
         self.agent_lost, self.serving = False, True
         if self.tenure.lease is None:
             self.tenure.begin(record.token)

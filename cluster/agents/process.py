@@ -11,13 +11,17 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from cluster.agents.place import Place
 from cluster.config import host_and_port
 from cluster.spawn import reap, spawn
 from transport.checkpoint import NOTHING, Version
-from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, Status
+from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, SetLeash, Status
 from transport.control_socket import ControlClient
 from transport.errors import ControlError
+
+log = structlog.get_logger()
 
 START_S: Final = 30.0
 HELLO_S: Final = 5.0
@@ -120,10 +124,23 @@ class AgentProcess:
         self.captured_ns = time.time_ns() - int(status.staleness_ms * 1e6) if holds else 0
         return before is None or (before.status, before.version) != (status.status, status.version)
 
+    async def leash(self, after_ms: int) -> None:
+        """See `control.SetLeash`. An agent that does not answer is as good as gone, which is noticed elsewhere."""
+        try:
+            await self.request(SetLeash(after_ms), HELLO_S)
+        except ControlError as error:
+            log.warning("an agent has no leash", reason=error.what)
+
     @property
     def pid(self) -> int:
         """Of the program or its shadow, as far as it was told; 0: there is none."""
         return self.last_status.pid if self.last_status is not None else 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it said that it keeps its program still."""
+        status = self.last_status
+        return status is not None and status.role == "primary" and status.status == "fenced"
 
     @property
     def version(self) -> Version:

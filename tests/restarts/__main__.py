@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 
 from tests.cluster.trio import trio
-from tests.restarts.restart import KINDS, Clients, Restart, Stage
+from tests.restarts.restart import KINDS, Clients, Kind, Restart, Stage
 
 
 def main() -> int:
@@ -29,14 +29,14 @@ def main() -> int:
     return 0 if kept == len(rows) else 1
 
 
-async def _run(kinds: list[str], clients: Clients, memory_mib: int) -> list[Restart]:
+async def _run(kinds: list[Kind], clients: Clients, memory_mib: int) -> list[Restart]:
     restarts: list[Restart] = []
     async with trio() as cluster:
         stage = Stage(cluster, clients)
         try:
             await stage.open(memory_mib)
             for number, kind in enumerate(kinds, start=1):
-                one = await stage.restart("daemon" if kind == "daemon" else "agent")
+                one = await stage.restart(kind)
                 restarts.append(one)
                 sys.stdout.write(f"{number:3} {_line(one)}\n")
                 sys.stdout.flush()
@@ -48,7 +48,7 @@ async def _run(kinds: list[str], clients: Clients, memory_mib: int) -> list[Rest
 def _line(one: Restart) -> str:
     kept = "kept" if one.kept else "NOT KEPT"
     return (
-        f"{one.kind:6} of {one.node}: {kept}; {one.survived} of {one.connections} connections, "
+        f"{one.kind:13} of {one.node}: {kept}; {one.survived} of {one.connections} connections, "
         f"{one.writes_lost} of {one.writes_acknowledged} writes lost, gap {one.gap_ms:g} ms, "
         f"mirrored again after {one.mirrored_s:.2f} s"
     )

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from kagemusha.demo.nodes import ADDRESS
 from kagemusha.demo.story import PORT
 from tests.cluster.trio import DEADLINE_S, Trio
 
-Kind = Literal["daemon", "agent"]
-KINDS: tuple[Kind, ...] = ("daemon", "agent")
+Kind = Literal["daemon", "agent", "daemon_killed"]
+KINDS: tuple[Kind, ...] = ("daemon", "agent", "daemon_killed")
 MIRRORED_S_MAX = 5.0
 NS_PER_MS = 1e6
+_LOOK_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,16 @@ class Clients:
 class Restart:
     """What came of one. connections: idle and busy ones, of which `survived` answered on the very same socket.
 
-    gap_ms: the longest time that a client which wrote had to wait. mirrored_s: from the signal until every mirror
-    followed again and the daemon was back.
+    overlaps: how often more than one node was seen to have the program's address. gap_ms: the longest time that a
+    client which wrote had to wait. mirrored_s: from the signal until every mirror followed again and the daemon was
+    back.
     """
 
     kind: Kind
     node: str
     pid_unchanged: bool
     token_unchanged: bool
+    overlaps: int
     connections: int
     survived: int
     reset: int
@@ -57,10 +61,40 @@ class Restart:
 
     @property
     def kept(self) -> bool:
-        """Whether it was as if nothing had happened, but for a pause."""
-        unchanged = self.pid_unchanged and self.token_unchanged and not self.problems
+        """Whether it was as if nothing had happened, but for a pause.
+
+        A daemon that is killed comes back too late for the lease: the program goes on elsewhere, with all that it had.
+        """
         whole = self.survived == self.connections and not self.reset and not self.hung and not self.writes_lost
-        return unchanged and whole and self.mirrored_s <= MIRRORED_S_MAX
+        if self.problems or self.overlaps or not whole:
+            return False
+        if self.kind == "daemon_killed":
+            return True
+        return self.pid_unchanged and self.token_unchanged and self.mirrored_s <= MIRRORED_S_MAX
+
+
+class Holders:
+    """Looks all the time, in a thread of its own, at how many nodes have the program's address."""
+
+    def __init__(self, cluster: Trio) -> None:
+        self.overlaps = 0
+        # The oldest process of each node stays: its view of the addresses is the node's.
+        oldest = [min(node.network.processes()) for node in cluster.machines.nodes.values()]
+        self._tables = [Path(f"/proc/{pid}/net/fib_trie") for pid in oldest]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Holders:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_LOOK_S):
+            self.overlaps += sum(f" {ADDRESS}\n" in table.read_text() for table in self._tables) > 1
 
 
 class Stage:
@@ -92,11 +126,16 @@ class Stage:
         before = await self._redis()
         node = before["primary"]
         pid = self._cluster.pid_of_redis(node)
-        strike: dict[Kind, Callable[[str], Awaitable[None]]] = {"daemon": self._daemon, "agent": self._agent}
-        event_ns = time.monotonic_ns()
-        await strike[kind](node)
-        await self._cluster.served()
-        mirrored_s = (time.monotonic_ns() - event_ns) / 1e9
+        strike: dict[Kind, Callable[[str], Awaitable[None]]] = {
+            "daemon": self._daemon,
+            "agent": self._agent,
+            "daemon_killed": self._daemon_killed,
+        }
+        with Holders(self._cluster) as holders:
+            event_ns = time.monotonic_ns()
+            await strike[kind](node)
+            await self._cluster.served()
+            mirrored_s = (time.monotonic_ns() - event_ns) / 1e9
         answer = await self._client.ask("settle", event_ns=event_ns)
         after = await self._redis()
         outcome = answer["outcome"]
@@ -106,6 +145,7 @@ class Stage:
             node=node,
             pid_unchanged=after["primary"] == node and self._cluster.pid_of_redis(node) == pid,
             token_unchanged=after["token"] == before["token"],
+            overlaps=holders.overlaps,
             connections=outcome["idle"] + outcome["busy"],
             survived=outcome["idle_survived"] + outcome["busy_survived"],
             reset=outcome["reset"],
@@ -126,6 +166,12 @@ class Stage:
         """In order: SIGTERM, and when it has ended, another one."""
         daemon = self._cluster.daemons[node]
         await asyncio.to_thread(daemon.stop, signal.SIGTERM)
+        daemon.start()
+
+    async def _daemon_killed(self, node: str) -> None:
+        """Without a warning: SIGKILL, and at once another one."""
+        daemon = self._cluster.daemons[node]
+        daemon.stop(signal.SIGKILL)
         daemon.start()
 
     async def _agent(self, node: str) -> None:

@@ -9,39 +9,16 @@ import pytest
 from transport import control
 from transport.checkpoint import NOTHING, Version
 from transport.context_schema import Context, Place, ThreadView
-from transport.control import CONTROL, ControlMessage, Event, MirrorView, Pauses, Reply, Request, Status, Sync
+from transport.control import CONTROL, ControlMessage, Event, MirrorView, Reply, Request, Sync
 from transport.errors import FrameError
 
 VERSION = Version(1, 2, 3)
 MIRROR = MirrorView("redis@b", 4, "following", VERSION, 1, 100, 3.5, Sync(1, 2, 3))
-STATUS = Status(
-    program="redis",
-    instance="redis@a",
-    incarnation=1,
-    role="primary",
-    status="mirrored",
-    reason="",
-    token=1,
-    version=VERSION,
-    lag_checkpoints=1,
-    lag_ms=1.5,
-    lag_bytes=10,
-    staleness_ms=20.5,
-    pauses=Pauses(500, 900, 1200),
-    checkpoints=9,
-    abandoned=1,
-    refused={"corrupt": 1},
-    bytes=100,
-    memory_bytes=1 << 27,
-    sync=None,
-    mirrors=(MIRROR,),
-    connections=3,
-    children=0,
-    pid=99,
-)
+STATUS = sample_status()
 MESSAGES: list[ControlMessage] = [
     control.Launch(1),
     control.Adopt(99, 123456, 1),
+    control.SetLeash(200),
     control.Follow("10.0.0.1", 7000, "b", 1),
     control.Activate(2, VERSION),
     control.Activate(2, None),

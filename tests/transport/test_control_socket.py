@@ -246,7 +246,7 @@ async def test_a_client_that_reads_nothing_is_disconnected(tmp_path: Path) -> No
 
 
 async def test_only_its_owner_can_reach_the_socket_and_others_are_refused() -> None:
-    with tempfile.TemporaryDirectory(prefix="kgm") as name:
+    with tempfile.TemporaryDirectory(prefix=f"kgm-{os.getpid()}-") as name:
         path = Path(name) / "agent"
         async with _both(Path(name)) as (server, _):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
