@@ -167,6 +167,22 @@ class ApiSettings(Section):
     _is_a_path = field_validator("tokens")(_directory)
 
 
+class KeepalivedSettings(Section):
+    """Where this node's keepalived is, for programs with `redirect.driver = "keepalived"`."""
+
+    config: str = Field(
+        default="/etc/keepalived/keepalived.conf",
+        description="keepalived's configuration. It is only read, and must include the files in `directory`.",
+    )
+    directory: str = Field(
+        default="/etc/keepalived/kagemusha", description="Directory for a file NAME.conf for each program."
+    )
+    pid_file: str = Field(default="/run/keepalived.pid", description="Where keepalived writes its pid.")
+    command: str = Field(default="/usr/sbin/keepalived", description="keepalived itself, to check a configuration.")
+
+    _are_paths = field_validator("config", "directory", "pid_file", "command")(_directory)
+
+
 class NodeConfig(Section):
     """A whole node.toml."""
 
@@ -178,6 +194,7 @@ class NodeConfig(Section):
     times: Times = Field(default_factory=Times)
     agents: Agents = Field(default_factory=Agents)
     api: ApiSettings = Field(default_factory=ApiSettings)
+    keepalived: KeepalivedSettings = Field(default_factory=KeepalivedSettings)
 
     @model_validator(mode="after")
     def _nodes_are_apart(self) -> Self:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.health.check import Check
+from cluster.redirect.redirection import Redirection
 from cluster.values import Policy, ProgramId
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramFile:
     """digest: of its meaning. address: "10.0.0.100/24" with the interface that carries it; both "" without a redirect.
-    grace_ms: from SIGTERM to SIGKILL. checks: of its health."""
+    grace_ms: from SIGTERM to SIGKILL. checks: of its health. redirection: how clients find it."""
 
     program: ProgramId
     digest: str
@@ -22,6 +23,7 @@ class ProgramFile:
     interface: str
     grace_ms: int
     checks: tuple[Check, ...] = ()
+    redirection: Redirection = field(default_factory=Redirection)
 
 
 ReadProgramFile = Callable[[Path], ProgramFile]

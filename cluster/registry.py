@@ -275,6 +275,10 @@ class Registry:
         for node in command.nodes:
             if node not in self._nodes:
                 _refuse("unknown", f"program {name} is to be on node {node!r}, which is unknown")
+        for other in self._programs.values():
+            for one in command.policy.exclusive:
+                if one in other.policy.exclusive:
+                    _refuse("exists", f"program {other.program_id} has {one} already", "two programs can't share it")
         if len(self._programs) >= PROGRAMS_MAX:
             _refuse("limit", f"there are {PROGRAMS_MAX} programs already")
         instances = [InstanceEntry(str(Placement(name, node)), node, "mirror", "starting") for node in command.nodes]
@@ -370,7 +374,7 @@ class Registry:
             oldest_s = command.at_s - entry.policy.takeovers_window_s
             recent = (*(at_s for at_s in takeovers if at_s > oldest_s), command.at_s)
             takeovers = tuple(sorted(recent))[-TAKEOVERS_REMEMBERED:]
-        entry = replace(entry, takeovers=takeovers)
+        entry = replace(entry, takeovers=takeovers, requests=entry.requests_with(command.asked_by))
         old_status: InstanceStatus = "failed" if command.at_s > 0 else "starting"
         return self._new_primary(entry, command, command.version, old_status)
 

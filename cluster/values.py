@@ -26,6 +26,7 @@ Guarantee = Literal["async", "sync"]
 Restart = Literal["always", "never"]
 """What to do when the program failed and there is no mirror to continue: start it anew somewhere, or leave it."""
 OnNoMirror = Literal["degrade", "hold"]
+REQUESTS_REMEMBERED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class Policy:
     """What the operator wants for a program; from its file.
 
     takeovers_max within takeovers_window_s: more than that, and the program is started clean instead of continued.
+    exclusive: what no other program may have, in words ("the address 10.0.0.100").
     """
 
     guarantee: Guarantee = "async"
@@ -132,6 +134,7 @@ class Policy:
     on_no_mirror: OnNoMirror = "degrade"
     takeovers_max: int = 3
     takeovers_window_s: int = 300
+    exclusive: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ class ProgramEntry:
     in the order of their creation, the first is where it starts if nothing speaks against it. in_sync: what `sync`
     waits for. paused: no failover until it is resumed (maintenance), which happens by itself when it is paused_until_s
     of CLOCK_REALTIME on the leader (0: never). fence: of the primary under `token`. takeovers: when the last unplanned
-    ones were, as seconds of CLOCK_REALTIME on the leader, ascending. extension: of the lease.
+    ones were, as seconds of CLOCK_REALTIME on the leader, ascending. extension: of the lease. requests: of people, that
+    a new primary was agreed on for, the newest last.
     """
 
     program_id: ProgramId
@@ -160,10 +164,15 @@ class ProgramEntry:
     policy: Policy = field(default_factory=Policy)
     extension: Extension | None = None
     paused_until_s: int = 0
+    requests: tuple[str, ...] = ()
 
     def instance_on(self, node: NodeId) -> InstanceEntry | None:
         """The instance on this node, None when there is none."""
         return next((entry for entry in self.instances if entry.node == node), None)
+
+    def requests_with(self, request_id: str) -> tuple[str, ...]:
+        """The requests, with one more unless it is "": as many as are remembered."""
+        return (*self.requests, request_id)[-REQUESTS_REMEMBERED:] if request_id else self.requests
 
     @property
     def primary_instance(self) -> InstanceEntry | None:

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from agent.program import HealthCheck
 from agent.program_file import load_definition
+from agent.redirect import Redirect
 from cluster.health.check import Check, Exchange, Exec, Http, Question, Tcp
 from cluster.program import ProgramFile
+from cluster.redirect.redirection import Redirection
 from cluster.values import Policy
 
 
 def read_program(path: Path) -> ProgramFile:
     """Read the file at `path`. Raises ConfigError."""
     definition = load_definition(path)
-    redirect, failover = definition.redirect, definition.failover
+    failover, redirection = definition.failover, _redirection(definition.redirect)
     return ProgramFile(
         program=definition.program.id,
         digest=definition.digest(),
@@ -23,11 +25,13 @@ def read_program(path: Path) -> ProgramFile:
             restart="never" if failover.restart == "never" else "always",
             takeovers_max=failover.max_takeovers,
             takeovers_window_s=failover.window_s,
+            exclusive=redirection.exclusive(),
         ),
-        address=redirect.address if redirect is not None else "",
-        interface=redirect.interface if redirect is not None else "",
+        address=redirection.address,
+        interface=redirection.interface,
         grace_ms=failover.grace_ms,
         checks=tuple(map(_check, definition.health)),
+        redirection=redirection,
     )
 
 
@@ -39,6 +43,23 @@ def preflight(path: Path) -> tuple[tuple[str, str], ...]:
     from agent.preflight import preflight as look
 
     return tuple((str(reason), reason.remedy) for reason in look(load_definition(path)).reasons)
+
+
+def _redirection(redirect: Redirect | None) -> Redirection:
+    if redirect is None:
+        return Redirection()
+    return Redirection(
+        redirect.driver,
+        redirect.address,
+        redirect.interface,
+        redirect.router_id or 0,
+        redirect.listen,
+        redirect.forward,
+        redirect.claim,
+        redirect.release,
+        redirect.check,
+        redirect.timeout_ms / 1000,
+    )
 
 
 def _check(check: HealthCheck) -> Check:

@@ -1,7 +1,7 @@
 """The file by which keepalived is told whether this node may have the address: one character, replaced as a whole.
 
-keepalived watches it (inotify), configured so that everything but a 1 means no: a missing file, an empty one, rubbish
-(`cluster.redirect.keepalived_file`). Daemon, agent and watchdog write it, the latter two only ever a 0.
+keepalived watches it (inotify), configured so that a missing file, an empty one and rubbish mean no
+(`cluster.redirect.keepalived_text`). Daemon, agent and watchdog write it, the latter two only ever a 0.
 """
 
 from __future__ import annotations

@@ -52,6 +52,12 @@ class Place:
         return Path(self.config.node.run) / f"{self.program}.sock"
 
     @property
+    def track(self) -> Path:
+        """Where keepalived looks whether this node may have the address: beside the control socket, as the agent
+        expects it, and gone after a boot."""
+        return self.control.with_suffix(".track")
+
+    @property
     def cgroup(self) -> str:
         """The program's own cgroup. Nodes of several clusters may share a machine, in tests at least."""
         return f"kagemusha/{self.config.cluster.id}-{self.config.node.id}/{self.program}"

@@ -109,7 +109,8 @@ class Tenure:
         file, cgroup = self._file(), self.cgroup()
         directory = str(cgroup.directory) if cgroup is not None else ""
         place = self._place
-        watched = Watched(place.program, token, pid, file.address, file.interface, directory, place.instance)
+        track = str(place.track) if file.redirection.driver == "keepalived" else ""
+        watched = Watched(place.program, token, pid, file.address, file.interface, directory, place.instance, track)
         self._guard.watch(watched, deadline_s)
 
     # ------------------------------------------------------------ fence

@@ -1,7 +1,7 @@
-"""The addresses of this network namespace's interfaces, read and deleted by rtnetlink(7) alone.
+"""The addresses of this network namespace's interfaces, by rtnetlink(7) alone.
 
 In every ordinary takeover the agent itself drops and claims the program's address, at the exact moment in which its
-sockets need it. This is for the watchdog, when nobody may be waited for, and to see what is so.
+sockets need it. This is for the watchdog, when nobody may be waited for, and for putting back what others took away.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from transport.errors import KagemushaError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_REQUEST, _ACK, _DUMP, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
+_IFA_F_NODAD: Final = 0x02
 _ERROR: Final = 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _HEADER: Final = struct.Struct("=IHHII")
@@ -47,6 +48,22 @@ class Addresses:
                 if code not in (0, *_GONE):
                     raise KagemushaError(f"can't take {address} off interface {index}: {os.strerror(code)}")
 
+    def add(self, address: str, interface: str) -> None:
+        """Put the address onto an interface of this thread's namespace; no neighbour is told. Idempotent.
+
+        Raises KagemushaError.
+        """
+        wanted = ipaddress.ip_interface(address)
+        try:
+            index = socket.if_nametoindex(interface)
+        except OSError:
+            raise KagemushaError(f"there is no interface {interface}", hint="ip link shows them") from None
+        flags = _IFA_F_NODAD if wanted.version == 6 else 0
+        body = _address(wanted.ip, index, wanted.network.prefixlen, flags)
+        code = self._code(_message(_RTM_NEWADDR, _ACK | _CREATE | _REPLACE, body))
+        if code:
+            raise KagemushaError(f"can't put {address} onto {interface}: {os.strerror(code)}")
+
     def has(self, address: str) -> bool:
         """Whether an interface has the address, with whatever prefix. Raises KagemushaError."""
         return bool(self._places(ipaddress.ip_interface(address).ip))
@@ -70,14 +87,20 @@ class Addresses:
 
     def _delete(self, address: Address, index: int, prefix: int) -> int:
         """Delete it once; gives 0 or the errno."""
-        packed = address.packed
-        attributes = b"".join(struct.pack("=HH", 4 + len(packed), kind) + packed for kind in (_IFA_LOCAL, _IFA_ADDRESS))
-        body = _ADDRESS.pack(_family(address), prefix, 0, 0, index) + attributes
-        for answer in self._netlink.exchange(_message(_RTM_DELADDR, _ACK, body)):
+        return self._code(_message(_RTM_DELADDR, _ACK, _address(address, index, prefix, 0)))
+
+    def _code(self, request: bytes) -> int:
+        for answer in self._netlink.exchange(request):
             for kind, content in _messages(answer):
                 if kind == _ERROR:
                     return -int(struct.unpack_from("=i", content)[0])
         raise KagemushaError("netlink: the kernel does not answer")
+
+
+def _address(address: Address, index: int, prefix: int, flags: int) -> bytes:
+    packed = address.packed
+    attributes = b"".join(struct.pack("=HH", 4 + len(packed), kind) + packed for kind in (_IFA_LOCAL, _IFA_ADDRESS))
+    return _ADDRESS.pack(_family(address), prefix, flags, 0, index) + attributes
 
 
 def _family(address: Address) -> int:

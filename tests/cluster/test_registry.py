@@ -93,6 +93,15 @@ def test_a_promotion_gives_the_next_token_and_the_roles() -> None:
     assert (entry.last_promotion.version, entry.last_promotion.fence_id) == (HELD, "f1")
 
 
+def test_two_programs_do_not_share_what_only_one_can_have() -> None:
+    registry = _registry(Policy(exclusive=("the address 10.0.0.100", "router_id 51 on eth0")))
+    other = CreateProgram("q", "q", "/etc/q.toml", DIGEST, ("n1",), Policy(exclusive=("the address 10.0.0.100",)))
+    refused = _refused(registry, other)
+    assert (refused.code, refused.reason) == ("exists", "program p has the address 10.0.0.100 already")
+    free = replace(other, request_id="q-2", policy=Policy(exclusive=("the address 10.0.0.101",)))
+    assert _accept(registry, free) == "q"
+
+
 def test_a_promotion_without_a_fence_is_refused() -> None:
     assert _refused(_registry(), PROMOTE).code == "fence"
 

@@ -1,0 +1,174 @@
+"""The clients of one instance: led to this node while it serves here, and only then."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import structlog
+
+from cluster.agents.place import Place
+from cluster.config import NodeConfig, host_and_port
+from cluster.fencing.netlink import Netlink
+from cluster.program import ProgramFile
+from cluster.redirect.exec import require_trusted
+from cluster.redirect.guide import Guide
+from cluster.redirect.keepalived_host import KeepalivedHost
+from cluster.redirect.make import make_driver
+from cluster.redirect.probe import WAIT_S, probing
+from cluster.redirect.redirection import Redirection
+from transport.barrier import NETLINK_NETFILTER, Barriers
+from transport.errors import KagemushaError
+
+log = structlog.get_logger()
+
+NO_WAIT_S: Final = 0.0
+
+
+class Clients:
+    """One for each instance. file: reads the program's file. may_serve, changed: see `Guide`."""
+
+    def __init__(
+        self,
+        place: Place,
+        file: Callable[[], ProgramFile],
+        may_serve: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        self._place = place
+        self._file = file
+        self._may_serve = may_serve
+        self._changed = changed
+        self._keepalived = keepalived_of(place.config)
+        self._said = Redirection()
+        self._guide: Guide | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Why clients are not led here as they should be, or ""."""
+        return self._guide.trouble if self._guide is not None else ""
+
+    async def prepare(self) -> None:
+        """Before the program serves here, or is mirrored: have ready whatever it may take. What fails is said."""
+        try:
+            said = await self._read()
+            if said.driver == "keepalived":
+                await self._keepalived.install(self._place.program, said, self._place.track)
+        except KagemushaError as error:
+            log.error("redirect is not prepared", instance=self._place.instance, reason=error.what, hint=error.hint)
+
+    async def arrive(self, meanwhile: Coroutine[Any, Any, None], *, patient: bool) -> None:
+        """Ask whether somebody else has the address while something else is waited for.
+
+        patient: wait for an answer, too, as there is time. Raises AddressInUse, and what the other raises.
+        """
+        said = await self._read()
+        if not said.address:
+            await meanwhile
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                probe = await stack.enter_async_context(probing(said.address, said.interface))
+            except BaseException:
+                meanwhile.close()
+                raise
+            await meanwhile
+            await probe.judge(WAIT_S if patient else NO_WAIT_S)
+
+    async def claim(self, token: int) -> None:
+        """The program serves here under this token: lead its clients here, and see that it stays so."""
+        await self._read()
+        if self._guide is not None:
+            await self._guide.claim(token)
+
+    async def release(self, token: int) -> None:
+        """It is about to serve here no more; returns when that was done or has failed."""
+        if self._guide is not None:
+            await self._guide.release(token)
+
+    def let_go(self, token: int) -> None:
+        """It serves here no more."""
+        if self._guide is not None:
+            self._guide.release_soon(token)
+
+    async def forget(self) -> None:
+        """The program is no more: leave nothing of it in keepalived, nftables and beside the socket."""
+        await self.close()
+        await self._keepalived.remove(self._place.program)
+        self._place.track.unlink(missing_ok=True)
+        try:
+            remove_barrier(self._place.instance)
+        except KagemushaError as error:
+            log.warning("not removed", instance=self._place.instance, reason=error.what)
+
+    async def close(self) -> None:
+        """Leave everything as it is."""
+        guide, self._guide = self._guide, None
+        self._said = Redirection()
+        if guide is not None:
+            await guide.close()
+
+    async def _read(self) -> Redirection:
+        """What the file says now; the guide is of that. Raises KagemushaError."""
+        said = self._file().redirection
+        if said != self._said:
+            await self.close()
+            place = self._place
+            driver = make_driver(place.program, place.config.node.id, said, place.track)
+            if driver is not None:
+                self._guide = Guide(place.program, driver, self._may_serve, self._look, self._changed)
+            self._said = said
+        return said
+
+    def _look(self) -> str:
+        if self._said.driver == "keepalived":
+            return self._keepalived.trouble(self._place.program, self._said)
+        return ""
+
+
+def keepalived_of(config: NodeConfig) -> KeepalivedHost:
+    """The keepalived of a node."""
+    own = host_and_port(config.own.address)[0]
+    return KeepalivedHost(config.keepalived, own, [host_and_port(one.address)[0] for one in config.others])
+
+
+async def obstacles(config: NodeConfig, file: ProgramFile, *, known: bool) -> tuple[tuple[str, str], ...]:
+    """What keeps clients from being led to this node, each as what and remedy.
+
+    known: there is an instance of the program here already, so its address may well be in use.
+    """
+    said, found = file.redirection, []
+    try:
+        if said.driver == "keepalived":
+            await keepalived_of(config).check(file.program, said)
+        for command in filter(None, (said.claim, said.release, said.check)):
+            require_trusted(command[0], f"redirect: {command[0]}")
+        if said.address and not known:
+            async with probing(said.address, said.interface) as probe:
+                await probe.judge(WAIT_S)
+    except KagemushaError as error:
+        found.append((error.what, error.hint))
+    return tuple(found)
+
+
+def remove_barrier(instance: str) -> None:
+    """Take away the barrier of an instance. Raises KagemushaError."""
+    netlink = Netlink(NETLINK_NETFILTER)
+    try:
+        Barriers(netlink.exchange).remove(instance)
+    finally:
+        netlink.close()
+
+
+def remove_forgotten_barriers(node: str, instances: set[str]) -> None:
+    """Take away those of this node's instances that there are no more. Raises KagemushaError."""
+    netlink = Netlink(NETLINK_NETFILTER)
+    try:
+        barriers = Barriers(netlink.exchange)
+        for instance in barriers.instances() - instances:
+            if instance.endswith(f"@{node}"):
+                log.info("a barrier is left of an instance that is no more", instance=instance)
+                barriers.remove(instance)
+    finally:
+        netlink.close()
