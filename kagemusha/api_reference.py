@@ -38,9 +38,9 @@ is no leader just then.
 
 ## Who may do what
 
-A token is shown as `Authorization: Bearer kgm_...` (RFC 6750). A viewer looks; an operator also switches over, starts
-and stops; an admin also creates and deletes. `kagemusha token NAME --scope SCOPE --file tokens.toml` makes one. The
-nodes keep its SHA-256 alone, in a file that belongs to root and is read again when it has changed:
+A token is shown as `Authorization: Bearer kgm_...` (RFC 6750). A viewer looks; an operator also switches over, starts,
+stops, pauses and drains; an admin also creates and deletes. `kagemusha token NAME --scope SCOPE --file tokens.toml`
+makes one. The nodes keep its SHA-256 alone, in a file that belongs to root and is read again when it has changed:
 
 ```toml
 [[tokens]]
@@ -108,6 +108,7 @@ def _endpoint(endpoint: Endpoint) -> str:
         endpoint.summary,
         "",
         f"- operation `{endpoint.operation}`, for {_who(endpoint.scope)}",
+        *(f"- `?{one.name}=`: {one.meaning}" for one in endpoint.query),
         *([f"- takes {_link(endpoint.request.__name__)}"] if endpoint.request is not None else []),
         f"- answers {endpoint.status} with {_link(answer) if endpoint.answer is not None else f'`{answer}`'}",
         *([f"- problems of its own: {', '.join(own)}"] if own else []),

@@ -22,21 +22,32 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 
-ENDPOINTS_VARIABLE: Final = "KAGEMUSHA_ENDPOINTS"
-TOKEN_VARIABLE: Final = "KAGEMUSHA_TOKEN"
-TOKEN_FILE_VARIABLE: Final = "KAGEMUSHA_TOKEN_FILE"
-AUTHORITY_VARIABLE: Final = "KAGEMUSHA_AUTHORITY"
-DEFAULT_ENDPOINT: Final = "127.0.0.1:7402"
-DEFAULT_TOKEN_FILE: Final = "/etc/kagemusha/token"
-DEFAULT_AUTHORITY: Final = "/etc/kagemusha/pki/authority.pem"
+from kagemusha.client_access import (
+    AUTHORITY_VARIABLE,
+    DEFAULT_AUTHORITY,
+    DEFAULT_ENDPOINT,
+    ENDPOINTS_VARIABLE,
+    Access,
+    ApiError,
+    tls_of,
+)
+
+__all__ = [
+    "Access",
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "Json",
+    "create_mirrored_instance",
+    "force_switchover",
+    "get_instance_status",
+]
 
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 90.0
@@ -46,88 +57,10 @@ PATIENCE_S: Final = 3.0
 """How long a request is sent again while there is no leader, no quorum, or no node that answers."""
 _PAUSE_S: Final = 0.2
 _AGAIN: Final = ("no-leader", "no-quorum", "overloaded", "unknown-outcome", "key-in-use")
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _PROBLEM_PREFIX: Final = "urn:kagemusha:"
 
 Json = dict[str, Any]
 Result = TypeVar("Result")
-
-
-class ApiError(Exception):
-    """The cluster said no, or could not be asked. what: one line; hint: the remedy, or "".
-
-    status: of HTTP, 0 where there was no answer. kind: a word for programs: "unknown", "exists", "no-quorum" ... as in
-    docs/api.md; "unreachable", "certificate" and "setup" where there was no answer. errors: each mistake in a request.
-    """
-
-    def __init__(
-        self, what: str, *, hint: str = "", kind: str = "failed", status: int = 0, errors: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
-        self.kind = kind
-        self.status = status
-        self.errors = errors
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where nodes are asked, and as whom. endpoints: `host:port` or URLs. authority: the cluster's certificate
-    (authority.pem), by which nodes are known; needed for HTTPS only."""
-
-    endpoints: tuple[str, ...]
-    token: str
-    authority: str = DEFAULT_AUTHORITY
-
-    @staticmethod
-    def from_environment(endpoints: Sequence[str] = (), token_file: str = "", authority: str = "") -> Access:
-        """What is not given is taken from KAGEMUSHA_ENDPOINTS (separated by commas), KAGEMUSHA_TOKEN or
-        KAGEMUSHA_TOKEN_FILE, KAGEMUSHA_AUTHORITY, and else from /etc/kagemusha. Raises ApiError."""
-        environment = os.environ
-        named = endpoints or [one for one in environment.get(ENDPOINTS_VARIABLE, DEFAULT_ENDPOINT).split(",") if one]
-        token = "" if token_file else environment.get(TOKEN_VARIABLE, "")
-        if token:
-            _require_token(token, TOKEN_VARIABLE)
-        else:
-            token = _token_in(token_file or environment.get(TOKEN_FILE_VARIABLE, DEFAULT_TOKEN_FILE))
-        return Access(tuple(named), token, authority or environment.get(AUTHORITY_VARIABLE, DEFAULT_AUTHORITY))
-
-    def urls(self) -> list[str]:
-        """The endpoints as URLs. Raises ApiError: a token goes in the clear to this machine alone."""
-        return [_url(endpoint) for endpoint in self.endpoints]
-
-
-def _token_in(path: str) -> str:
-    try:
-        token = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is not UTF-8"
-        hint = f"`kagemusha token` makes one; or set {TOKEN_VARIABLE}"
-        raise ApiError(f"no token: {path}: {why}", hint=hint, kind="setup") from None
-    _require_token(token, path)
-    return token
-
-
-def _require_token(token: str, where: str) -> None:
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ApiError(f"{where}: holds no token", hint="one line: kgm_...", kind="setup")
-
-
-def _url(endpoint: str) -> str:
-    text = endpoint.strip().rstrip("/")
-    url = urlsplit(text if "://" in text else f"https://{text}")
-    try:
-        bad = url.scheme not in ("http", "https") or not url.hostname or url.port is None or url.path or url.query
-    except ValueError:
-        bad = True
-    if bad:
-        what = f'"{endpoint}" is no endpoint'
-        raise ApiError(what, hint="10.0.0.1:7402, [fd00::1]:7402 or https://host:7402", kind="setup")
-    if url.scheme == "http" and url.hostname not in _LOOPBACK:
-        what = f"{endpoint}: the token would go over the network in the clear"
-        raise ApiError(what, hint="use https", kind="setup")
-    return f"{url.scheme}://{url.netloc}"
 
 
 class AsyncClient:
@@ -150,7 +83,7 @@ class AsyncClient:
         self._urls = access.urls()
         self._token = access.token
         self._patience_s = patience_s
-        self._tls = _tls(access.authority) if any(url.startswith("https:") for url in self._urls) else None
+        self._tls = tls_of(access.authority) if any(url.startswith("https:") for url in self._urls) else None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> AsyncClient:
@@ -211,6 +144,32 @@ class AsyncClient:
     async def delete_program(self, program_id: str, *, key: str = "") -> Json:
         """End a program on every node and forget it."""
         return await self._ask("DELETE", f"/v1/programs/{_quoted(program_id)}", key=key)
+
+    async def pause_program(self, program_id: str, for_s: int = 3600, *, key: str = "") -> Json:
+        """Maintenance: no failover of a program for so long."""
+        return await self._ask("POST", f"/v1/programs/{_quoted(program_id)}/pause", {"for_s": for_s}, key=key)
+
+    async def resume_program(self, program_id: str, *, key: str = "") -> Json:
+        """Failover of a program again."""
+        return await self._ask("POST", f"/v1/programs/{_quoted(program_id)}/resume", key=key)
+
+    async def force_failover(self, instance_id: str, *, force: bool = False, key: str = "") -> Json:
+        """Unplanned takeover by hand: from what a mirror holds. `force`: though the primary serves."""
+        return await self._ask("POST", f"/v1/instances/{_quoted(instance_id)}/failover", {"force": force}, key=key)
+
+    async def drain_node(self, node: str, *, key: str = "") -> Json:
+        """No program comes to this node while another will do; its primaries stay until they are switched over."""
+        return await self._ask("POST", f"/v1/nodes/{_quoted(node)}/drain", key=key)
+
+    async def undrain_node(self, node: str, *, key: str = "") -> Json:
+        """Programs may come to this node again."""
+        return await self._ask("POST", f"/v1/nodes/{_quoted(node)}/undrain", key=key)
+
+    async def get_history(self, program_id: str = "", limit: int = 100) -> list[Json]:
+        """The newest of what was agreed, as the node that answers remembers it; of a program, or of all."""
+        query = f"?limit={limit}" + (f"&program={_quoted(program_id)}" if program_id else "")
+        events: list[Json] = (await self._ask("GET", f"/v1/history{query}"))["events"]
+        return events
 
     async def get_health(self) -> Json:
         """What the first node that answers knows of the group."""
@@ -357,19 +316,6 @@ def _quoted(name: str) -> str:
     return quote(name, safe="@")
 
 
-def _tls(authority: str) -> ssl.SSLContext:
-    """Every node of the cluster will do, so it is the authority that is compared, not the name."""
-    try:
-        context = ssl.create_default_context(cafile=authority)
-    except (OSError, ssl.SSLError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        hint = f"give the cluster's authority.pem, or set {AUTHORITY_VARIABLE}"
-        raise ApiError(f"no authority: {authority}: {why}", hint=hint, kind="setup") from None
-    context.check_hostname = False
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
-
-
 class Client:
     """`AsyncClient` for programs without an event loop; safe to use from several threads."""
 
@@ -438,6 +384,30 @@ class Client:
     def delete_program(self, program_id: str) -> Json:
         """See `AsyncClient`."""
         return self._run(self._client.delete_program(program_id))
+
+    def pause_program(self, program_id: str, for_s: int = 3600) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.pause_program(program_id, for_s))
+
+    def resume_program(self, program_id: str) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.resume_program(program_id))
+
+    def force_failover(self, instance_id: str, *, force: bool = False) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.force_failover(instance_id, force=force))
+
+    def drain_node(self, node: str) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.drain_node(node))
+
+    def undrain_node(self, node: str) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.undrain_node(node))
+
+    def get_history(self, program_id: str = "", limit: int = 100) -> list[Json]:
+        """See `AsyncClient`."""
+        return self._run(self._client.get_history(program_id, limit))
 
     def get_health(self) -> Json:
         """See `AsyncClient`."""

@@ -81,7 +81,7 @@ def programs(found: Sequence[Json]) -> RenderableType:
             if one["in_sync"]:
                 status.append(" in sync", "dim")
             made.add_row(
-                program["program"] + (" (paused)" if program["paused"] else "") if first else "",
+                _name(program) if first else "",
                 one["instance"],
                 styled(one["role"]),
                 status,
@@ -90,6 +90,12 @@ def programs(found: Sequence[Json]) -> RenderableType:
                 one["reason"],
             )
     return made
+
+
+def _name(program: Json) -> str:
+    """With the end of its pause, if it is paused."""
+    until = program["paused_until"] or "it is resumed"
+    return f"{program['program']} (no failover until {until})" if program["paused"] else str(program["program"])
 
 
 def topology(nodes: Sequence[Json], found: Sequence[Json]) -> RenderableType:
@@ -115,6 +121,8 @@ def _node_line(node: Json) -> Text:
     line = Text.assemble("node ", (node["node"], "bold"))
     if node["leader"]:
         line.append("  leader", "cyan")
+    if node["drained"]:
+        line.append("  drained", "yellow")
     if not node["alive"]:
         line.append("  not heard from", "bold red")
     if node["heartbeat_age_ms"] is not None:
@@ -152,6 +160,8 @@ def instance_lines(found: Json) -> list[tuple[str, Text | str]]:
         ("memory", f"{size(found['memory_bytes'])}, {size(found['streamed_bytes'])} streamed"),
         ("program", runs),
     ]
+    if found["paused"]:
+        lines.insert(2, ("failover", Text("paused: kagemusha resume ends it", "yellow")))
     if found["lease_age_ms"] is not None:
         lines.insert(3, ("lease", f"renewed {age(found['lease_age_ms'])} ago"))
     if found["sync"] is not None:

@@ -7,9 +7,12 @@ there is a remedy. The commands import what they need when they run, so that `--
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +23,8 @@ from kagemusha.commands import (
     context,
     create,
     demo,
+    events,
+    maintenance,
     node,
     pki,
     preflight,
@@ -43,28 +48,58 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _CLUSTER = "The cluster, from anywhere"
+_MAINTENANCE = "Around work on a node"
 _NODE = "On a node"
 
-app.command("demo", context_settings=demo.CONTEXT)(demo.demo)
-app.command("create", rich_help_panel=_CLUSTER)(create.create)
-app.command("list", rich_help_panel=_CLUSTER)(cluster.list_programs)
-app.command("status", rich_help_panel=_CLUSTER)(status.status)
-app.command("context", rich_help_panel=_CLUSTER)(context.context)
-app.command("topology", rich_help_panel=_CLUSTER)(cluster.topology)
-app.command("top", rich_help_panel=_CLUSTER)(top.top)
-app.command("events", rich_help_panel=_CLUSTER)(cluster.events)
-app.command("switchover", rich_help_panel=_CLUSTER)(cluster.switchover)
-app.command("start", rich_help_panel=_CLUSTER)(cluster.start)
-app.command("stop", rich_help_panel=_CLUSTER)(cluster.stop)
-app.command("delete", rich_help_panel=_CLUSTER)(cluster.delete)
-app.command("preflight", rich_help_panel=_NODE)(preflight.preflight)
-app.command("node", rich_help_panel=_NODE)(node.node)
-app.command("agent", rich_help_panel=_NODE)(agent.agent)
+
+def _add(name: str, command: Callable[..., None], panel: str | None = None, **settings: Any) -> None:
+    """Make a function a command. Its help is its docstring, a paragraph a line: the terminal has its own width."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(name, help=text, rich_help_panel=panel, **settings)(command)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"kagemusha {version('kagemusha')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Nothing is done before a command: this takes the options of all of them."""
+
+
+_add("demo", demo.demo, context_settings=demo.CONTEXT)
+_add("create", create.create, _CLUSTER)
+_add("list", cluster.list_programs, _CLUSTER)
+_add("status", status.status, _CLUSTER)
+_add("context", context.context, _CLUSTER)
+_add("topology", cluster.topology, _CLUSTER)
+_add("top", top.top, _CLUSTER)
+_add("history", events.history, _CLUSTER)
+_add("events", events.events, _CLUSTER)
+_add("switchover", cluster.switchover, _CLUSTER)
+_add("start", cluster.start, _CLUSTER)
+_add("stop", cluster.stop, _CLUSTER)
+_add("delete", cluster.delete, _CLUSTER)
+_add("pause", maintenance.pause, _MAINTENANCE)
+_add("resume", maintenance.resume, _MAINTENANCE)
+_add("drain", maintenance.drain, _MAINTENANCE)
+_add("undrain", maintenance.undrain, _MAINTENANCE)
+_add("failover", maintenance.failover, _MAINTENANCE)
+_add("preflight", preflight.preflight, _NODE)
+_add("node", node.node, _NODE)
+_add("agent", agent.agent, _NODE)
 app.add_typer(config.app, name="config", rich_help_panel=_NODE)
 app.add_typer(pki.app, name="pki", rich_help_panel=_NODE)
-app.add_typer(reference.app, name="reference", hidden=True)
-app.command("token", rich_help_panel=_NODE)(token.token)
-app.command("watchdog", hidden=True)(watchdog.watchdog)
+app.add_typer(reference.group(app), name="reference", hidden=True)
+_add("token", token.token, _NODE)
+_add("watchdog", watchdog.watchdog, hidden=True)
 
 
 def run(arguments: Sequence[str]) -> int:

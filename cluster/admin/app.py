@@ -29,7 +29,7 @@ from cluster.admin.openapi import document
 from cluster.admin.port import Cluster, NotHere
 from cluster.admin.problem import ApiError, mistakes, problem_of, sort_of
 from cluster.admin.request_body import BODY_BYTES_MAX, json_of
-from cluster.admin.routes import ENDPOINTS, Call, Endpoint, check_parameters
+from cluster.admin.routes import ENDPOINTS, Call, Endpoint, check_parameters, query_of
 from transport.errors import ConfigError, KagemushaError
 
 log = structlog.get_logger()
@@ -194,6 +194,7 @@ class Api:
             self._under_way -= 1
 
     async def _answer(self, endpoint: Endpoint, request: web.Request, bearer: Bearer) -> web.StreamResponse:
+        query = query_of(endpoint, request.query.items())
         body = await self._body(request)
         value = self._value(endpoint, request, body)
         ticket = Ticket("", "")
@@ -204,7 +205,7 @@ class Api:
                 return _response(ticket.answer)
         answered: Answered | None = None
         try:
-            answer = await self._ask(endpoint, Call(request.match_info, value, ticket.request_id))
+            answer = await self._ask(endpoint, Call(request.match_info, value, ticket.request_id, query))
             answered = Answered(endpoint.status, answer.model_dump_json().encode(), _location(answer, endpoint))
         except NotHere as elsewhere:
             return await self._forwarder.send_on(request, body, elsewhere)

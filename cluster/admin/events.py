@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from cluster.admin.models import Event
@@ -25,13 +25,23 @@ class EventLog:
         self._remembered: deque[Event] = deque(maxlen=REMEMBERED_MAX)
         self._readers: set[_Reader] = set()
 
-    def note(self, event: Event) -> None:
-        """Tell everybody. Indices must rise; one that does not is old news and is not told again."""
+    def note(self, event: Event) -> bool:
+        """Tell everybody. Indices must rise; one that does not is old news, and is not told again: False."""
         if self._remembered and event.index <= self._remembered[-1].index:
-            return
+            return False
         self._remembered.append(event)
         for reader in self._readers:
             reader.put(event)
+        return True
+
+    def remember(self, events: Iterable[Event]) -> None:
+        """What was noted before a restart; ascending, and before anything else is noted."""
+        self._remembered.extend(events)
+
+    def newest(self, program: str, limit: int) -> tuple[Event, ...]:
+        """The newest events that are remembered, ascending; of a program, "" for all."""
+        found = [one for one in self._remembered if program in ("", one.program)]
+        return tuple(found[-limit:])
 
     async def follow(self, after: int | None) -> AsyncIterator[Event]:
         """What is remembered after that index (None: nothing), then what comes. Raises ReaderTooSlow."""

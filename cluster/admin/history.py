@@ -5,11 +5,14 @@ The index of an event is the number of its command in the registry, so a client 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from cluster.admin.models import Event, EventKind
 from cluster.commands import (
     Command,
     CreateProgram,
     DeleteProgram,
+    Drain,
     Fenced,
     Ok,
     Pause,
@@ -24,6 +27,11 @@ from cluster.commands import (
     Unfence,
 )
 from cluster.values import Placement
+
+
+def moment(at_s: int) -> str:
+    """Seconds of CLOCK_REALTIME as ISO 8601, UTC."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def event_of(index: int, at: str, command: Command, result: Result) -> Event | None:
@@ -68,8 +76,12 @@ def _words(command: Command, result: Ok) -> tuple[EventKind, str, str, str, str]
         case SetInSync(program=program, members=members):
             names = ", ".join(member.instance for member in members) or "nobody"
             return "in-sync-changed", program, "", "", f"{program} is in sync with {names}"
-        case Pause(program=program):
-            return "paused", program, "", "", f"no failover of {program} until it is resumed"
+        case Pause(program=program, until_s=until_s):
+            until = f"until {moment(until_s)}" if until_s else "until it is resumed"
+            return "paused", program, "", "", f"no failover of {program} {until}"
+        case Drain(node=node, over=over):
+            what = "programs may come to node" if over else "no program comes to node"
+            return "undrained" if over else "drained", "", "", node, f"{what} {node}"
         case Resume(program=program):
             return "resumed", program, "", "", f"failover of {program} again"
         case SetNode(node=node, address=address, admin=admin):

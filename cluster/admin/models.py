@@ -74,6 +74,21 @@ class Create(Request):
         return nodes
 
 
+class Pause(Request):
+    """Maintenance: no failover for so long."""
+
+    for_s: int = Field(default=3600, ge=1, le=7 * 86400, description="After so long failover is on again by itself.")
+
+
+class Failover(Request):
+    """A takeover by hand."""
+
+    force: bool = Field(
+        default=False,
+        description="Though the primary serves: it is fenced, and what it did since the mirror's checkpoint is lost.",
+    )
+
+
 # ------------------------------------------------------------ answers
 
 
@@ -140,6 +155,7 @@ class InstanceView(Answer):
     connections: Count
     children: Count = Field(description="Processes of the program, which are not mirrored.")
     pid: Count = Field(description="Of the program or its shadow; 0: none.")
+    paused: bool = Field(description="No failover of its program until it is resumed.")
 
 
 class InstanceSummary(Answer):
@@ -185,6 +201,7 @@ class ProgramView(Answer):
     token: Count
     primary: NodeName | None = Field(description="Node of the primary; null before the first start.")
     paused: bool = Field(description="No failover until it is resumed.")
+    paused_until: str | None = Field(description="When that happens by itself, ISO 8601, UTC; null: it is not paused.")
     guarantee: Literal["async", "sync"]
     takeovers: Count = Field(description="Unplanned ones of late.")
     fenced: bool = Field(description="Its primary is fenced: it has no effect any more.")
@@ -210,6 +227,7 @@ class NodeView(Answer):
     cpu: float | None = Field(description="Share of its processors in use, 0 to 1.")
     free_bytes: int | None = Field(description="Memory that is free on it.")
     instances: tuple[InstanceName, ...]
+    drained: bool = Field(description="No program comes to it while another node will do.")
 
 
 class NodeList(Answer):
@@ -227,6 +245,21 @@ class Switchover(Answer):
     token: Count
     checkpoint: Checkpoint
     timeline: tuple[Step, ...] = Field(description="In order.")
+
+
+class Drained(Answer):
+    """Whether programs may come to a node, and which ones it serves still."""
+
+    node: NodeName
+    drained: bool
+    primaries: tuple[InstanceName, ...]
+
+
+class Here(Answer):
+    """The instances of this node that can be used as was asked."""
+
+    node: NodeName
+    instances: tuple[InstanceName, ...]
 
 
 class Health(Answer):
@@ -253,6 +286,8 @@ EventKind = Literal[
     "paused",
     "resumed",
     "node-changed",
+    "drained",
+    "undrained",
 ]
 
 
@@ -266,6 +301,12 @@ class Event(Answer):
     instance: str
     node: str
     text: str = Field(description="One line for people.")
+
+
+class EventList(Answer):
+    """Events, ascending by index."""
+
+    events: tuple[Event, ...]
 
 
 class Problem(BaseModel):

@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from cluster.admin import problem
 from cluster.admin.idempotency import HEADER
 from cluster.admin.models import Problem
-from cluster.admin.routes import ENDPOINTS, EXAMPLES, PATTERNS, Endpoint, problems_of
+from cluster.admin.routes import ENDPOINTS, EXAMPLES, PATTERNS, Endpoint, Query, problems_of
 
 Model = type[BaseModel]
 Schemas = dict[Any, dict[str, Any]]
@@ -21,8 +21,8 @@ _REFERENCE: Final = "#/components/schemas/{model}"
 _DESCRIPTION: Final = (
     "Any node answers, and asks the leader where it must. Every error is a problem document (RFC 9457). A request that "
     f"changes something may carry an `{HEADER}`: sent again with the same key, it has the effect and the answer of "
-    "once. Tokens have a scope: a viewer looks, an operator also switches over, starts and stops, an admin also "
-    "creates and deletes."
+    "once. Tokens have a scope: a viewer looks, an operator also switches over, starts, stops, pauses and drains, an "
+    "admin also creates and deletes."
 )
 
 
@@ -59,7 +59,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.operation,
         "summary": endpoint.summary,
-        "parameters": [*map(_in_path, endpoint.parameters), *_headers(endpoint)],
+        "parameters": [*map(_in_path, endpoint.parameters), *map(_in_query, endpoint.query), *_headers(endpoint)],
         "responses": {str(endpoint.status): _success(endpoint, schemas), **_failures(endpoint, schemas)},
     }
     if endpoint.scope is not None:
@@ -74,6 +74,10 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
 def _in_path(name: str) -> dict[str, Any]:
     schema = {"type": "string", "pattern": PATTERNS[name], "examples": [EXAMPLES[name]]}
     return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _in_query(one: Query) -> dict[str, Any]:
+    return {"name": one.name, "in": "query", "required": False, "description": one.meaning, "schema": one.schema}
 
 
 def _headers(endpoint: Endpoint) -> list[dict[str, Any]]:

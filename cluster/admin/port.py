@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Switchover
+from cluster.admin.models import Create, Drained, Event, Health, InstanceView, NodeView, ProgramView, Switchover
 from cluster.commands import Rejected
 from cluster.values import InstanceId, NodeId, ProgramId
 from transport.context_schema import Context
@@ -109,6 +109,27 @@ class Cluster(Protocol):
 
     async def delete(self, program: ProgramId, request_id: str) -> None:
         """End the program on every node and forget it. Returns when it is forgotten."""
+
+    async def pause(self, program: ProgramId, for_s: int, request_id: str) -> ProgramView:
+        """No failover of this program for so long. Returns when that is agreed."""
+
+    async def resume(self, program: ProgramId, request_id: str) -> ProgramView:
+        """Failover of this program again. Returns when that is agreed."""
+
+    async def failover(self, instance: InstanceId, force: bool, request_id: str) -> Switchover:
+        """An unplanned takeover by this mirror, or by the best one of this primary. Returns when the new one serves."""
+
+    async def drain(self, node: NodeId, over: bool, request_id: str) -> Drained:
+        """No program comes to this node while another will do; `over`: it may again. Returns when that is agreed."""
+
+    def history(self, program: ProgramId, limit: int) -> tuple[Event, ...]:
+        """The newest events that this node remembers, ascending; of a program, "" for all."""
+
+    def primaries_here(self, program: ProgramId) -> tuple[InstanceId, ...]:
+        """The primaries on this node that serve now; of a program, "" for all."""
+
+    def mirrors_here(self, program: ProgramId, max_lag_ms: float | None) -> tuple[InstanceId, ...]:
+        """The mirrors on this node that hold a checkpoint which is not older than that."""
 
     async def instances_here(self) -> tuple[InstanceView, ...]:
         """The instances of this node, for its metrics."""

@@ -51,6 +51,7 @@ PEER: Final = Sort("peer", 502, "Another node is not who it must be")
 NO_QUORUM: Final = Sort("no-quorum", 503, "Too few nodes are there to agree", 1)
 NO_LEADER: Final = Sort("no-leader", 503, "No node leads at the moment", 1)
 BUSY_NODE: Final = Sort("overloaded", 503, "This node has too much to do", 1)
+NOT_HERE: Final = Sort("not-here", 503, "It is not served here")
 UNKNOWN_OUTCOME: Final = Sort("unknown-outcome", 504, "Nobody knows yet whether it was done")
 DISK: Final = Sort("disk", 507, "This node can't write to its disk")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import BaseModel
@@ -18,11 +18,35 @@ from cluster.admin.problem import ApiError, Sort
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, checked. parameters: of the path. body: None where the endpoint takes none."""
+    """One request, checked. parameters: of the path. body: None where the endpoint takes none. query: of
+    what stands after the question mark."""
 
     parameters: Mapping[str, str]
     body: BaseModel | None
     request_id: str
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Something that may stand after the question mark. number_max: a whole number from 1 to that; 0: an id."""
+
+    name: str
+    meaning: str
+    number_max: int = 0
+
+    @property
+    def schema(self) -> dict[str, object]:
+        """For OpenAPI."""
+        if self.number_max:
+            return {"type": "integer", "minimum": 1, "maximum": self.number_max}
+        return {"type": "string", "pattern": PATTERNS[self.name], "examples": [EXAMPLES[self.name]]}
+
+    def fits(self, value: str) -> bool:
+        """Whether it is what `schema` says."""
+        if self.number_max:
+            return re.fullmatch("[0-9]{1,18}", value) is not None and 1 <= int(value) <= self.number_max
+        return re.fullmatch(PATTERNS[self.name].strip("^$"), value) is not None
 
 
 Run = Callable[[Cluster, Call], Awaitable[BaseModel]]
@@ -48,6 +72,7 @@ class Endpoint:
     status: int = 200
     media: str = "application/json"
     problems: tuple[Sort, ...] = ()
+    query: tuple[Query, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -60,8 +85,12 @@ class Endpoint:
         return tuple(re.findall(r"{(\w+)}", self.path))
 
 
-PATTERNS: Final = {"instance": models.INSTANCE_PATTERN, "program": models.PROGRAM_PATTERN}
-EXAMPLES: Final = {"instance": "redis@a", "program": "redis"}
+PATTERNS: Final = {
+    "instance": models.INSTANCE_PATTERN,
+    "program": models.PROGRAM_PATTERN,
+    "node": models.NODE_PATTERN,
+}
+EXAMPLES: Final = {"instance": "redis@a", "program": "redis", "node": "a"}
 
 
 def check_parameters(parameters: Mapping[str, str]) -> None:
@@ -71,6 +100,22 @@ def check_parameters(parameters: Mapping[str, str]) -> None:
         if not re.fullmatch(PATTERNS[name].strip("^$"), value):
             hint = f"like {EXAMPLES[name]}; `kagemusha list` shows all"
             raise ApiError(problem.INVALID, f"{value[:140]!r} is {models.SHAPES[PATTERNS[name]]}", hint=hint)
+
+
+def query_of(endpoint: Endpoint, given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What the endpoint takes of what stands after the question mark. Raises ApiError for what is not of its form."""
+    if not endpoint.query:
+        return {}
+    known = {one.name: one for one in endpoint.query}
+    found: dict[str, str] = {}
+    for name, value in given:
+        if name not in known:
+            raise ApiError(problem.INVALID, f"{endpoint.operation} takes no {name[:40]!r}", hint="leave it out")
+        if name in found or not known[name].fits(value):
+            what = f"{name} is given twice" if name in found else f"{value[:140]!r} is no {name}"
+            raise ApiError(problem.INVALID, what, hint=known[name].meaning)
+        found[name] = value
+    return found
 
 
 async def _create(cluster: Cluster, call: Call) -> BaseModel:
@@ -112,6 +157,52 @@ async def _delete(cluster: Cluster, call: Call) -> BaseModel:
     return models.Deleted(program=call.parameters["program"])
 
 
+async def _pause(cluster: Cluster, call: Call) -> BaseModel:
+    if not isinstance(call.body, models.Pause):
+        raise TypeError("pause without its body")
+    return await cluster.pause(call.parameters["program"], call.body.for_s, call.request_id)
+
+
+async def _resume(cluster: Cluster, call: Call) -> BaseModel:
+    return await cluster.resume(call.parameters["program"], call.request_id)
+
+
+async def _failover(cluster: Cluster, call: Call) -> BaseModel:
+    if not isinstance(call.body, models.Failover):
+        raise TypeError("failover without its body")
+    return await cluster.failover(call.parameters["instance"], call.body.force, call.request_id)
+
+
+async def _drain(cluster: Cluster, call: Call) -> BaseModel:
+    return await cluster.drain(call.parameters["node"], False, call.request_id)
+
+
+async def _undrain(cluster: Cluster, call: Call) -> BaseModel:
+    return await cluster.drain(call.parameters["node"], True, call.request_id)
+
+
+async def _history(cluster: Cluster, call: Call) -> BaseModel:
+    limit = int(call.query.get("limit", HISTORY_DEFAULT))
+    return models.EventList(events=cluster.history(call.query.get("program", ""), limit))
+
+
+async def _primary(cluster: Cluster, call: Call) -> BaseModel:
+    return _here(cluster, cluster.primaries_here(call.query.get("program", "")), "no primary serves")
+
+
+async def _replica(cluster: Cluster, call: Call) -> BaseModel:
+    limit = call.query.get("max_lag")
+    found = cluster.mirrors_here(call.query.get("program", ""), None if limit is None else float(limit))
+    return _here(cluster, found, "no mirror is up to date" if limit is None else f"no mirror lags at most {limit} ms")
+
+
+def _here(cluster: Cluster, found: tuple[str, ...], otherwise: str) -> BaseModel:
+    node = cluster.health().node
+    if not found:
+        raise ApiError(problem.NOT_HERE, f"{otherwise} on node {node}", hint="ask another node")
+    return models.Here(node=node, instances=found)
+
+
 async def _health(cluster: Cluster, call: Call) -> BaseModel:
     return cluster.health()
 
@@ -128,6 +219,9 @@ async def _readiness(cluster: Cluster, call: Call) -> BaseModel:
 
 _OF_INSTANCE: Final = (problem.UNKNOWN, problem.UNFIT, problem.AGENT)
 _OF_CHANGE: Final = (problem.UNKNOWN, problem.BUSY, problem.UNFIT, problem.AGENT, problem.DISK)
+
+HISTORY_DEFAULT: Final = 100
+_PROGRAM: Final = Query("program", "Of this program alone.")
 
 ENDPOINTS: Final = (
     Endpoint(
@@ -221,6 +315,69 @@ ENDPOINTS: Final = (
         problems=_OF_CHANGE,
     ),
     Endpoint(
+        "POST",
+        "/v1/programs/{program}/pause",
+        "pause_program",
+        "Maintenance: no failover of this program for a time; its primary and its mirrors go on.",
+        Scope.OPERATOR,
+        models.ProgramView,
+        _pause,
+        request=models.Pause,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/programs/{program}/resume",
+        "resume_program",
+        "Failover of this program again, before the time of its pause is over.",
+        Scope.OPERATOR,
+        models.ProgramView,
+        _resume,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/instances/{instance}/failover",
+        "force_failover",
+        "Unplanned takeover by hand: a mirror, or the best one of a primary, goes on from the checkpoint that it "
+        "holds. Refused while the primary serves, unless forced. Answers when the new one serves.",
+        Scope.OPERATOR,
+        models.Switchover,
+        _failover,
+        request=models.Failover,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/nodes/{node}/drain",
+        "drain_node",
+        "From now on no program comes to this node while another will do. Its primaries stay: switch them over.",
+        Scope.OPERATOR,
+        models.Drained,
+        _drain,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/nodes/{node}/undrain",
+        "undrain_node",
+        "Programs may come to this node again.",
+        Scope.OPERATOR,
+        models.Drained,
+        _undrain,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/history",
+        "get_history",
+        "The newest of what was agreed, as the node that answers remembers it: its last thousand events.",
+        Scope.VIEWER,
+        models.EventList,
+        _history,
+        query=(_PROGRAM, Query("limit", f"At most so many, 1 to 1000; {HISTORY_DEFAULT} if not given.", 1000)),
+    ),
+    Endpoint(
         "GET",
         "/v1/nodes",
         "list_nodes",
@@ -266,6 +423,37 @@ ENDPOINTS: Final = (
         _readiness,
         problems=(problem.NO_QUORUM, problem.NO_LEADER),
     ),
+    Endpoint(
+        "GET",
+        "/liveness",
+        "get_liveness",
+        "The daemon runs and answers, whatever it knows of the group: who gets no answer restarts it.",
+        None,
+        models.Health,
+        _health,
+    ),
+    Endpoint(
+        "GET",
+        "/primary",
+        "get_primary",
+        "For load balancers: 200 on the node whose primary serves, 503 on the others.",
+        None,
+        models.Here,
+        _primary,
+        problems=(problem.NOT_HERE,),
+        query=(_PROGRAM,),
+    ),
+    Endpoint(
+        "GET",
+        "/replica",
+        "get_replica",
+        "For load balancers: 200 on a node whose mirror is up to date, 503 on the others.",
+        None,
+        models.Here,
+        _replica,
+        problems=(problem.NOT_HERE,),
+        query=(_PROGRAM, Query("max_lag", "And whose checkpoint is not older than so many milliseconds.", 10**9)),
+    ),
     Endpoint("GET", "/openapi.json", "get_openapi", "The OpenAPI document of this API.", None, None),
 )
 
@@ -291,6 +479,6 @@ def problems_of(endpoint: Endpoint) -> tuple[Sort, ...]:
         sorts.update(WITH_BODY)
     if endpoint.changes:
         sorts.update(WITH_KEY)
-    if endpoint.parameters or endpoint.operation == "follow_events":
+    if endpoint.parameters or endpoint.query or endpoint.operation == "follow_events":
         sorts.add(problem.INVALID)
     return tuple(sorted(sorts, key=lambda sort: (sort.status, sort.word)))

@@ -7,14 +7,17 @@ with `NotHere`, and the API asks there. What can be looked at without a leader i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from cluster.admin.admission import require_mirrorable, same_file
 from cluster.admin.events import EventLog
 from cluster.admin.history import event_of
-from cluster.admin.models import Create, Event, Health, InstanceView, NodeView, ProgramView, Switchover
+from cluster.admin.history_file import HistoryFile
+from cluster.admin.models import Create, Drained, Event, Health, InstanceView, NodeView, ProgramView, Switchover
 from cluster.admin.port import NotHere, Unfit, Unknown, refusal_of
 from cluster.admin.views import (
     Served,
@@ -24,9 +27,9 @@ from cluster.admin.views import (
     program_view,
     view_without_agent,
 )
-from cluster.commands import Command, CreateProgram, Ok, Rejected, Result
-from cluster.messages import Look, LookInside, Seen, SeenInside
-from cluster.news import News, StartRequested, StopRequested, SwitchRequested
+from cluster.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume
+from cluster.messages import InstanceState, Look, LookInside, Seen, SeenInside
+from cluster.news import FailoverRequested, News, StartRequested, StopRequested, SwitchRequested
 from cluster.orders import Note
 from cluster.peers import OrderLost
 from cluster.raft.errors import NoQuorum, UnknownOutcome
@@ -47,6 +50,8 @@ class ClusterService:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._log = EventLog()
+        self._file = HistoryFile(Path(runner.config.node.data) / "history.jsonl")
+        self._log.remember(self._file.load())
         self._served: dict[tuple[ProgramId, int], Served] = {}
         runner.on_applied.append(self._applied)
         runner.on_note.append(self._noted)
@@ -70,10 +75,17 @@ class ClusterService:
 
     async def switchover(self, instance: InstanceId, request_id: str) -> Switchover:
         """See `port.Cluster`."""
+        return await self._change(instance, SwitchRequested(request_id, instance))
+
+    async def failover(self, instance: InstanceId, force: bool, request_id: str) -> Switchover:
+        """See `port.Cluster`."""
+        return await self._change(instance, FailoverRequested(request_id, instance, force))
+
+    async def _change(self, instance: InstanceId, news: SwitchRequested | FailoverRequested) -> Switchover:
         self._require_leadership()
         old = self._entry_of(instance).primary
         program = Placement.parse(instance).program
-        await self._request(request_id, SwitchRequested(request_id, instance))
+        await self._request(news.request_id, news)
         entry = self._entry(program)
         promotion = entry.last_promotion
         checkpoint = checkpoint_view(promotion.version if promotion is not None else NOTHING)
@@ -88,6 +100,28 @@ class ClusterService:
             checkpoint=checkpoint,
             timeline=() if served is None else served.steps,
         )
+
+    async def pause(self, program: ProgramId, for_s: int, request_id: str) -> ProgramView:
+        """See `port.Cluster`."""
+        self._require_leadership()
+        self._entry(program)
+        _checked(await self._runner.propose(Pause(request_id, program, int(time.time()) + for_s)))
+        return self._view(self._entry(program))
+
+    async def resume(self, program: ProgramId, request_id: str) -> ProgramView:
+        """See `port.Cluster`."""
+        self._require_leadership()
+        self._entry(program)
+        _checked(await self._runner.propose(Resume(request_id, program)))
+        return self._view(self._entry(program))
+
+    async def drain(self, node: NodeId, over: bool, request_id: str) -> Drained:
+        """See `port.Cluster`."""
+        self._require_leadership()
+        _checked(await self._runner.propose(Drain(request_id, node, over)))
+        registry = self._runner.registry
+        primaries = tuple(str(Placement(name, node)) for name, one in registry.programs.items() if one.primary == node)
+        return Drained(node=node, drained=registry.nodes[node].drained, primaries=tuple(sorted(primaries)))
 
     async def start(self, program: ProgramId, request_id: str) -> ProgramView:
         """See `port.Cluster`."""
@@ -167,6 +201,28 @@ class ClusterService:
         ]
         known = [name for name in names if self._runner.registry.programs[Placement.parse(name).program].instances]
         return tuple(await asyncio.gather(*(self._status_here(name) for name in known)))
+
+    def history(self, program: ProgramId, limit: int) -> tuple[Event, ...]:
+        """See `port.Cluster`."""
+        return self._log.newest(program, limit)
+
+    def primaries_here(self, program: ProgramId) -> tuple[InstanceId, ...]:
+        """See `port.Cluster`."""
+        return self._here(program, lambda one: one.role == "primary" and one.status in ("running", "mirrored"))
+
+    def mirrors_here(self, program: ProgramId, max_lag_ms: float | None) -> tuple[InstanceId, ...]:
+        """See `port.Cluster`."""
+        limit_ms = float("inf") if max_lag_ms is None else max_lag_ms
+
+        def fits(one: InstanceState) -> bool:
+            return one.role == "mirror" and one.status == "mirrored" and one.staleness_ms <= limit_ms
+
+        return self._here(program, fits)
+
+    def _here(self, program: ProgramId, fits: Callable[[InstanceState], bool]) -> tuple[InstanceId, ...]:
+        runner = self._runner
+        states = [one for one in runner.supervisor.states() if program in ("", one.program) and fits(one)]
+        return tuple(sorted(str(Placement(one.program, runner.node)) for one in states))
 
     def health(self) -> Health:
         """See `port.Cluster`."""
@@ -260,8 +316,8 @@ class ClusterService:
     def _applied(self, command: Command, result: Result) -> None:
         at = _now("milliseconds")
         event = event_of(self._runner.registry.applied, at, command, result)
-        if event is not None:
-            self._log.note(event)
+        if event is not None and self._log.note(event):
+            self._file.append(event)
 
     def _noted(self, note: Note) -> None:
         if note.parts:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from cluster.admin.history import moment
 from cluster.admin.models import (
     Checkpoint,
     InstanceSummary,
@@ -58,6 +59,7 @@ def program_view(entry: ProgramEntry, served: Served | None) -> ProgramView:
         token=entry.token,
         primary=entry.primary or None,
         paused=entry.paused,
+        paused_until=moment(entry.paused_until_s) if entry.paused and entry.paused_until_s else None,
         guarantee=entry.policy.guarantee,
         takeovers=len(entry.takeovers),
         fenced=entry.fence is not None,
@@ -129,6 +131,7 @@ def instance_view(entry: ProgramEntry, status: Status, lease_age_ms: float | Non
         connections=status.connections,
         children=status.children,
         pid=status.pid,
+        paused=entry.paused,
     )
 
 
@@ -161,6 +164,7 @@ def view_without_agent(entry: ProgramEntry, instance: InstanceId, why: str) -> I
         connections=0,
         children=0,
         pid=0,
+        paused=entry.paused,
     )
 
 
@@ -189,6 +193,7 @@ def node_views(
             cpu=loads[name].cpu if name in loads else None,
             free_bytes=loads[name].free_bytes if name in loads else None,
             instances=tuple(sorted(instances.get(name, ()))),
+            drained=nodes[name].drained,
         )
         for name in sorted(nodes)
     )

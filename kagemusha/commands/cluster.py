@@ -16,9 +16,9 @@ from kagemusha.commands.cluster_access import (
     TokenFile,
     Watch,
     ask,
-    format_of,
     note,
     show,
+    show_program,
 )
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ def start(
     authority: Authority = "",
 ) -> None:
     """Start a program that was stopped, or that failed and was left so."""
-    from kagemusha import cluster_tables
-
-    access = (endpoint, token_file, authority)
-    show(access, lambda one: one.start_program(program), output, lambda found: cluster_tables.programs([found]))
+    show_program((endpoint, token_file, authority), lambda one: one.start_program(program), output)
 
 
 def stop(
@@ -94,10 +91,7 @@ def stop(
     authority: Authority = "",
 ) -> None:
     """End a program on every node, in order. It stays known: `kagemusha start` starts it again."""
-    from kagemusha import cluster_tables
-
-    access = (endpoint, token_file, authority)
-    show(access, lambda one: one.stop_program(program), output, lambda found: cluster_tables.programs([found]))
+    show_program((endpoint, token_file, authority), lambda one: one.stop_program(program), output)
 
 
 def delete(
@@ -114,32 +108,3 @@ def delete(
         typer.confirm(f"End {program} on every node and forget it?", abort=True, err=True)
     ask((endpoint, token_file, authority), lambda one: one.delete_program(program))
     note(f"{program} was ended and is forgotten")
-
-
-def events(
-    output: Output = "table",
-    after: Annotated[int | None, typer.Option(metavar="INDEX", help="First what came after this event.")] = None,
-    endpoint: Endpoints = None,
-    token_file: TokenFile = "",
-    authority: Authority = "",
-) -> None:
-    """Follow what the cluster agrees on, one line for each event, until Ctrl-C."""
-    import json
-
-    from kagemusha.output import Format
-
-    form = format_of(output)
-
-    async def follow(one: AsyncClient) -> None:
-        async for event in one.follow_events(after):
-            if form is Format.TABLE:
-                sys.stdout.write(f"{event['index']:>8}  {event['at']}  {event['kind']:<17}  {event['text']}\n")
-            elif form is Format.JSON:
-                sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
-            else:
-                import yaml
-
-                sys.stdout.write("---\n" + yaml.safe_dump(event, sort_keys=False, allow_unicode=True))
-            sys.stdout.flush()
-
-    ask((endpoint, token_file, authority), follow)

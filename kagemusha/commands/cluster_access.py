@@ -134,6 +134,15 @@ def show(
     asyncio.run(run())
 
 
+def show_program(
+    access: tuple[list[str] | None, str, str], change: Callable[[AsyncClient], Awaitable[Any]], output: str
+) -> None:
+    """Have something done to a program, and write what it is then."""
+    from kagemusha import cluster_tables
+
+    show(access, change, output, lambda found: cluster_tables.programs([found]))
+
+
 def format_of(output: str) -> Format:
     """The format of that name. Raises typer.BadParameter."""
     from kagemusha.output import Format

@@ -187,11 +187,39 @@ async def test_events(shell: Shell) -> None:
         await shell.api.api.close()
 
     cutting = asyncio.create_task(cut())
-    code, out, err = await shell.type("events", "--after", "1")
+    code, out, err = await shell.type("events", "-f", "--after", "1")
     await cutting
     assert squeezed(out) == "2 2026-01-01T00:00:00Z leader-changed node a leads in term 3"
     assert code == ExitCode.UNREACHABLE
     assert "Connection refused" in err
+
+
+async def test_history(shell: Shell) -> None:
+    assert squeezed((await shell.type("history"))[1]) == "nothing has happened yet"
+    for index in (1, 2):
+        shell.cluster.log.note(event(index))
+    _, out, _ = await shell.type("history", "-n", "1")
+    assert squeezed(out) == "2 2026-01-01T00:00:00Z leader-changed node a leads in term 3"
+    assert (await shell.type("events"))[1].count("leader-changed") == 2
+    _, out, _ = await shell.type("events", "--after", "1", "-o", "json")
+    assert json.loads(out)["index"] == 2
+    assert json.loads((await shell.type("history", "redis", "-o", "json"))[1]) == []
+
+
+async def test_maintenance(shell: Shell) -> None:
+    _, out, _ = await shell.type("pause", "redis", "--for", "30m")
+    assert "redis (no failover until 2026-01-01T01:00:00Z)" in squeezed(out)
+    assert "no failover" not in (await shell.type("resume", "redis"))[1]
+    code, _, err = await shell.type("drain", "a")
+    assert (code, err.splitlines()[0]) == (0, "redis@b serves; redis@a let go")
+    assert [what for what, _ in shell.cluster.asked][-2:] == ["drain", "switchover"]
+    assert (await shell.type("undrain", "a"))[0] == 0
+    code, _, hint = await shell.refused("failover", "redis@b")
+    assert (code, hint) == (ExitCode.CONFLICT, "--force")
+    code, _, err = await shell.type("failover", "redis@b", "--force")
+    assert code == ExitCode.USAGE
+    assert err.startswith("redis@b holds a checkpoint 52 ms old: what redis did since then will be lost\n")
+    assert "redis@b serves under token 2" in (await shell.type("failover", "redis@b", "--force", "--yes"))[1]
 
 
 BAD: list[tuple[list[str], KagemushaError | None, ExitCode, str]] = [
@@ -235,6 +263,8 @@ BAD: list[tuple[list[str], KagemushaError | None, ExitCode, str]] = [
     (["stop", "redis"], UnknownOutcome("no answer"), ExitCode.UNKNOWN_OUTCOME, "no answer"),
     (["stop", "redis"], StorageError("/x: No space left", hint="x"), ExitCode.FAILED, "/x: No space left"),
     (["status", "redis@a"], ControlError("no reply", hint="x"), ExitCode.CONTROL, "no reply"),
+    (["pause", "none"], None, ExitCode.UNKNOWN, "there is no program none"),
+    (["drain", "z"], None, ExitCode.UNKNOWN, "there is no node z"),
     (["stop", "none"], None, ExitCode.UNKNOWN, "there is no program none"),
 ]
 
@@ -277,6 +307,11 @@ async def test_nobody_there(shell: Shell) -> None:
         ["context", "redis@a", "--only", "stack"],
         ["token", "ops", "--scope", "root", "--file", "/x"],
         ["create", "web"],
+        ["pause", "redis", "--for", "1w"],
+        ["pause", "redis", "--for", "0s"],
+        ["pause", "redis", "--for", "8d"],
+        ["drain"],
+        ["history", "-n", "0"],
     ],
 )
 async def test_wrong_command_lines(shell: Shell, words: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from pathlib import Path
 
@@ -11,37 +10,12 @@ import pytest
 
 from kagemusha.command_line import run
 from kagemusha.exit_codes import ExitCode
-from transport.checkpoint import Version
-from transport.control import Hello, MirrorView, Pauses, Reply, Request, Status, Sync
+from tests.transport.sample_status import sample_status
+from transport.control import Hello, Reply, Request, Status
 from transport.control_socket import ControlServer
 from transport.errors import ControlError
 
-VERSION = Version(2, 77, 5)
-STATUS = Status(
-    program="redis",
-    instance="redis@a",
-    incarnation=1,
-    role="primary",
-    status="mirrored",
-    reason="",
-    token=2,
-    version=VERSION,
-    lag_checkpoints=1,
-    lag_ms=51.5,
-    lag_bytes=4096,
-    staleness_ms=62.0,
-    pauses=Pauses(700, 900, 1200),
-    checkpoints=77,
-    abandoned=3,
-    refused={"stale_token": 2, "corrupt": 0},
-    bytes=5 << 20,
-    memory_bytes=128 << 20,
-    sync=None,
-    mirrors=(MirrorView("redis@b", 1, "full", VERSION, 1, 4096, 62.0, Sync(10, 40, 1 << 20)),),
-    connections=45,
-    children=1,
-    pid=4711,
-)
+STATUS = sample_status()
 
 
 async def status_of(path: Path, reply: Status | ControlError, *options: str) -> int:
@@ -74,7 +48,7 @@ async def test_a_person_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 async def test_before_the_first_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nothing = dataclasses.replace(STATUS, staleness_ms=1e12, lag_ms=1e12, mirrors=())
+    nothing = sample_status(staleness_ms=1e12, lag_ms=1e12, mirrors=())
     assert await status_of(tmp_path / "control", nothing) == ExitCode.OK
     assert "staleness nothing is mirrored yet" in " ".join(capsys.readouterr().out.split())
 

@@ -6,14 +6,14 @@ from typing import get_args
 
 import pytest
 
+from tests.transport.sample_status import sample_status
 from transport import control
 from transport.checkpoint import NOTHING, Version
 from transport.context_schema import Context, Place, ThreadView
-from transport.control import CONTROL, ControlMessage, Event, MirrorView, Reply, Request, Sync
+from transport.control import CONTROL, ControlMessage, Event, Reply, Request, Sync
 from transport.errors import FrameError
 
 VERSION = Version(1, 2, 3)
-MIRROR = MirrorView("redis@b", 4, "following", VERSION, 1, 100, 3.5, Sync(1, 2, 3))
 STATUS = sample_status()
 MESSAGES: list[ControlMessage] = [
     control.Launch(1),

@@ -8,6 +8,7 @@ from cluster.admin.events import EventLog
 from cluster.admin.models import (
     Checkpoint,
     Create,
+    Drained,
     Event,
     Health,
     InstanceSummary,
@@ -67,6 +68,7 @@ def instance_view(name: str, role: str = "primary", status: str = "mirrored", sy
             "connections": 3,
             "children": 0,
             "pid": 99,
+            "paused": False,
         }
     )
 
@@ -91,6 +93,7 @@ def program_view(name: str, config_file: str, nodes: tuple[str, ...] = NODES, pr
         token=1,
         primary=primary,
         paused=False,
+        paused_until=None,
         guarantee="async",
         takeovers=0,
         fenced=False,
@@ -201,6 +204,7 @@ class FakeCluster:
                 cpu=0.25,
                 free_bytes=3 << 30,
                 instances=(f"redis@{name}",),
+                drained=False,
             )
             for number, name in enumerate(NODES, 1)
         )
@@ -217,6 +221,38 @@ class FakeCluster:
         self._ask("delete", request_id)
         self._program(program)
         del self.all[program]
+
+    async def pause(self, program: str, for_s: int, request_id: str) -> ProgramView:
+        self._ask("pause", request_id)
+        paused = {"paused": True, "paused_until": "2026-01-01T01:00:00Z"}
+        self.all[program] = self._program(program).model_copy(update=paused)
+        return self.all[program]
+
+    async def resume(self, program: str, request_id: str) -> ProgramView:
+        self._ask("resume", request_id)
+        self.all[program] = self._program(program).model_copy(update={"paused": False, "paused_until": None})
+        return self.all[program]
+
+    async def failover(self, instance: str, force: bool, request_id: str) -> Switchover:
+        if not force:
+            raise Unfit("the primary on node a serves: what it did of late would be lost", hint="--force")
+        return await self.switchover(instance, request_id)
+
+    async def drain(self, node: str, over: bool, request_id: str) -> Drained:
+        self._ask("undrain" if over else "drain", request_id)
+        if node not in NODES:
+            raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
+        primaries = tuple(f"{one.program}@{node}" for one in self.all.values() if one.primary == node)
+        return Drained(node=node, drained=not over, primaries=primaries)
+
+    def history(self, program: str, limit: int) -> tuple[Event, ...]:
+        return self.log.newest(program, limit)
+
+    def primaries_here(self, program: str) -> tuple[str, ...]:
+        return ("redis@a",) if self.node == "a" and program in ("", "redis") else ()
+
+    def mirrors_here(self, program: str, max_lag_ms: float | None) -> tuple[str, ...]:
+        return () if max_lag_ms is not None and max_lag_ms < 51.5 else (f"redis@{self.node}",)
 
     async def instances_here(self) -> tuple[InstanceView, ...]:
         return (instance_view("redis@a"),)

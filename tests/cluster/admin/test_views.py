@@ -7,7 +7,7 @@ import dataclasses
 from cluster.admin.views import Served, instance_view, node_views, program_view
 from cluster.messages import Load
 from cluster.values import Fence, InstanceEntry, MirrorMember, NodeEntry, Policy, ProgramEntry, Promotion
-from tests.kagemusha.test_status import STATUS, VERSION
+from tests.transport.sample_status import VERSION, sample_status
 from transport.checkpoint import NOTHING
 
 ENTRY = ProgramEntry(
@@ -25,6 +25,8 @@ ENTRY = ProgramEntry(
     takeovers=(1000,),
     policy=Policy(guarantee="sync"),
 )
+
+STATUS = sample_status()
 
 
 def test_a_program() -> None:
