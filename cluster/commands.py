@@ -110,7 +110,7 @@ class Promote:
     """Make `instance` the primary, from `version`, under the token `expected_token + 1`, if all of this still holds:
     the token is the expected one, the fence stands, the mirror is not failed, and under `sync` it is in the in-sync
     set. at_s: CLOCK_REALTIME of the leader for the count of takeovers; 0 for a planned one, which does not count.
-    Ok(new token).
+    asked_by: the request of the person who wants it, "" for none. Ok(new token).
     """
 
     request_id: str
@@ -122,6 +122,7 @@ class Promote:
     reason: str
     term: int
     at_s: int = 0
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

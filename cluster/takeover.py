@@ -287,6 +287,7 @@ class Takeover:
                 self.reason,
                 self.office.term,
                 wall_s,
+                self.request_id,
             )
         )
 

@@ -32,9 +32,10 @@ from cluster.orders import (
     TerminateOn,
 )
 from cluster.takeover import Takeover
+from cluster.time_line import time_line
 from cluster.values import InstanceEntry, InstanceId, NodeId, Placement, ProgramEntry, ProgramId
 from cluster.wishes import against_change, against_switch, under_way
-from transport.control import REDIRECTION, InstanceStatus
+from transport.control import InstanceStatus
 
 STARTS_REMEMBERED_S = 60.0
 """Clean starts within this time make the next one wait longer."""
@@ -70,6 +71,8 @@ class Watch:
     _setting: set[InstanceId] = field(default_factory=set)
     _starts_s: list[float] = field(default_factory=list)
     _extension: str = ""
+    _repeated: list[str] = field(default_factory=list)
+    """Requests that an earlier leader carried out, but for the new primary's coming up."""
 
     def hear(self, now_s: float, news: ProgramNews) -> list[Order]:
         """Take in news of this program; call `advance` after it."""
@@ -86,6 +89,8 @@ class Watch:
     def switch(self, now_s: float, news: SwitchRequested) -> list[Order]:
         """A planned switchover is asked for; the answer comes when the new primary serves, or at once if it can't."""
         entry = self._entry(now_s)
+        if entry is not None and news.request_id in entry.requests:
+            return self._done_already(entry, news.request_id)
         refused = self._against_change(now_s, entry, news.instance)
         if refused is None and entry is not None:
             refused = against_switch(entry)
@@ -97,6 +102,8 @@ class Watch:
     def failover(self, now_s: float, news: FailoverRequested) -> list[Order]:
         """An unplanned takeover is asked for; the answer comes when the new primary serves, or at once if it can't."""
         entry = self._entry(now_s)
+        if entry is not None and news.request_id in entry.requests:
+            return self._done_already(entry, news.request_id)
         refused = self._against_change(now_s, entry, news.instance)
         if refused is None and entry is not None and not news.force and not self._trouble(now_s, entry):
             what = f"the primary on node {entry.primary} serves: what it did of late would be lost"
@@ -105,6 +112,14 @@ class Watch:
             return [Answer(news.request_id, refused)]
         self._failover = news
         return []
+
+    def _done_already(self, entry: ProgramEntry, request_id: str) -> list[Order]:
+        """Asked again, of another leader perhaps: what was agreed for it is not done a second time."""
+        one = entry.primary_instance
+        if one is not None and one.status == "starting":
+            self._repeated.append(request_id)
+            return []
+        return [Answer(request_id, Ok(entry.primary if one is None else one.instance))]
 
     def _against_change(self, now_s: float, entry: ProgramEntry | None, instance: InstanceId) -> Rejected | None:
         if entry is None:
@@ -220,6 +235,8 @@ class Watch:
         for takeover in (self.takeover, self._led_here):
             if takeover is not None and takeover.request_id:
                 waiting.append(takeover.request_id)
+        waiting += self._repeated
+        self._repeated.clear()
         self._switch = self._failover = self._stop = self._start = self.takeover = self._led_here = None
         return [Answer(request_id, Rejected("unfit", reason)) for request_id in dict.fromkeys(waiting)]
 
@@ -408,28 +425,13 @@ class Watch:
             orders.append(ReleaseOn(self._replaced[0], self.program, self._replaced[1]))
         self._replaced = None
         if takeover is not None:
-            orders.append(
-                Note(
-                    self.program, f"{one.instance} serves: {takeover.reason}", entry.token, self._parts(now_s, takeover)
-                )
-            )
+            parts = time_line(takeover, self._agreed_s, now_s, self._up.timeline if self._up is not None else ())
+            orders.append(Note(self.program, f"{one.instance} serves: {takeover.reason}", entry.token, parts))
             if takeover.request_id:
                 orders.append(Answer(takeover.request_id, Ok(one.instance)))
+        orders += [Answer(request_id, Ok(one.instance)) for request_id in self._repeated]
+        self._repeated.clear()
         return orders + self._answer_start(Ok(one.instance))
-
-    def _parts(self, now_s: float, takeover: Takeover) -> tuple[tuple[str, int], ...]:
-        """The time line of the leader: from the failure to the news that the new primary serves."""
-        marks = (
-            ("detect", takeover.failed_s, takeover.began_s),
-            ("fence", takeover.began_s, takeover.fenced_s),
-            ("agree", takeover.fenced_s, self._agreed_s),
-            ("activate", self._agreed_s, now_s),
-        )
-        inner = self._up.timeline if self._up is not None else ()
-        parts = {name: round((end - start) * 1e6) for name, start, end in marks}
-        parts["redirect"] = sum(took_us for name, took_us in inner if name in REDIRECTION)
-        parts["activate"] -= parts["redirect"]
-        return (*((f"{name}_us", took_us) for name, took_us in parts.items()), *inner)
 
     def _mirrors(self, now_s: float, entry: ProgramEntry) -> list[Order]:
         """Every other instance whose node is there is to be a mirror of this primary."""

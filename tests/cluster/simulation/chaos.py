@@ -89,8 +89,11 @@ def _break(world: World, dice: random.Random, kinds: tuple[str, ...]) -> None:
     elif kind == "slow":
         world.slow = dice.choice([0.02, 0.2, 0.6])
     elif kind == "switch":
-        instance = f"{PROGRAM}@{dice.choice(NODES)}"
-        leader(world).tell(SwitchRequested(f"switch-{world.now_s}", instance))
+        asked = SwitchRequested(f"switch-{world.now_s}", f"{PROGRAM}@{dice.choice(NODES)}")
+        leader(world).tell(asked)
+        # Whoever has no answer asks again, and of the leader that there is then.
+        for after_s in (0.7, 2.0):
+            world.after(after_s, lambda: leader(world).tell(asked))
     else:
         world.cut.clear()
         world.slow = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from transport.checkpoint import NOTHING, Version
@@ -29,6 +29,8 @@ class Granted:
     expected: int
     token: int
     node: str
+    asked_by: str = ""
+    planned: bool = False
 
 
 @dataclass(slots=True)
@@ -104,7 +106,19 @@ def activations_are_complete(trace: Trace) -> list[str]:
     ]
 
 
-CHECKERS = (one_serves_at_a_time, tokens_rise, leases_bind, activations_are_complete)
+def a_request_is_carried_out_once(trace: Trace) -> list[str]:
+    """What a person asked for is planned and agreed once, to however many leaders it was said."""
+    asked = Counter(grant.asked_by for grant in trace.granted if grant.asked_by and grant.planned)
+    return [f"request {name} was carried out {times} times" for name, times in asked.items() if times > 1]
+
+
+CHECKERS = (
+    one_serves_at_a_time,
+    tokens_rise,
+    leases_bind,
+    activations_are_complete,
+    a_request_is_carried_out_once,
+)
 
 
 def violations(trace: Trace) -> list[str]:

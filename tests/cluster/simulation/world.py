@@ -105,7 +105,10 @@ class World:
         self.log.append(command)
         if isinstance(command, Promote | Started) and isinstance(result, Ok) and command.request_id not in self.seen:
             node = command.instance.partition("@")[2]
-            self.trace.granted.append(Granted(self.now_s, command.expected_token, int(result.value), node))
+            asked_by = command.asked_by if isinstance(command, Promote) else ""
+            planned = isinstance(command, Promote) and command.at_s == 0
+            granted = Granted(self.now_s, command.expected_token, int(result.value), node, asked_by, planned)
+            self.trace.granted.append(granted)
         self.seen.add(command.request_id)
 
 
