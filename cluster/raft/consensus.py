@@ -187,7 +187,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
     def due_in_s(self) -> float:
         """Return after which time `tick` has something to do even if nothing happens. At most 1."""
         now = monotonic()
-        if self._unsettled():
+        if self._unsettled() or self._journal.is_dirty:
             return 0.0
         if self._isLeader():
             due = self._SyncObj__newAppendEntriesTime - now
@@ -304,7 +304,8 @@ class Consensus(SyncObj):  # type: ignore[misc]
     def _pass_on(self, node: Node, message: dict[str, Any]) -> bool:
         number = 0
         if message["type"] == "append_entries":
-            self._journal.sync()
+            # Others may write entries while this disk does (thesis 10.2.1): a leader counts itself only in a tick, and
+            # each begins with the sync.
             number = self._lease.sent(node.id, self._clock())
             if message.get("prevLogIdx", 0) is None:
                 return False  # pysyncobj has no entry there; the follower's next answer sets it right
