@@ -2,7 +2,8 @@
 
 pysyncobj's own file is a memory map: it is never synced, loses entries when it is killed in a compaction, and a full
 disk kills the process. This one is an append-only file of records, each with a checksum; `sync` makes it durable, and
-its owner calls that before the entries count: before a follower answers for them, and a leader counts itself. A compaction writes a new file and renames it.
+its owner calls that before the entries count: before a follower answers for them, and before a leader counts itself. A
+compaction writes a new file and renames it.
 
     file:   "KGMJ" 01 00 00 00, records
     record: u32 bytes of command, u64 xxh3-64 of what follows, u64 index, u64 term, command     (little-endian)
