@@ -1,9 +1,9 @@
 """Make docs/takeover.svg from the record of a real run.
 
-    python -m kagemusha demo --record run.json
+    python -m kagemusha demo --pair --record run.json
     python docs/make_takeover_picture.py run.json [docs/takeover.svg]
 
-Above: one line per client connection, one mark per reply that it got. Below: what happened on the two nodes meanwhile.
+Above: one line per client connection, one mark per reply that it got. Below: what happened on the nodes meanwhile.
 Of the run's takeovers after a kill -9 the one with the median gap is shown, neither the best nor the worst.
 """
 
@@ -95,7 +95,7 @@ def draw(record: dict[str, Any], to: Path) -> None:
 def main() -> None:
     """Read the arguments, make the picture."""
     parser = argparse.ArgumentParser(description="Make the picture of a takeover from the record of a run.")
-    parser.add_argument("record", type=Path, help="what `kagemusha demo --record FILE` wrote")
+    parser.add_argument("record", type=Path, help="what `kagemusha demo --pair --record FILE` wrote")
     parser.add_argument("to", type=Path, nargs="?", default=Path(__file__).parent / "takeover.svg")
     arguments = parser.parse_args()
     matplotlib.rcParams.update({"svg.hashsalt": "kagemusha", "font.family": "sans-serif", "svg.fonttype": "none"})
