@@ -24,7 +24,8 @@ from transport.errors import KagemushaError
 
 log = structlog.get_logger()
 
-START_S: Final = 5.0
+START_S: Final = 30.0
+AGAIN_S: Final = 0.5
 TURN_S: Final = 1.0
 _LOOK_S: Final = 0.001
 
@@ -183,7 +184,7 @@ class Guard:
                 await self._have_watchdog()
             except KagemushaError as error:
                 log.error("no watchdog: no program may serve on this node", reason=error.what, hint=error.hint)
-                await asyncio.sleep(START_S / 10)
+                await asyncio.sleep(AGAIN_S)
 
     def _forget_pidfd(self) -> None:
         if self._pidfd >= 0:

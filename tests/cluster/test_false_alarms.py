@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from kagemusha.promptness import DAEMON_PRIORITY
 from tests.cluster.trio import Trio, is_text, say, trio
 
 SECONDS = 15.0
@@ -29,8 +28,8 @@ timeout_ms = 250
 
 
 @contextmanager
-def saturated(niceness: int | None) -> Iterator[None]:
-    """Two processes for each CPU, which want all of it. niceness: None: real-time, less urgent than daemons."""
+def saturated(niceness: int) -> Iterator[None]:
+    """Two processes for each CPU, which want all of it."""
     pids = [_burn(niceness) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         yield
@@ -41,14 +40,11 @@ def saturated(niceness: int | None) -> Iterator[None]:
             os.waitpid(pid, 0)
 
 
-def _burn(niceness: int | None) -> int:
+def _burn(niceness: int) -> int:
     pid = os.fork()
     if pid:
         return pid
-    if niceness is None:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(DAEMON_PRIORITY - 1))
-    else:
-        os.nice(niceness)
+    os.nice(niceness)
     while True:
         pass
 
@@ -76,18 +72,15 @@ async def _state(cluster: Trio) -> State:
     return State(token, view["term"], fencings, unwell)
 
 
-async def _is_quiet(seconds: float, niceness: int | None) -> None:
-    """Under real-time load the program itself has no time: nobody asks it anything then."""
-    async with trio("" if niceness is None else HEALTH) as cluster:
+async def _is_quiet(seconds: float, niceness: int) -> None:
+    async with trio(HEALTH) as cluster:
         connection = cluster.connect()
         assert say(connection, "SET", "colour", "vermilion") == b"+OK\r\n"
         before = await _state(cluster)
         with saturated(niceness):
             until_s = time.monotonic() + seconds
             while time.monotonic() < until_s:
-                assert niceness is None or is_text(
-                    await asyncio.to_thread(say, connection, "GET", "colour"), "vermilion"
-                )
+                assert is_text(await asyncio.to_thread(say, connection, "GET", "colour"), "vermilion")
                 await asyncio.sleep(0.1)
             after = await _state(cluster)
         connection.close()
@@ -102,4 +95,3 @@ async def test_niced_load_raises_no_alarm() -> None:
 async def test_load_raises_no_alarm_for_a_while() -> None:
     await _is_quiet(SECONDS_LONG, 10)
     await _is_quiet(SECONDS_LONG, 0)
-    await _is_quiet(SECONDS_LONG, None)

@@ -16,7 +16,7 @@ from typing import Any
 from agent.kernel.namespaces import in_network_namespace
 from kagemusha.demo.nodes import ADDRESS, CHECKOUT, Directory, Machines, Node, clear_crashed_runs, new_run_id
 from kagemusha.demo.resp import bulk, command
-from kagemusha.demo.story import PORT, Story, program_toml
+from kagemusha.demo.story import PORT, TAKEOVERS_MAX, Story, program_toml
 from transport.pki import Authority
 
 NAMES = ("a", "b", "c")
@@ -68,11 +68,12 @@ class Daemon:
 class Trio:
     """The cluster."""
 
-    def __init__(self, directory: Directory, machines: Machines, more: str = "") -> None:
-        """more: is added to the program's file."""
+    def __init__(self, directory: Directory, machines: Machines, more: str = "", takeovers_max: int = 0) -> None:
+        """more: is added to the program's file. takeovers_max: stands in it, 0: as in the demo's."""
         self.directory = directory
         self.machines = machines
         self._more = more
+        self._takeovers_max = takeovers_max or TAKEOVERS_MAX
         self.daemons = {name: Daemon(node) for name, node in machines.nodes.items()}
         self._furnish()
 
@@ -86,11 +87,15 @@ class Trio:
         here = self.directory.node
         for name, node in self.machines.nodes.items():
             authority.issue(name).save(node.own / "pki")
-            (node.own / "program.toml").write_text(program_toml(Story(), self.directory.data) + self._more)
+            (node.own / "program.toml").write_text(self._program_toml())
             (node.own / "node.toml").write_text(
                 f'[node]\nid = "{name}"\ndata = "{here}/data"\nrun = "{here}/run"\npki = "{here}/pki"\n'
                 f'[cluster]\nid = "kgm-{self.directory.run_id.replace("_", "-")}"\n{nodes}'
             )
+
+    def _program_toml(self) -> str:
+        text = program_toml(Story(), self.directory.data)
+        return text.replace(f"max_takeovers = {TAKEOVERS_MAX}", f"max_takeovers = {self._takeovers_max}") + self._more
 
     @property
     def program(self) -> str:
@@ -170,15 +175,19 @@ def is_text(reply: bytes, text: str) -> bool:
 
 
 @asynccontextmanager
-async def trio(more: str = "") -> AsyncIterator[Trio]:
-    """A cluster whose redis runs on a and is mirrored on b and c. more: is added to the program's file."""
+async def trio(
+    more: str = "", takeovers_max: int = 0, furnish: Callable[[Trio], None] = lambda _: None
+) -> AsyncIterator[Trio]:
+    """A cluster whose redis runs on a and is mirrored on b and c. more, takeovers_max: see `Trio`. furnish: changes
+    what stands in the files of its nodes, before anything is started."""
     clear_crashed_runs()
     directory = Directory(new_run_id())
     keep = True
     try:
         machines = Machines(directory, NAMES)
         try:
-            cluster = Trio(directory, machines, more)
+            cluster = Trio(directory, machines, more, takeovers_max)
+            furnish(cluster)
             for daemon in cluster.daemons.values():
                 daemon.start()
             await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")

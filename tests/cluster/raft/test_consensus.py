@@ -5,12 +5,12 @@ Where the guard is taken away, stock pysyncobj loses or invents agreement; docs/
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from pysyncobj.monotonic import monotonic
 
 from cluster.raft.consensus import Applied, Consensus, Machine
 from cluster.raft.errors import StorageError
@@ -35,6 +35,11 @@ from tests.cluster.raft.group import Counter
 
 PEERS = ("b", "c")
 NOTHING = bytes([NO_OP])
+
+
+def _monotonic_s() -> float:
+    """The clock of elections."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
 
 
 class Bench:
@@ -101,7 +106,7 @@ class Bench:
     def lead(self) -> int:
         """Have the member elected by b; return its term."""
         self.now_s += 1
-        self.member._SyncObj__raftElectionDeadline = monotonic()
+        self.member._SyncObj__raftElectionDeadline = _monotonic_s()
         self.member.tick()
         term = self.member.term
         self.hear("b", Vote(term, 1.0))
@@ -258,7 +263,7 @@ def test_the_same_voter_counts_once(tmp_path: Path) -> None:
     bench.member._peers.update({peer: type(bench.member._peers["b"])(peer) for peer in ("d", "e")})
     bench.member._SyncObj__otherNodes.update(bench.member._peers.values())
     bench.now_s += 1
-    bench.member._SyncObj__raftElectionDeadline = monotonic()
+    bench.member._SyncObj__raftElectionDeadline = _monotonic_s()
     bench.member.tick()
     for _ in range(3):
         bench.hear("b", Vote(bench.member.term, 1.0))
@@ -269,12 +274,12 @@ def test_the_same_voter_counts_once(tmp_path: Path) -> None:
 def test_who_slept_past_its_election_listens_once_before_it_stands(bench: Bench) -> None:
     def candidacies() -> int:
         bench.sent.clear()
-        bench.member._SyncObj__raftElectionDeadline = monotonic() - 1.0
+        bench.member._SyncObj__raftElectionDeadline = _monotonic_s() - 1.0
         bench.member.tick()
         return sum(isinstance(message, RequestVote) for _, message in bench.sent)
 
     assert candidacies() == 0
-    assert bench.member._SyncObj__raftElectionDeadline > monotonic()
+    assert bench.member._SyncObj__raftElectionDeadline > _monotonic_s()
     assert candidacies() == len(PEERS)
     bench.now_s += 1
     bench.append(bench.member.term + 1, (1, 0))
