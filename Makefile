@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test lint verify lock restarts bench-codec bench-memory bench-pause bench-takeover bench-raft
+.PHONY: help setup packages demo demo-pair test lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -38,6 +38,9 @@ verify: setup ## every byte of mirrors against their stopped originals, 1,000 ch
 
 restarts: setup ## daemons and agents are restarted under load, ten of each; the last line is one JSON object
 	@$(PYTHON) -m tests.restarts $(ARGS)
+
+fuzz-api: setup ## requests that nobody thought of, to three real nodes, with tokens of all scopes and none; ARGS="--examples 100"
+	@$(PYTHON) -m tests.cluster.admin.fuzz $(ARGS)
 
 bench-codec: setup ## size and speed of what travels, zstd and lz4
 	@$(PYTHON) -m tests.bench.codec $(ARGS)

@@ -200,10 +200,8 @@ class Watch:
         if not entry.paused or not entry.paused_until_s:
             return []
         ends_s = entry.paused_until_s - self.office.wall_ahead_s
-        if now_s < ends_s:
-            self._wake(ends_s)
-            return []
-        if not self._due(now_s, "end-pause", "", self.office.patience.repeat_s):
+        self._wake(ends_s)
+        if now_s < ends_s or not self._due(now_s, "end-pause", "", self.office.patience.repeat_s):
             return []
         return [Commit(Resume(self.office.name("resume"), self.program))]
 
@@ -379,6 +377,10 @@ class Watch:
             return [*self._terminate(now_s, entry), *self._forget(entry)]
         if self._stop is not None or self.facts.exited_well():
             return self._stopping(now_s, entry, one)
+        if entry.paused and one.status != "failed" and self.facts.still():
+            return self._set(
+                one, "failed", one.incarnation, f"{self._trouble(now_s, entry)}; no failover: it is paused"
+            )
         if one.status == "starting":
             return self._bring_up(now_s, entry, one)
         # Not only in `_serves`: news between its proposal and its application have begun to wait again.

@@ -88,6 +88,8 @@ def test_during_a_pause_a_person_decides() -> None:
     paused(leader, True)
     leader.tell(KILLED)
     assert not of(leader.wait(1.0), AskMirrors)
+    one = leader.entry.instances[0]
+    assert (one.status, one.reason) == ("failed", "killed by signal 9; no failover: it is paused")
     leader.tell(FailoverRequested("f", "p@n1", False))
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
