@@ -67,7 +67,7 @@ class Daemon:
 
     async def boot(self) -> None:
         """The node's power is back: what a boot empties is empty, and the daemon is started again."""
-        await self._reap()
+        await self.ended()
         await asyncio.to_thread(self.node.boot)
         shutil.rmtree(self.node.own_path("run")[0], ignore_errors=True)
         await self.start()
@@ -76,7 +76,7 @@ class Daemon:
         """Kill the process if it still is; what its programs were kept in is removed."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
-        await self._reap()
+        await self.ended()
 
     def remove_cgroups(self) -> None:
         """Remove what outlives the node's processes and would stay on this machine."""
@@ -87,7 +87,7 @@ class Daemon:
             except CgroupError:
                 continue
 
-    async def _reap(self) -> None:
+    async def ended(self) -> None:
+        """Wait for its end."""
         if self._process is not None:
             await self._process.wait()
-            self._process = None

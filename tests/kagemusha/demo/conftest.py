@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kagemusha.demo.nodes import Directory, Machines, clear_crashed_runs
+from tests.leftovers import DEMO_RUNS
 
-RUNS = Path("/run/kagemusha-demo-test")
+RUNS = DEMO_RUNS
 
 
 @pytest.fixture

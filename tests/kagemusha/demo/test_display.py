@@ -54,6 +54,20 @@ def test_everything_fits_and_nothing_is_coloured_without_a_terminal(monkeypatch:
         assert words in said
 
 
+def test_what_the_leader_says_is_shown_beside_the_gap() -> None:
+    file = io.StringIO()
+    parts = {"detect": 1.0, "fence": 400.0, "agree": 12.0, "activate": 30.0, "redirect": 2.0}
+    takeover = replace(GOOD, kind="node_killed", raft_leader=True, gap_ms=701.5, parts_ms=parts)
+    display = Display(file)
+    display.takeover(takeover)
+    display.summary(Report("redis-server", 50, mirrors=2, takeovers=[takeover]))
+    said = file.getvalue()
+    assert max(map(len, said.splitlines())) <= WIDTH
+    assert "node a dies, which is primary and leads the Raft group" in said
+    (line,) = [line for line in said.splitlines() if "445.0" in line]
+    assert line.split() == ["leader's", "node", "killed", "1.0", "400.0", "12.0", "30.0", "2.0", "445.0", "701.5"]
+
+
 def test_a_run_that_kept_everything_says_so() -> None:
     file = io.StringIO()
     Display(file).summary(Report("redis-server", 50, takeovers=[GOOD]))

@@ -86,8 +86,26 @@ def test_a_killed_node_may_lose_what_its_staleness_covers_and_busy_connections()
     assert replace(lost, beyond_staleness=True).broken_promises()
 
 
-def test_the_median_gap_is_per_kind() -> None:
+def test_under_a_cluster_it_is_said_what_its_leader_did() -> None:
+    takeover = replace(GOOD, raft_leader=False, parts_ms={"detect": 5.0004, "fence": 0.0})
+    assert takeover.public() == {
+        **GOOD.public(),
+        "raft_leader": False,
+        "timeline_ms": {"detect": 5.0, "fence": 0.0},
+    }
+
+
+def test_the_median_gap_is_per_kind_and_the_leaders_node_is_a_kind_of_its_own() -> None:
     report = Report("redis-server", 50)
     report.takeovers = [replace(GOOD, gap_ms=gap) for gap in (1.0, 3.0, 100.0)]
     assert report.gap_ms("process_killed") == 3.0
     assert report.gap_ms("switchover") is None
+    report.takeovers = [replace(GOOD, kind="node_killed", gap_ms=400.0, raft_leader=False)]
+    report.takeovers += [replace(GOOD, kind="node_killed", gap_ms=700.0, raft_leader=True)]
+    assert (report.gap_ms("node_killed"), report.gap_ms("node_killed", leader=True)) == (400.0, 700.0)
+
+
+def test_load_is_told_by_what_redis_does_with_its_mirrors() -> None:
+    report = Report("redis-server", 50, mirrors=2, mirrored_per_second=20_000.0, load_per_second=11_000.0)
+    assert (report.mirrors_in_words, report.load_ratio) == ("2 mirrors", 0.55)
+    assert Report("redis-server", 50).load_ratio == 0.0

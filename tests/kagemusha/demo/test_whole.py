@@ -1,4 +1,4 @@
-"""The demo as a person runs it, with real agents and a real redis: what was promised is kept."""
+"""The demo of two nodes as a person runs it, with real agents and a real redis: what was promised is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RUN_S_MAX = 240
 
 
 def test_a_killed_program_a_switchover_and_a_lost_node() -> None:
-    command = [sys.executable, "-m", "kagemusha", "demo", "--json", "--memory-mib", "16", "--rounds", "2"]
+    command = [sys.executable, "-m", "kagemusha", "demo", "--pair", "--json", "--memory-mib", "16", "--rounds", "2"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S_MAX)
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout.splitlines()[-1])
