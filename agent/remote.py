@@ -15,6 +15,7 @@ from types import TracebackType
 
 from agent.errors import CaptureError, KernelError, TraceeGone
 from agent.kernel import procfs, ptrace, registers, wait
+from agent.kernel.lent_priority import LentPriority
 from agent.kernel.libc import NR, signed
 from agent.kernel.wait import StopEvent
 
@@ -25,6 +26,8 @@ _SYSCALL_INSTRUCTION = b"\x0f\x05"
 _SYSCALL_STOP = 0x85
 _RECOVERY_S = 1.0
 _NAP_S = 0.001
+_PROMPT_S = 0.000_1
+"""A thread that has a processor makes its next step sooner than that."""
 _PAGE_BYTES = 1 << procfs.PAGE_SHIFT
 # Between the red zone and the scratch memory `agent.restart` may have put a timespec.
 _SCRATCH_BELOW_STACK = registers.RED_ZONE_BYTES + 128 + SCRATCH_BYTES
@@ -64,6 +67,7 @@ class Remote:
         instruction: int,
         options: int,
         on_trouble: Callable[[Remote, StopEvent | None], None],
+        priority: LentPriority,
         deadline_s: float = CALL_DEADLINE_S,
     ) -> None:
         self.tid = tid
@@ -73,6 +77,7 @@ class Remote:
         self._instruction = instruction
         self._options = options
         self._on_trouble = on_trouble
+        self._priority = priority
         self._deadline_s = deadline_s
         self._saved_scratch = b""
         self._stop_signals: list[int] = []
@@ -92,8 +97,11 @@ class Remote:
         # A write would make the page count as changed.
         if self.read(SCRATCH_BYTES) != self._saved_scratch:
             os.pwrite(self._memory, self._saved_scratch, self.scratch)
-        if not self.stuck and not isinstance(error, TraceeGone):
-            self.restore()
+        try:
+            if not self.stuck and not isinstance(error, TraceeGone):
+                self.restore()
+        finally:
+            self._priority.take_back(self.tid)
 
     def restore(self) -> None:
         """Give the stopped thread back what it has lent; it stays stopped."""
@@ -184,10 +192,13 @@ class Remote:
 
     def _wait(self, timeout_s: float) -> StopEvent | None:
         end_s = time.monotonic() + timeout_s
+        nap_s = _PROMPT_S
         while (event := wait.poll(self.tid)) is None:
             if time.monotonic() >= end_s:
                 return None
-            wait.await_child_signal(_NAP_S)
+            if not wait.await_child_signal(nap_s):
+                self._priority.lend(self.tid)
+                nap_s = _NAP_S
         return event
 
     def _take_back(self, doing: str) -> None:

@@ -11,12 +11,13 @@ All of this happens in one OS thread. SIGCHLD should be blocked in the whole pro
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 
-from agent.errors import CheckpointAbandoned, KernelError, TraceeGone
+from agent.attaching import attach
+from agent.errors import CheckpointAbandoned, TraceeGone
 from agent.kernel import pidfd, procfs, ptrace, registers, wait
+from agent.kernel.lent_priority import LentPriority
 from agent.kernel.libc import NR
 from agent.kernel.register_block import RegisterBlock
 from agent.kernel.wait import StopEvent
@@ -25,6 +26,7 @@ from agent.remote import CALL_DEADLINE_S, Remote, syscall_instruction
 from agent.restart import RestartTable
 from agent.socket_timeout import socket_timeout
 from agent.thread_table import ThreadTable
+from agent.traced_memory import TracedMemory
 from agent.traced_thread import State, TracedThread
 
 OPTIONS = (
@@ -32,8 +34,9 @@ OPTIONS = (
 )
 
 _HELD_WAIT_S = 0.002
+_PROMPT_S = 0.000_1
+"""A thread that has a processor stops sooner than that."""
 _NAP_S = 0.001
-_EPERM = 1
 _STOPPED = 0x80057F
 _TO_REPAIR = frozenset(
     {
@@ -56,11 +59,11 @@ class Tracee:
     def __init__(self, pid: int, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.pid = pid
         self.leader = pid
-        self.memory = procfs.open_file(pid, "mem", os.O_RDWR)
+        self._memory = TracedMemory(pid)
         self.pidfd = pidfd.open_pidfd(pid)
         self._tasks = procfs.TaskDirectory(pid)
         self.block = RegisterBlock()
-        self.restarts = RestartTable(clock, self._read, self._write, self._socket_timeout)
+        self.restarts = RestartTable(clock, self._memory.read, self._memory.write, self._socket_timeout)
         self.children_forked = 0
         self.abandoned = 0
         self.missed = False
@@ -73,6 +76,7 @@ class Tracee:
         self._ended = False
         self._instruction: int | None = None
         self._lent: dict[int, Remote] = {}
+        self._priority = LentPriority()
 
     # ---- being attached
 
@@ -113,7 +117,7 @@ class Tracee:
 
     def close(self) -> None:
         """Close the descriptors held of the program; does not detach."""
-        os.close(self.memory)
+        self._memory.close()
         os.close(self.pidfd)
         self._tasks.close()
 
@@ -124,6 +128,11 @@ class Tracee:
         """Host tid -> id in the program's PID namespace of every thread that is not ending by itself; ascending by
         tid."""
         return self._threads.numbers()
+
+    @property
+    def memory(self) -> int:
+        """The descriptor of its /proc/PID/mem."""
+        return self._memory.file
 
     @property
     def attached(self) -> bool:
@@ -164,7 +173,10 @@ class Tracee:
         try:
             for tid in tuple(self._threads.moving):
                 self._interrupt(tid)
-            self._await_all(deadline_s)
+            try:
+                self._await_all(deadline_s)
+            finally:
+                self._priority.take_back()
             self._read_registers()
         except (CheckpointAbandoned, TraceeGone) as error:
             self.abandoned += 1
@@ -199,16 +211,21 @@ class Tracee:
         events, self._events = self._events, []
         return events
 
-    def remote(self, tid: int, deadline_s: float = CALL_DEADLINE_S) -> Remote:
-        """A scope for system calls in the stopped thread `tid`; see `Remote`."""
+    def prepare_remote(self) -> None:
+        """Find out, while the program may run, what `remote` needs to know of it."""
         if self._instruction is None:
             self._instruction = syscall_instruction(self.pid, self.memory)
+
+    def remote(self, tid: int, deadline_s: float = CALL_DEADLINE_S) -> Remote:
+        """A scope for system calls in the stopped thread `tid`; see `Remote`."""
+        self.prepare_remote()
         return Remote(
             tid,
             memory=self.memory,
-            instruction=self._instruction,
+            instruction=self._instruction or 0,
             options=self._options,
             on_trouble=self._remote_trouble,
+            priority=self._priority,
             deadline_s=deadline_s,
         )
 
@@ -364,8 +381,7 @@ class Tracee:
         self._instruction = None
         self._lent.clear()
         self.restarts.forget_all()
-        former, self.memory = self.memory, procfs.open_file(self.pid, "mem", os.O_RDWR)
-        os.close(former)
+        self._memory.reopen()
         self._disturbance = "it has replaced itself (execve)"
         self._events.append(Executed())
         self._go_on(thread)
@@ -373,7 +389,7 @@ class Tracee:
     # ---- helpers of stop()
 
     def _await_all(self, deadline_s: float) -> None:
-        held_until_s = time.monotonic() + _HELD_WAIT_S
+        begun_s = time.monotonic()
         while True:
             if self._disturbance:
                 raise CheckpointAbandoned(f"program {self.pid}: {self._disturbance}")
@@ -397,8 +413,13 @@ class Tracee:
             if now_s >= deadline_s:
                 what = f"program {self.pid}: {self._threads.who_moves()}"
                 raise CheckpointAbandoned(what, hint="it will be tried again")
+            if now_s < begun_s + _PROMPT_S:
+                wait.await_child_signal(_PROMPT_S)
+                continue
+            for moving in self._threads.moving:
+                self._priority.lend(moving)
             # In the first moment it would cost more to get the interpreter lock back than others could use it for.
-            nap = wait.await_child_signal if now_s < held_until_s else wait.await_child_signal_free
+            nap = wait.await_child_signal if now_s < begun_s + _HELD_WAIT_S else wait.await_child_signal_free
             nap(_NAP_S)
 
     def _discover(self) -> bool:
@@ -414,24 +435,11 @@ class Tracee:
         return True
 
     def _attach(self, tid: int) -> None:
-        try:
-            try:
-                ptrace.seize(tid, self._options)
-            except KernelError as error:
-                if error.errno != _EPERM or not self._is_attached(tid):
-                    raise
-        except TraceeGone:
+        if not attach(self.pid, tid, self._options):
             return
         self._threads.add(tid)
         if self._stopping:
             self._interrupt(tid)
-
-    def _is_attached(self, tid: int) -> bool:
-        """After EPERM: attached to this tracer at its birth. Raises TraceeGone for a thread that has just ended."""
-        status = procfs.status(self.pid, tid)
-        if status.state in "ZX" and tid != self.leader:
-            raise TraceeGone(tid)
-        return status.tracer == threading.get_native_id()
 
     def _interrupt(self, tid: int) -> None:
         if self._threads.state(tid) is not State.LEAVING:
@@ -482,18 +490,6 @@ class Tracee:
         self._threads.put(thread, State.RUNNING)
         if event is not None:
             self._handle(event)
-
-    def _read(self, address: int, length: int) -> bytes:
-        try:
-            return os.pread(self.memory, length, address)
-        except OSError as error:
-            raise KernelError("read of memory", f"program {self.pid} at {address:#x}", error.errno or 0) from error
-
-    def _write(self, address: int, content: bytes) -> None:
-        try:
-            os.pwrite(self.memory, content, address)
-        except OSError as error:
-            raise KernelError("write of memory", f"program {self.pid} at {address:#x}", error.errno or 0) from error
 
     def _socket_timeout(self, descriptor: int, receiving: bool) -> float | None:
         return socket_timeout(self.pidfd, descriptor, receiving)
