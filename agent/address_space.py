@@ -11,8 +11,9 @@ from typing import Final
 from agent.context.layout import FLAGS, Area, encode, parse_line
 from agent.errors import TraceeGone
 from agent.kernel.procfs import open_file, path_of, read_bytes
+from agent.page_ranges import PAGE_BYTES
 
-_READ_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 16
 _FLAGS_INTERVAL_S: Final = 1.0
 """smaps walks all page tables (10 ms/GiB), so it is read seldom."""
 
@@ -28,6 +29,7 @@ class AddressSpace:
         self.areas: tuple[Area, ...] = ()
         self._file = open_file(pid, "maps")
         self._text = b""
+        self._view = memoryview(bytearray(_BUFFER_BYTES))
         self._known: dict[bytes, Area] = {}
         self._unflagged = False
         self._flags_due_s = 0.0
@@ -84,14 +86,16 @@ class AddressSpace:
         return self._encoded[1]
 
     def _read(self) -> bytes:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        pieces: list[bytes] = []
+        total = 0
         try:
-            while piece := os.read(self._file, _READ_BYTES):
-                pieces.append(piece)
+            # The kernel gives a page of text at a time.
+            while got := os.preadv(self._file, [self._view[total:]], total):
+                total += got
+                if total + PAGE_BYTES > len(self._view):
+                    self._view = memoryview(bytearray(self._view) + bytes(len(self._view)))
         except ProcessLookupError as error:
             raise TraceeGone(self.pid) from error
-        return b"".join(pieces)
+        return bytes(self._view[:total])
 
     def _parse(self, line: bytes) -> Area:
         area = parse_line(line)

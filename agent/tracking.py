@@ -50,6 +50,8 @@ from agent.shared_objects import SharedObjects
 
 LARGE_BYTES: Final = 256 << 20
 """From this size on a mapping is looked at only where it is populated: the fast scan fills page tables everywhere."""
+RUN_BYTES: Final = 32 << 20
+"""Mappings with gaps between them are scanned at once up to this size, which is what a lost scan costs."""
 SIFT_BYTES: Final = 32 * PAGE_BYTES
 """Written ranges of this size may be absent (never touched, or given back): worth a look before they are read."""
 _WINDOW_GAP_BYTES: Final = 8 * (2 << 20)
@@ -232,16 +234,24 @@ class DirtyTracker:
         runs: list[tuple[int, int]] = []
         self._large = []
         self._replan = False
-        carried = [area for area in self.space.areas if self._is_carried(area)]
-        for area in carried:
-            if self._is_untracked(area):
-                continue
-            if area.end - area.start >= LARGE_BYTES:
+        carried: list[Area] = []
+        run_bytes, broken = 0, True
+        for area in self.space.areas:
+            size = area.end - area.start
+            is_carried = self._is_carried(area)
+            if is_carried:
+                carried.append(area)
+            if not is_carried or self._is_untracked(area):
+                broken = True
+            elif size >= LARGE_BYTES:
                 self._large.append(area)
-            elif runs and runs[-1][1] == area.start:
-                runs[-1] = (runs[-1][0], area.end)
-            else:
+                broken = True
+            elif broken or (runs[-1][1] != area.start and run_bytes + size > RUN_BYTES):
                 runs.append((area.start, area.end))
+                run_bytes, broken = size, False
+            else:
+                runs[-1] = (runs[-1][0], area.end)
+                run_bytes += size
         self._runs = runs
         self.carried = merge(ranges((area.start, area.end) for area in carried))
         large = ranges((area.start, area.end) for area in self._large)

@@ -42,6 +42,17 @@ def attempt_held(number: int, *arguments: int) -> int:
     return -get_errno() if result == -1 else result
 
 
+_held_ioctl = HELD["ioctl"]
+_held_ioctl.restype = ctypes.c_int
+_held_ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+
+
+def ioctl_held(descriptor: int, request: int, address: int) -> int:
+    """ioctl(2) like `attempt_held`, in half the time: for what is asked many times at a stop."""
+    result: int = _held_ioctl(descriptor, request, address)
+    return -get_errno() if result == -1 else result
+
+
 def check(result: int, operation: str, target: str, hint: str = "") -> int:
     """Give `result` back, or raise KernelError when it is a negative errno."""
     if -ERRNO_MAX <= result < 0:

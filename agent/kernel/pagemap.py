@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.kernel.libc import NR, attempt_held, check
+from agent.kernel.libc import check, ioctl_held
 from agent.kernel.procfs import open_file
 from agent.page_ranges import NO_RANGES, PAGE_SHIFT, Ranges, collapse, join, merge
 
@@ -33,9 +33,9 @@ _PAGEMAP_SCAN: Final = 3 << 30 | 96 << 16 | ord("f") << 8 | 16
 _WP_MATCHING: Final = 1
 _CHECK_WPASYNC: Final = 2
 _REGIONS: Final = 1 << 14
-_REVERTS: Final = 4
 
 _ENTRY_PRESENT: Final = np.uint64(1 << 63)
+_PRESENT_OR_FILE: Final = np.uint64(1 << 63 | 1 << 61)
 _ENTRY_SWAPPED: Final = np.uint64(1 << 62)
 _SWAP_TYPE: Final = np.uint64(31)
 _MARKER: Final = np.uint64(31)
@@ -131,7 +131,7 @@ class Pagemap:
             _REQUEST.pack_into(
                 request, 0, 96, flags, start, end, 0, self._vector, _REGIONS, 0, 0, mask, any_of, returned
             )
-            count = attempt_held(NR.IOCTL, self._file, _PAGEMAP_SCAN, self._address)
+            count = ioctl_held(self._file, _PAGEMAP_SCAN, self._address)
             if count < 0:
                 check(count, "PAGEMAP_SCAN", f"process {self.pid} from {start:#x} to {end:#x}")
             if count:
@@ -150,22 +150,25 @@ class RevertScan:
 
     def __init__(self, pagemap: Pagemap, of: Ranges) -> None:
         """of: the ranges, ascending and apart, of private file mappings."""
-        self._pagemap = pagemap
-        self._requests = np.zeros((len(of), 12), np.uint64)
-        self._found = np.zeros((_REVERTS, 3), np.uint64)
-        # Matches what is not present, or a file's own: the category PRESENT counts as set where it is not.
-        self._requests[:] = (96, 0, 0, 0, 0, self._found.ctypes.data, _REVERTS, 0, PRESENT, 0, PRESENT | FILE, FILE)
-        self._requests[:, 2:4] = of[:, :2]
+        self._file = pagemap.descriptor
         self._of = of
-        first = int(self._requests.ctypes.data)
-        self._addresses = [first + 96 * row for row in range(len(of))]
+        counts = ((of[:, 1] - of[:, 0]) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        self._first = np.cumsum(counts) - counts
+        self._entries = np.zeros(int(counts.sum()), np.uint64)
+        view = self._entries.view(np.uint8).data
+        places = zip(self._first.tolist(), counts.tolist(), of[:, 0].tolist(), strict=True)
+        self._reads = [
+            ([view[8 * first : 8 * (first + count)]], 8 * (start >> PAGE_SHIFT)) for first, count, start in places
+        ]
 
     def run(self) -> Ranges:
         """The ranges (of those given) in which a page is no copy any more."""
-        file = self._pagemap.descriptor
-        hits = [
-            row
-            for row, address in enumerate(self._addresses)
-            if attempt_held(NR.IOCTL, file, _PAGEMAP_SCAN, address) != 0
-        ]
-        return self._of[hits] if hits else NO_RANGES
+        file, read = self._file, os.preadv
+        self._entries[:] = 0
+        for buffers, offset in self._reads:
+            read(file, buffers, offset)
+        # A file's own page, or none at all, where a copy that is swapped out counts as changed: it is read again.
+        reverted = (self._entries & _PRESENT_OR_FILE) != _ENTRY_PRESENT
+        if not reverted.any():
+            return NO_RANGES
+        return self._of[np.add.reduceat(reverted, self._first) > 0]
