@@ -6,6 +6,7 @@ compared, compressed and published while it runs again.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 BEGIN_S_MAX = 5.0
 """How long the first stop, in which the tracking of writes is set up, may be waited for."""
 _ROUNDS_MAX = 4
+_UNDIVIDED_S = 0.1
+"""Other threads of the agent do not ask for the interpreter lock within this time: no stop takes so long."""
 _LITTLE_PAGES = 128
 """What a busy program writes while so many pages are copied (0.2 ms) is less than what is worth another round."""
 
@@ -59,6 +62,7 @@ class Checkpointer:
         self._origin = origin
         self._memory: MemoryCapture | None = None
         self._filling: Iterator[object] | None = None
+        self._learnt = False
 
     @property
     def memory(self) -> MemoryCapture:
@@ -73,23 +77,22 @@ class Checkpointer:
         return self._memory is not None
 
     def begin(self) -> None:
-        """Stop the program once, for some 100 us, and begin to track what it writes.
+        """Stop the program twice, each time for about a millisecond, and begin to track what it writes.
 
         Raises CheckpointAbandoned, Unsupported, KernelError, TraceeGone; it can be tried again then.
         """
         tracee = self.tracee
-        tracee.stop(time.monotonic() + BEGIN_S_MAX)
+        tracee.prepare_remote()
+        with self._stop(BEGIN_S_MAX), tracee.remote(next(iter(tracee.threads))) as call:
+            uffd = Userfaultfd.inside(call, tracee.pidfd)
+        memory = MemoryCapture(tracee.pid, uffd, self.encoder.image)
         try:
-            with tracee.remote(next(iter(tracee.threads))) as call:
-                uffd = Userfaultfd.inside(call, tracee.pidfd)
-            memory = MemoryCapture(tracee.pid, uffd, self.encoder.image)
-            try:
+            memory.look_ahead()
+            with self._stop(BEGIN_S_MAX):
                 memory.attach()
-            except BaseException:
-                memory.close()
-                raise
-        finally:
-            tracee.resume()
+        except BaseException:
+            memory.close()
+            raise
         self._memory = memory
 
     def begin_anew(self) -> None:
@@ -99,6 +102,7 @@ class Checkpointer:
         """
         self.close()
         self._context = self._make_context()
+        self._learnt = False
         self.begin()
 
     def fill(self) -> bool:
@@ -106,6 +110,17 @@ class Checkpointer:
         if self._filling is None:
             self._filling = self.memory.fill(self.encoder.version.number + 1)
         return next(self._filling, None) is not None
+
+    def learn(self) -> bool:
+        """Stop the program for a moment to read ahead what would make the first checkpoint's stop a long one.
+
+        False when nothing is left to be read ahead: the program was not stopped. Raises as `take`.
+        """
+        if self._learnt:
+            return False
+        with self._stop(BEGIN_S_MAX):
+            self._learnt = not self._context.learn()
+        return not self._learnt
 
     def take(self, deadline_s: float, *, hold: Callable[[Encoded], None] | None = None) -> Encoded:
         """Take one checkpoint; `deadline_s`: seconds that the program may stand still at most.
@@ -116,23 +131,26 @@ class Checkpointer:
         """
         memory = self.memory
         self._precopy(memory)
-        with self._prompt():
-            started_s = time.monotonic()
-            self.tracee.stop(started_s + deadline_s)
+        encoded: Encoded | None = None
+        with self._stop(deadline_s) as until_s:
             try:
-                records = self._context.capture(self.encoder.history.records)
-                captured = memory.copy_stopped(started_s + deadline_s)
+                tell = self._context.read(self.encoder.history.records)
+                captured = memory.copy_stopped(until_s)
                 captured_ns = time.time_ns()
-                encoded = self._encode(captured, records, captured_ns, final=False) if hold is not None else None
-                if hold is not None and encoded is not None:
+                if hold is not None:
+                    encoded = self._encode(captured, tell(), captured_ns, final=False)
                     hold(encoded)
             except BaseException:
                 memory.abandon()
                 raise
-            finally:
-                self.tracee.resume()
-            self.pauses.add((time.monotonic() - started_s) * 1e6)
-        return encoded or self._encode(captured, records, captured_ns, final=False)
+        if encoded is not None:
+            return encoded
+        try:
+            records = tell()
+        except BaseException:
+            memory.abandon()
+            raise
+        return self._encode(captured, records, captured_ns, final=False)
 
     def _precopy(self, memory: MemoryCapture) -> None:
         """Copy while the program runs, until little is left for the stop, or it does not get less."""
@@ -218,13 +236,34 @@ class Checkpointer:
             return True
 
     @contextmanager
+    def _stop(self, deadline_s: float) -> Iterator[float]:
+        """The program stands still within this; gives the time (CLOCK_MONOTONIC) until which it may.
+
+        The pause counts if nothing was raised.
+        """
+        with self._prompt():
+            started_s = time.monotonic()
+            self.tracee.stop(started_s + deadline_s)
+            try:
+                yield started_s + deadline_s
+            finally:
+                self.tracee.resume()
+            self.pauses.add((time.monotonic() - started_s) * 1e6)
+
+    @contextmanager
     def _prompt(self) -> Iterator[None]:
-        """Real-time priority for the time of a stop: the program's own threads must not delay their resumption."""
+        """Real-time priority for the time of a stop: the program's own threads must not delay their resumption.
+
+        And the interpreter lock: who takes it away from this thread may be kept from running, and keep it for long.
+        """
         if not self._realtime:
             yield
             return
+        interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(_UNDIVIDED_S)
         scheduling.be_realtime()
         try:
             yield
         finally:
+            sys.setswitchinterval(interval_s)
             scheduling.be_ordinary()

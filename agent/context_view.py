@@ -14,11 +14,11 @@ from typing import Final, TypeVar
 
 from agent.context import layout, process, signals, threads
 from agent.context.descriptor_words import connection_of, described
-from agent.context.descriptors import DESCRIPTION, NUMBER, Number
 from agent.context.layout import EXECUTE, READ, WRITE, Area, area_at
 from agent.context.process import ProcessRecord
 from agent.context.record import unpack
 from agent.context.signals import SIG_DFL, SIG_IGN, SignalsRecord
+from agent.context.table import DESCRIPTION, NUMBER, Number
 from agent.context.threads import ThreadRecord
 from agent.kernel import ptrace, registers
 from agent.page_ranges import PAGE_BYTES

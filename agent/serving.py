@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 _FILL_S = 0.01
 """So long the image is filled before the program is looked after again."""
+_BETWEEN_S = 0.01
+"""The program runs at least so long between the short stops that come before the first checkpoint."""
 _HOLD_S_MAX = 2.0
 _COLLECT_EVERY = 100
 """Automatic garbage collection is off (`agent.runner`): it would fall into stops."""
@@ -101,8 +103,7 @@ class Serving:
         self._step(AudienceChanged(self.publication.followers))
         if self.primary.due_s is not None and time.monotonic() >= self.primary.due_s:
             if not self._filled:
-                self._fill()
-                return time.monotonic()
+                return self._fill()
             self._step(Due())
         return self.primary.due_s
 
@@ -161,18 +162,23 @@ class Serving:
         self._sockets.release_silently()
         tracee.close()
 
-    def _fill(self) -> None:
+    def _fill(self) -> float:
+        """Begin, go on with the first image, and then read ahead; gives the second at which to be called again."""
         checkpointer = self.checkpointer
         try:
             if not checkpointer.begun:
                 checkpointer.begin()
             until_s = time.monotonic() + _FILL_S
             while time.monotonic() < until_s:
-                if not checkpointer.fill():
-                    self._filled = True
-                    return
+                if checkpointer.fill():
+                    continue
+                if checkpointer.learn():
+                    return time.monotonic() + _BETWEEN_S
+                self._filled = True
+                break
         except (CaptureError, Unsupported, KernelError, TraceeGone) as error:
             self._failed(error)
+        return time.monotonic()
 
     def _failed(self, error: CaptureError | Unsupported | KernelError | TraceeGone) -> None:
         if error.what != self.trouble:

@@ -7,9 +7,7 @@ of description is one file beside this one, entered in `kinds`; some keep record
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cmp_to_key
-from itertools import groupby
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.batch import Batch
@@ -19,38 +17,26 @@ from agent.context.epoll import EpollKind
 from agent.context.eventfd import EventfdKind
 from agent.context.files import FileKind
 from agent.context.kind import Checked, Kind, MadeAhead, Place, Restore, RuleFor, Walk
-from agent.context.look import Look, Shape, Watch
+from agent.context.look import Watch
 from agent.context.memfd import MemfdKind
 from agent.context.network import Network
 from agent.context.pipes import PipeKind
-from agent.context.record import pack, unpack
+from agent.context.record import unpack
 from agent.context.shared_files import SharedFileKind
 from agent.context.signalfd import SignalfdKind
+from agent.context.table import DESCRIPTION, NUMBER, Number, Table
 from agent.context.tcp import TcpKind
 from agent.context.timerfd import TimerfdKind
 from agent.context.udp import UdpKind
 from agent.context.unix import UnixKind
 from agent.context.unsupported import UnsupportedKind
 from agent.errors import CaptureError, KernelError, RestoreError
-from agent.kernel.kcmp import order_of_files
 from agent.reason import Reason
 from agent.stopped import Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
     from agent.shadow import Shadow
-
-NUMBER, DESCRIPTION = "fd/", "ofd/"
-_ALIKE_MAX = 16
-"""Up to so many numbers that look alike are compared at every stop; more only when one of them looks different."""
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """key: of the description that the number stands for."""
-
-    key: str
-    cloexec: bool
 
 
 def kinds(network: Network) -> tuple[Kind, ...]:
@@ -72,32 +58,6 @@ def kinds(network: Network) -> tuple[Kind, ...]:
     )
 
 
-@dataclass(slots=True)
-class _Description:
-    """One open file description of a structure. look, data: the record and what it was made from."""
-
-    number: int
-    kind: Kind
-    key: str
-    look: Look | None = None
-    data: bytes = b""
-
-
-@dataclass(slots=True)
-class _Structure:
-    """Which numbers are open and what they stand for: valid as long as the shapes are the same, and the groups.
-
-    groups: numbers that look alike, and how they split into descriptions. keys: of each number. numbers: the records of
-    the numbers.
-    """
-
-    shapes: list[Shape]
-    groups: list[tuple[list[Look], list[list[int]]]]
-    descriptions: list[_Description]
-    keys: dict[int, str]
-    numbers: Records
-
-
 class DescriptorCapture:
     """Captures the descriptors of one program, cheaply where nothing changed.
 
@@ -110,7 +70,7 @@ class DescriptorCapture:
         self._kinds = kinds(self._network)
         self._watch = Watch(pid)
         self._clocks = ProgramClocks(pid)
-        self._structure: _Structure | None = None
+        self._table: Table | None = None
 
     def close(self) -> None:
         """Give back the descriptors that are kept."""
@@ -121,34 +81,47 @@ class DescriptorCapture:
                 kind.close()
 
     def capture(self, stopped: Stopped) -> Records:
-        """The records of all descriptors. Works for a dying program, too.
+        """The records of all descriptors; raises as `read`."""
+        return self.read(stopped)()
 
-        Raises Unsupported for the first thing that can't be mirrored, CaptureError when the program is gone.
+    def read(self, stopped: Stopped) -> Callable[[], Records]:
+        """Read all descriptors at a stop. What it gives makes the records, before the next stop.
+
+        Works for a dying program, too. Raises Unsupported for the first thing that can't be mirrored, CaptureError when
+        the program is gone.
         """
-        before = self._structure
-        structure, walk = self._walk(stopped)
-        records = structure.numbers.copy()
         try:
-            for one in structure.descriptions:
-                look = walk.looks[one.number]
-                depends = one.kind.depends
-                if look is not one.look or depends == "content" or (depends == "table" and structure is not before):
-                    one.data = one.kind.capture(look, walk)
-                    one.look = look
-                records[DESCRIPTION + one.key] = one.data
+            table, walk = self._walk(stopped)
+            try:
+                tell = table.read(walk)
+            except (KernelError, OSError) as error:
+                raise CaptureError(f"descriptors of process {stopped.pid}: {error}") from error
+        except BaseException:
+            # What had changed is not known any more.
+            self._table = None
+            raise
+        return tell
+
+    def learn(self, stopped: Stopped) -> bool:
+        """Get to know a part of what is open, so that `read` finds less that is new; False when nothing is.
+
+        Raises as `read`.
+        """
+        if self._table is None:
+            self._walk(stopped)
+            return True
+        _, walk = self._walk(stopped)
+        try:
+            return self._network.learn(walk)
         except (KernelError, OSError) as error:
             raise CaptureError(f"descriptors of process {stopped.pid}: {error}") from error
-        records.update(walk.extra)
-        return records
 
     def reasons_against(self, stopped: Stopped) -> list[Reason]:
         """Everything of the table that can't be mirrored, or that a takeover loses."""
-        structure, walk = self._walk(stopped)
-        return [reason for one in structure.descriptions for reason in one.kind.reasons(walk.looks[one.number], walk)]
+        table, walk = self._walk(stopped)
+        return [reason for one in table.descriptions for reason in one.kind.reasons(walk.looks[one.number], walk)]
 
-    # ---------------------------------------------------------------- inside
-
-    def _walk(self, stopped: Stopped) -> tuple[_Structure, Walk]:
+    def _walk(self, stopped: Stopped) -> tuple[Table, Walk]:
         """The table as it is now."""
         looks = self._watch.look()
         walk = Walk(
@@ -157,70 +130,16 @@ class DescriptorCapture:
             rule_for=self._rule_for,
             clocks=self._clocks,
             previous=stopped.previous,
-            looks={look.number: look for look in looks},
+            looks=looks,
             keys={},
             reread=self._watch.reread,
             dying=stopped.dying,
             exact=stopped.exact,
         )
-        shapes = [look.shape for look in looks]
-        structure = self._structure
-        if structure is None or shapes != structure.shapes or not _still_split(stopped.pid, structure, walk):
-            structure = self._structure = self._structured(shapes, walk)
-        walk.keys = structure.keys
-        return structure, walk
-
-    def _structured(self, shapes: list[Shape], walk: Walk) -> _Structure:
-        """Find the descriptions behind the numbers; what is known of those that are still there is kept."""
-        alike: dict[tuple[str, int, int], list[Look]] = {}
-        for look in walk.looks.values():
-            alike.setdefault((look.link, look.flags, look.mount), []).append(look)
-        found: list[list[int]] = []
-        groups: list[tuple[list[Look], list[list[int]]]] = []
-        for group in alike.values():
-            numbers = [look.number for look in group]
-            if len(group) == 1 or group[0].link.startswith("socket:"):  # a socket's inode is its description's own
-                found.append(numbers)
-            else:
-                groups.append((group, _split(walk.pid, numbers)))
-                found.extend(groups[-1][1])
-        known = {one.key: one for one in self._structure.descriptions} if self._structure is not None else {}
-        descriptions: list[_Description] = []
-        for numbers in sorted(found):
-            kind = next(kind for kind in self._kinds if kind.owns(walk.looks[numbers[0]], walk))
-            key = f"{kind.name}:{numbers[0]}"
-            descriptions.append(known.get(key) or _Description(numbers[0], kind, key))
-            walk.keys.update(dict.fromkeys(numbers, key))
-        records = {
-            f"{NUMBER}{number}": pack(Number(walk.keys[number], look.cloexec)) for number, look in walk.looks.items()
-        }
-        return _Structure(shapes, groups, descriptions, walk.keys, records)
-
-
-def _still_split(pid: int, structure: _Structure, walk: Walk) -> bool:
-    """Whether numbers that look alike stand for the same descriptions as before: dup2(2) leaves no other trace.
-
-    Small groups are asked about at every stop, large ones only when one of them looks different.
-    """
-    for position, (group, parts) in enumerate(structure.groups):
-        now = [walk.looks[look.number] for look in group]
-        if len(group) > _ALIKE_MAX and now == group:
-            continue
-        if _split(pid, [look.number for look in group]) != parts:
-            return False
-        structure.groups[position] = (now, parts)
-    return True
-
-
-def _split(pid: int, numbers: list[int]) -> list[list[int]]:
-    """Split ascending numbers that look alike by the description that they stand for."""
-
-    def order(first: int, second: int) -> int:
-        return order_of_files(pid, first, second)
-
-    by_file = cmp_to_key(order)
-    in_order = sorted(numbers, key=by_file)
-    return sorted(sorted(same) for _, same in groupby(in_order, key=by_file))
+        if self._table is None or not self._table.follow(walk, self._watch.changed):
+            self._table = Table(self._kinds, walk, self._table, self._watch.changed)
+        walk.keys = self._table.keys
+        return self._table, walk
 
 
 _KINDS = {kind.name: kind for kind in kinds(Network())}

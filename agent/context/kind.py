@@ -113,6 +113,15 @@ class Kind(Protocol):
 
 
 @runtime_checkable
+class ReadTogether(Protocol):
+    """A kind whose descriptions are read all at once at a stop, and made into records after it."""
+
+    def read(self, looks: Sequence[Look], walk: Walk) -> Callable[[], Sequence[bytes]]:
+        """Read all descriptions of this kind; what it gives makes their records, in the same order, at any time before
+        the next stop. Raises Unsupported where `reasons` has a refusal."""
+
+
+@runtime_checkable
 class MadeAhead(Protocol):
     """A kind with content that is written outside of the batch, before it runs."""
 

@@ -56,78 +56,130 @@ class Look:
         raise CaptureError(f"fdinfo of descriptor {self.number} ({self.link}) has no line {name}")
 
 
+@dataclass(slots=True)
+class _Entry:
+    """What was found of one number. kept: descriptor of its fdinfo, -1: opened anew each time. settled: the raw text
+    alone says whether it means something else."""
+
+    kept: int
+    raw: bytes
+    look: Look
+    settled: bool
+
+
 class Watch:
     """Reads one process's descriptor table again and again; a `Look` that did not change stays the same object.
 
     Keeps one descriptor of this process for each of the program's, up to half of its own limit: what is kept is the
     file in /proc, never the program's own description. `close` gives them back.
+
+    looks: as of the last `look`, by number, ascending. changed: the numbers whose look is another one than before it,
+    with that one; None where nothing was.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.looks: dict[int, Look] = {}
+        self.changed: dict[int, Look | None] = {}
         self._links = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._infos = os.open(f"/proc/{pid}/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._kept: dict[str, int] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._kept = 0
         self._kept_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
-        self._raw: dict[str, bytes] = {}
-        self._looks: dict[str, Look] = {}
 
     def close(self) -> None:
         """Give back everything that is kept."""
-        for descriptor in (*self._kept.values(), self._links, self._infos):
-            os.close(descriptor)
-        self._kept.clear()
+        for descriptor in (*(entry.kept for entry in self._entries.values()), self._links, self._infos):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._links = self._infos = -1
+        self._entries.clear()
 
-    def look(self) -> list[Look]:
+    def look(self) -> dict[int, Look]:
         """All open numbers, ascending. The process must stand still; it may be dying.
 
         Raises CaptureError when the process is gone.
         """
+        changed: dict[int, Look | None] = {}
+        self.changed = changed
+        before = self.looks
         try:
-            names = os.listdir(self._links)
-            looks = [self._look_at(name) for name in names]
+            gone = self._look_again(changed)
+            # That so many are open is cheap to ask; which ones is not (Linux 6.2: the size of the directory).
+            if gone or len(self._entries) != os.fstat(self._links).st_size:
+                self._meet(changed)
         except OSError as error:
+            for number in tuple(self._entries):
+                self._forget(number)
+            self.looks = {}
             raise CaptureError(f"the descriptors of process {self.pid} can't be read: {error.strerror}") from error
-        if len(self._looks) > len(looks):
-            self._forget(set(self._looks).difference(names))
-        looks.sort(key=lambda look: look.number)
-        return looks
+        if changed:
+            self.looks = {number: self._entries[number].look for number in sorted(self._entries)}
+            for number in changed:
+                changed[number] = before.get(number)
+        return self.looks
 
     def reread(self, number: int) -> Look:
         """One number as it is at this very moment."""
-        return self._look_at(str(number))
+        entry = self._entries.get(number)
+        raw = self._read_info(number)[1] if entry is None or entry.kept < 0 else _read_all(entry.kept)
+        if entry is not None and raw == entry.raw:
+            return entry.look
+        return _parse(number, self._link(number), raw)
 
-    def _look_at(self, name: str) -> Look:
-        kept = self._kept.get(name)
-        raw = os.pread(kept, _FIRST_READ_BYTES, 0) if kept is not None else self._read_info(name)
-        if len(raw) >= _FIRST_READ_BYTES and kept is not None:
-            raw = _read_all(kept)
-        before = self._looks.get(name)
-        same = before is not None and raw == self._raw[name]
-        if same and before is not None and before.link.startswith(_WITH_OWN_INODE):
-            return before
-        link = os.readlink(name, dir_fd=self._links)
-        if same and before is not None and before.link == link:
-            return before
-        self._raw[name] = raw
-        look = self._looks[name] = _parse(int(name), link, raw)
-        return look
+    def _look_again(self, changed: dict[int, Look | None]) -> bool:
+        """Read the known numbers; whether one of them is not open any more."""
+        gone = []
+        read = os.pread
+        for number, entry in self._entries.items():
+            try:
+                raw = read(entry.kept, _FIRST_READ_BYTES, 0) if entry.kept >= 0 else self._read_info(number)[1]
+                if entry.settled and raw == entry.raw:
+                    continue
+                if len(raw) >= _FIRST_READ_BYTES and entry.kept >= 0:
+                    raw = _read_all(entry.kept)
+                link = self._link(number)
+            except FileNotFoundError:
+                gone.append(number)
+                continue
+            if raw != entry.raw or link != entry.look.link:
+                entry.raw, entry.look, entry.settled = raw, _parse(number, link, raw), link.startswith(_WITH_OWN_INODE)
+                changed[number] = None
+        for number in gone:
+            self._forget(number)
+            changed[number] = None
+        return bool(gone)
 
-    def _read_info(self, name: str) -> bytes:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._infos)
-        if len(self._kept) < self._kept_max:
-            self._kept[name] = descriptor
-            return _read_all(descriptor)
+    def _meet(self, changed: dict[int, Look | None]) -> None:
+        """Read the numbers that are not known."""
+        for name in os.listdir(self._links):
+            number = int(name)
+            if number in self._entries:
+                continue
+            kept, raw = self._read_info(number, keep=True)
+            link = self._link(number)
+            self._entries[number] = _Entry(kept, raw, _parse(number, link, raw), link.startswith(_WITH_OWN_INODE))
+            changed[number] = None
+
+    def _link(self, number: int) -> str:
+        return os.readlink(str(number), dir_fd=self._links)
+
+    def _read_info(self, number: int, *, keep: bool = False) -> tuple[int, bytes]:
+        """What fdinfo says, and the descriptor of it if it is kept open, else -1."""
+        descriptor = os.open(str(number), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._infos)
+        if keep and self._kept < self._kept_max:
+            self._kept += 1
+            return descriptor, _read_all(descriptor)
         try:
-            return _read_all(descriptor)
+            return -1, _read_all(descriptor)
         finally:
             os.close(descriptor)
 
-    def _forget(self, names: set[str]) -> None:
-        for name in names:
-            del self._looks[name], self._raw[name]
-            if name in self._kept:
-                os.close(self._kept.pop(name))
+    def _forget(self, number: int) -> None:
+        kept = self._entries.pop(number).kept
+        if kept >= 0:
+            self._kept -= 1
+            os.close(kept)
 
 
 def _read_all(descriptor: int) -> bytes:

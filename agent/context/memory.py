@@ -97,6 +97,10 @@ class MemoryCapture:
         self._pagemap.close()
         self.memory.close()
 
+    def look_ahead(self) -> None:
+        """While the program runs, take in what it has mapped, so that `attach` finds little that is new."""
+        self.tracker.space.refresh()
+
     def attach(self) -> None:
         """Begin to track. The program must stand still: the stop in which its userfaultfd was made is a good one.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -19,11 +18,12 @@ from agent.context.kind import Walk
 from agent.context.look import Look
 from agent.errors import KernelError
 from agent.kernel import procfs
+from agent.kernel.libc import NR, attempt_held
 from agent.kernel.namespaces import in_network_namespace
 from agent.kernel.pidfd import get_descriptor
-from agent.kernel.sock_diag import CLOSE, ESTABLISHED, LISTEN, SOCKET, Row, SocketDiagnosis, Sockets, request_one
+from agent.kernel.sock_diag import CLOSE, LISTEN, SOCKET, Row, SocketDiagnosis, Sockets, request_one
+from agent.kernel.socket_facts import tcp_facts
 from agent.kernel.socket_query import SocketQuery
-from agent.kernel.tcp_repair import TCP_INFO, adopt, discard
 
 FAMILY_OF: Final = {
     "TCP": socket.AF_INET,
@@ -33,11 +33,10 @@ FAMILY_OF: Final = {
 }
 _TCP: Final = frozenset({"TCP", "TCPv6"})
 _PROTOCOL_ATTRIBUTE: Final = "system.sockprotoname"
-_SO_COOKIE: Final = 57
 _RAW: Final = np.dtype((np.void, SOCKET.itemsize))
 _NOTHING: Final = (0, 0, 0, 0, 0, 0, 0, 0)  # the counters and windows at the end of a row
 _FORGET_AT_LEAST: Final = 64
-_SACKED_AT: Final = 28  # in struct tcp_info; of a listening socket: its backlog
+_LEARNT_AT_ONCE: Final = 24
 
 Rows = dict[int, bytes]
 """Raw rows of dtype `SOCKET`, by inode."""
@@ -56,6 +55,7 @@ class Network:
         self._protocols: dict[int, str] = {}
         self._requests: dict[int, bytes] = {}
         self._asked: list[int] = []
+        self._met: set[int] = set()
 
     def close(self) -> None:
         """Close what is open."""
@@ -86,25 +86,35 @@ class Network:
         self._protocols[look.inode] = name
         return name
 
-    def tcp(self, walk: Walk) -> Rows:
-        """The program's TCP sockets, each of which has a row."""
+    def tcp(self, walk: Walk, looks: Iterable[Look] | None = None) -> Rows:
+        """The program's TCP sockets, each of which has a row; `looks`: all of them, where they are known already."""
         self._begin(walk)
         if self._tcp is None:
-            self._tcp = self._look_at_tcp(walk)
+            if looks is None:
+                looks = (look for look in walk.looks.values() if self.protocol(look, walk) in _TCP)
+            self._tcp = self._look_at_tcp(walk, {look.inode: look for look in looks})
         return self._tcp
 
+    def learn(self, walk: Walk) -> bool:
+        """Get to know some connections that are not known; False when there are none."""
+        strangers = [
+            look
+            for look in walk.looks.values()
+            if self.protocol(look, walk) in _TCP and look.inode not in self._requests and look.inode not in self._met
+        ]
+        for look in strangers[:_LEARNT_AT_ONCE]:
+            self._met.add(look.inode)
+            self._introduce(look, walk, {})
+        return bool(strangers)
+
     def settled(self, walk: Walk, inodes: Iterable[int]) -> set[int]:
-        """Of these connections, those whose queues are empty and whose row is one of a single moment.
+        """Of these connections, whose queues are empty, those whose row is one of a single moment.
 
         The kernel reads a queue's length and then the counters, and a segment may arrive in between: asked once more,
         it would have counted more.
         """
         rows = self.tcp(walk)
-        asked = []
-        for inode in inodes:
-            row = Row.read(rows[inode])
-            if row.state == ESTABLISHED and not row.receive_queue and not row.send_queue and inode in self._requests:
-                asked.append(inode)
+        asked = [inode for inode in inodes if inode in self._requests]
         if not asked:
             return set()
         if self._second_query is None:
@@ -131,14 +141,7 @@ class Network:
             self._walk = walk
             self._tcp = self._udp = None
 
-    def _look_at_tcp(self, walk: Walk) -> Rows:
-        looks: dict[int, Look] = {}
-        protocols = self._protocols
-        for look in walk.looks.values():
-            if look.link.startswith("socket:"):
-                protocol = protocols.get(look.inode) or self.protocol(look, walk)
-                if protocol in _TCP:
-                    looks.setdefault(look.inode, look)
+    def _look_at_tcp(self, walk: Walk, looks: dict[int, Look]) -> Rows:
         rows: Rows = {}
         for inode, look in looks.items():
             if inode not in self._requests:
@@ -147,7 +150,8 @@ class Network:
             # It is not what it was: closed by its peer, or connected anew.
             del self._requests[inode]
             self._introduce(looks[inode], walk, rows)
-        self._ask(walk, {inode: look for inode, look in looks.items() if inode not in rows}, rows)
+        if len(rows) < len(looks):
+            self._ask(walk, {inode: look for inode, look in looks.items() if inode not in rows}, rows)
         for inode in looks.keys() - rows.keys():
             rows[inode] = _closed(inode, FAMILY_OF[self.protocol(looks[inode], walk)])
         return rows
@@ -155,12 +159,14 @@ class Network:
     def _introduce(self, look: Look, walk: Walk, rows: Rows) -> None:
         """Learn what has to be asked about a connection; of another socket, make the row at once."""
         family = FAMILY_OF[self.protocol(look, walk)]
-        duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
+        duplicate = get_descriptor(walk.pidfd, look.number)
         try:
-            row = _seen(duplicate, family, look.inode)
+            seen = tcp_facts(duplicate, family)
         finally:
-            discard(duplicate)
-        if row.state in (CLOSE, LISTEN):
+            attempt_held(NR.CLOSE, duplicate)
+        ends = seen.local_port, seen.peer_port, seen.local, seen.peer, seen.interface, seen.cookie
+        row = Row(family, seen.state, 0, 0, *ends, 0, seen.backlog, look.inode, *_NOTHING)
+        if seen.state in (CLOSE, LISTEN):
             rows[look.inode] = row.encode()
         else:
             self._requests[look.inode] = request_one(row)
@@ -177,12 +183,15 @@ class Network:
             query.prepare([self._requests[inode] for inode in inodes])
             self._asked = inodes
         table = query.ask()
-        found = table["inode"].tolist()
         raw = table.view(_RAW).tolist()
+        found = table["inode"] == np.array(inodes, np.uint32)
+        if found.all():
+            rows.update(zip(inodes, raw, strict=True))
+            return []
         missing = []
-        for index, inode in enumerate(inodes):
-            if found[index] == inode:
-                rows[inode] = raw[index]
+        for inode, row, here in zip(inodes, raw, found.tolist(), strict=True):
+            if here:
+                rows[inode] = row
             else:
                 missing.append(inode)
         return missing
@@ -209,30 +218,6 @@ def _inside(pid: int) -> Iterator[None]:
             yield
     finally:
         os.close(namespace)
-
-
-def _seen(duplicate: socket.socket, family: int, inode: int) -> Row:
-    """What a socket says of itself: of a connection, enough to ask the kernel about it."""
-    information = duplicate.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _SACKED_AT + 4)
-    cookie = int.from_bytes(duplicate.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
-    state, backlog = information[0], 0
-    local, local_port, scope = _endpoint(duplicate.getsockname())
-    peer, peer_port = bytes(16), 0
-    if state == LISTEN:
-        (backlog,) = struct.unpack_from("<I", information, _SACKED_AT)
-    elif state != CLOSE:
-        try:
-            peer, peer_port, scope = _endpoint(duplicate.getpeername())
-        except OSError:  # closed by its peer this moment
-            state = CLOSE
-    return Row(family, state, 0, 0, local_port, peer_port, local, peer, scope, cookie, 0, backlog, inode, *_NOTHING)
-
-
-def _endpoint(name: tuple[str, int] | tuple[str, int, int, int]) -> tuple[bytes, int, int]:
-    """Address (16 bytes), port and interface of what getsockname(2) gives."""
-    if len(name) == 2:
-        return socket.inet_pton(socket.AF_INET, name[0]).ljust(16, b"\0"), name[1], 0
-    return socket.inet_pton(socket.AF_INET6, name[0].partition("%")[0]), name[1], name[3]
 
 
 def _closed(inode: int, family: int) -> bytes:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import select
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.context.kind import Depends, Restore, Walk, refuse
 from agent.context.look import Look
 from agent.context.record import pack, unpack
-from agent.kernel.libc import NR
+from agent.kernel.libc import NR, attempt_held
+from agent.kernel.pidfd import get_descriptor
 from agent.kernel.tee import capacity_bytes, peek_pipe
 from agent.reason import Reason
 
@@ -60,8 +62,8 @@ class PipeKind:
             raise refuse(reason)
         key = f"pipe/{look.inode}"
         if key not in walk.extra:
-            walk.extra[key] = pack(_pipe(_ends(look, walk), walk))
-        return pack(PipeEnd(key, look.flags))
+            walk.extra[key] = _packed(_pipe(_ends(look, walk), walk))
+        return _packed(PipeEnd(key, look.flags))
 
     def reasons(self, look: Look, walk: Walk) -> list[Reason]:
         """An end outside of the program is lost."""
@@ -117,9 +119,18 @@ class PipeKind:
 def _pipe(ends: list[Look], walk: Walk) -> Pipe:
     packets = any(end.flags & os.O_DIRECT for end in ends)
     reader = next((end for end in ends if end.access == os.O_RDONLY), None)
-    with walk.duplicate((reader or ends[0]).number) as descriptor:
+    descriptor = get_descriptor(walk.pidfd, (reader or ends[0]).number)
+    try:
         content = peek_pipe(descriptor, packets=packets) if reader is not None else []
         return Pipe(packets, capacity_bytes(descriptor), tuple(content))
+    finally:
+        attempt_held(NR.CLOSE, descriptor)
+
+
+@lru_cache(maxsize=256)
+def _packed(record: PipeEnd | Pipe) -> bytes:
+    """Most pipes are empty, and stay so."""
+    return pack(record)
 
 
 def _ends(look: Look, walk: Walk) -> list[Look]:

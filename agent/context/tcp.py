@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,7 @@ from agent.context.socket_options import option_plan, pack_options, read_options
 from agent.kernel import sock_diag
 from agent.kernel.libc import NR
 from agent.kernel.pidfd import get_descriptor
-from agent.kernel.sock_diag import Row
+from agent.kernel.sock_diag import QUEUES, STATE_AT, Row
 from agent.kernel.tcp_repair import Anchor, Connection, Window, adopt, discard, read_connection
 from agent.reason import Reason
 
@@ -47,6 +48,8 @@ _FORGET_AT_LEAST: Final = 64
 _READS_MIN: Final = 4
 _READS_SHARE: Final = 20
 _NO_OPTIONS: Final = pack_options(())
+_CONNECTED_STATES: Final = (sock_diag.ESTABLISHED, sock_diag.CLOSE_WAIT)
+_NO_QUEUES: Final = bytes(8)
 
 _ConnectionFields = tuple[int, int, bytes, int, bytes, int, int, int, int, int, int, int, int, int, int]
 
@@ -84,8 +87,11 @@ class Tcp:
 @dataclass(slots=True)
 class _Known:
     """What was found last time: the kernel's row, the descriptor's flags, what was made of them, and how often. anchor:
-    from it a later record can be told without another look. busy: it was not looked into."""
+    from it a later record can be told without another look. busy: it was not looked into. told: `data` is the record of
+    this row; else it is made after the stop, for a row that was read at `wall_ms` (CLOCK_REALTIME) and `clock_ms`
+    (CLOCK_MONOTONIC)."""
 
+    family: int
     row: bytes
     flags: int
     data: bytes
@@ -93,6 +99,30 @@ class _Known:
     times: int
     anchor: Anchor | None
     busy: bool = False
+    told: bool = True
+    wall_ms: int = 0
+    clock_ms: float = 0.0
+
+    def tell(self) -> bytes:
+        """The record."""
+        if not self.told:
+            row = Row.read(self.row)
+            self.data = pack(self._noted(row) if self.busy or self.anchor is None else self._at(self.anchor, row))
+            self.told = True
+        return self.data
+
+    def _at(self, anchor: Anchor, row: Row) -> Tcp:
+        """Of a connection with empty queues, from its counters."""
+        counters = (row.bytes_acknowledged, row.bytes_received, row.send_window, row.receive_window)
+        connection = _flat(anchor.at(*counters, clock_ms=self.clock_ms))
+        shut = bool(row.shutdown & _RECEIVING)
+        ends, options = addresses_of(row), self.options
+        return Tcp(self.family, CONNECTED, self.flags, *ends, 0, shut, options, connection, self.wall_ms)
+
+    def _noted(self, row: Row) -> Tcp:
+        """Of a connection that is not looked into now."""
+        role = BUSY if row.state in _CONNECTED_STATES else UNCONNECTED
+        return Tcp(self.family, role, self.flags, *addresses_of(row), 0, False, self.options, None, 0)
 
 
 class TcpKind:
@@ -104,9 +134,6 @@ class TcpKind:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._known: dict[int, _Known] = {}
-        self._walk: Walk | None = None
-        self._settled: set[int] = set()
-        self._reading: Walk | None = None
         self._reads = 0
 
     def owns(self, look: Look, walk: Walk) -> bool:
@@ -114,62 +141,79 @@ class TcpKind:
         return self._network.protocol(look, walk) in ("TCP", "TCPv6")
 
     def capture(self, look: Look, walk: Walk) -> bytes:
-        """The socket's record: the one before, if nothing has happened to the socket."""
-        row = self._network.tcp(walk)[look.inode]
-        known = self._known.get(look.inode)
+        """One socket's record."""
+        self._network.tcp(walk)
+        return self.read([look], walk)()[0]
+
+    def read(self, looks: Sequence[Look], walk: Walk) -> Callable[[], list[bytes]]:
+        """Read all sockets of the program at its stop; what it gives makes their records, when the program runs again.
+
+        A socket to which nothing has happened keeps its record.
+        """
+        rows = self._network.tcp(walk, looks)
+        found = [self._known.get(look.inode) for look in looks]
+        moved: list[tuple[int, bytes]] = []
+        for index, look in enumerate(looks):
+            known, row = found[index], rows[look.inode]
+            if known is None or known.row != row or known.flags != look.flags or known.busy:
+                moved.append((index, row))
+        if moved:
+            settled = self._settled(found, moved, looks, walk)
+            self._reads = max(_READS_MIN, sum(known.busy for known in found if known is not None) // _READS_SHARE)
+            for index, row in moved:
+                found[index] = self._look_into(looks[index], row, found[index], settled, walk)
+        return lambda: [known.tell() for known in found if known is not None]
+
+    def _settled(
+        self, found: Sequence[_Known | None], moved: Sequence[tuple[int, bytes]], looks: Sequence[Look], walk: Walk
+    ) -> set[int]:
+        """The moved connections whose rows alone say what they are now."""
+        quiet = []
+        for index, row in moved:
+            known = found[index]
+            if known is None or known.anchor is None or known.row == row or _is_fresh(known.times + 1):
+                continue
+            if row[STATE_AT] == sock_diag.ESTABLISHED and row[QUEUES] == _NO_QUEUES:
+                quiet.append(looks[index].inode)
+        return self._network.settled(walk, quiet) if quiet else set()
+
+    def _look_into(self, look: Look, row: bytes, known: _Known | None, settled: set[int], walk: Walk) -> _Known:
+        """What is known now of a socket to which something may have happened."""
         same = known is not None and known.row == row and known.flags == look.flags
-        if known is not None and same and not known.busy:
-            return known.data
-        family = FAMILY_OF[self._network.protocol(look, walk)]
         # Options change without a trace, most of all just after a connection was accepted.
         times = known.times + 1 if known is not None else 0
-        fresh = known is None or times < _OPTIONS_AT_FIRST or times % _OPTIONS_EVERY == 0
-        if known is not None and known.anchor is not None and not fresh and look.inode in self._settled_in(walk):
-            record = _told(known.anchor, family, Row.read(row), look.flags, known.options)
-            known.row, known.flags, known.data, known.times = row, look.flags, pack(record), times
-            known.busy = False
-            return known.data
-        connected = Row.read(row).state in (sock_diag.ESTABLISHED, sock_diag.CLOSE_WAIT)
-        if connected and not walk.exact and not (same and self._may_read(walk)):
-            return self._note(look, walk, family, row, known)
+        if known is not None and look.inode in settled:
+            known.row, known.flags, known.times, known.busy, known.told = row, look.flags, times, False, False
+            known.wall_ms, known.clock_ms = time.time_ns() // 1_000_000, time.monotonic() * 1000
+            return known
+        if row[STATE_AT] in _CONNECTED_STATES and not walk.exact and not (same and self._may_read()):
+            return self._note(look, walk, row, known)
+        family = FAMILY_OF[self._network.protocol(look, walk)]
         duplicate = adopt(get_descriptor(walk.pidfd, look.number), family)
         try:
-            options = known.options if known is not None and not fresh else _options(duplicate, family)
+            options = known.options if known is not None and not _is_fresh(times) else _options(duplicate, family)
             record, anchor = _read(duplicate, family, Row.read(row), look.flags, options)
         finally:
             discard(duplicate)
-        data = pack(record)
-        self._remember(look, walk, _Known(row, look.flags, data, options, times, anchor))
-        return data
+        known = _Known(family, row, look.flags, pack(record), options, times, anchor)
+        self._remember(look, walk, known)
+        return known
 
-    def _note(self, look: Look, walk: Walk, family: int, row: bytes, known: _Known | None) -> bytes:
-        """The record of a connection that is not looked into at this stop."""
+    def _note(self, look: Look, walk: Walk, row: bytes, known: _Known | None) -> _Known:
+        """A connection that is not looked into at this stop."""
         if known is None:
-            known = _Known(row, look.flags, b"", _NO_OPTIONS, -1, None)
+            family = FAMILY_OF[self._network.protocol(look, walk)]
+            known = _Known(family, row, look.flags, b"", _NO_OPTIONS, -1, None, busy=True, told=False)
             self._remember(look, walk, known)
-        seen, before = Row.read(row), Row.read(known.row)
-        if not (known.busy and known.flags == look.flags and before.state == seen.state):
-            known.data = pack(_busy(family, seen, look.flags, known.options))
+        elif not known.busy or known.flags != look.flags or known.row[STATE_AT] != row[STATE_AT]:
+            known.told = False
         known.row, known.flags, known.busy = row, look.flags, True
-        return known.data
+        return known
 
-    def _may_read(self, walk: Walk) -> bool:
+    def _may_read(self) -> bool:
         """Whether one more connection may be read exactly at this stop: a few, or a share of those that wait for it."""
-        if self._reading is not walk:
-            self._reading = walk
-            waiting = sum(known.busy for known in self._known.values())
-            self._reads = max(_READS_MIN, waiting // _READS_SHARE)
         self._reads -= 1
         return self._reads >= 0
-
-    def _settled_in(self, walk: Walk) -> set[int]:
-        """The changed connections whose rows alone say what they are now; asked for once in a walk."""
-        if self._walk is not walk:
-            self._walk = walk
-            rows = self._network.tcp(walk)
-            changed = (inode for inode, row in rows.items() if inode in self._known and self._known[inode].row != row)
-            self._settled = self._network.settled(walk, changed)
-        return self._settled
 
     def reasons(self, look: Look, walk: Walk) -> list[Reason]:
         """States that are not carried."""
@@ -241,21 +285,9 @@ def _read(duplicate: socket.socket, family: int, row: Row, flags: int, options: 
     return Tcp(family, role, flags, local, peer, 0, shut, options, _flat(state), captured_ms), anchor
 
 
-def _told(anchor: Anchor, family: int, row: Row, flags: int, options: bytes) -> Tcp:
-    """The record of a connection with empty queues, from its counters."""
-    captured_ms = time.time_ns() // 1_000_000
-    counters = (row.bytes_acknowledged, row.bytes_received, row.send_window, row.receive_window)
-    state = anchor.at(*counters, clock_ms=time.monotonic() * 1000)
-    local, peer = addresses_of(row)
-    shut = bool(row.shutdown & _RECEIVING)
-    return Tcp(family, CONNECTED, flags, local, peer, 0, shut, options, _flat(state), captured_ms)
-
-
-def _busy(family: int, row: Row, flags: int, options: bytes) -> Tcp:
-    """The record of a connection that is not looked into now."""
-    local, peer = addresses_of(row)
-    role = BUSY if row.state in (sock_diag.ESTABLISHED, sock_diag.CLOSE_WAIT) else UNCONNECTED
-    return Tcp(family, role, flags, local, peer, 0, False, options, None, 0)
+def _is_fresh(times: int) -> bool:
+    """Whether a socket that is looked into for the `times`th time has its options read, too."""
+    return times < _OPTIONS_AT_FIRST or times % _OPTIONS_EVERY == 0
 
 
 def _flat(state: Connection) -> _ConnectionFields:

@@ -117,7 +117,26 @@ class ThreadCapture:
         self._captures = 0
 
     def capture(self, stopped: Stopped) -> Records:
-        """One record per thread. Raises TraceeGone when the program was killed meanwhile."""
+        """One record per thread; raises as `read`."""
+        return self.read(stopped)()
+
+    def learn(self, stopped: Stopped) -> bool:
+        """Look at one thread that has not been looked at often enough; False when there is none.
+
+        Raises TraceeGone when the program was killed meanwhile.
+        """
+        for tid, number in stopped.threads.items():
+            known = self._known.setdefault(tid, _Known())
+            if known.looks < _YOUNG_LOOKS:
+                self._look(stopped, tid, number, known)
+                return True
+        return False
+
+    def read(self, stopped: Stopped) -> Callable[[], Records]:
+        """Read all threads at a stop; what it gives makes one record per thread, at any time later.
+
+        Raises TraceeGone when the program was killed meanwhile.
+        """
         tids = list(stopped.threads)
         block = stopped.block
         if block is None:
@@ -129,24 +148,32 @@ class ThreadCapture:
         self._known = {tid: self._known.get(tid) or _Known() for tid in tids}
         self._captures += 1
         turn = self._captures // _LOOK_EVERY % len(tids) if self._captures % _LOOK_EVERY == 0 else -1
-        records: Records = {}
+        found: list[tuple[int, bytes, tuple[int, int] | None, bytes]] = []
         for row, (tid, number) in enumerate(stopped.threads.items()):
             known = self._known[tid]
             if stopped.dying or known.looks < _YOUNG_LOOKS or turn == row:
                 self._look(stopped, tid, number, known)
-            # What `pack` would make of a ThreadRecord, without making one.
-            records[f"{PREFIX}{number}"] = b"".join(
-                (
-                    _RECORD_HEAD,
-                    packb(registers[row * BYTES : (row + 1) * BYTES]),
-                    packb(xstate[row * xstate_bytes : (row + 1) * xstate_bytes]),
-                    packb(masks[row]),
-                    packb(ptrace.pending_signals(tid, shared=False)),
-                    packb(self._blocked_call(tid)),
-                    known.packed,
+            pending = ptrace.pending_signals(tid, shared=False)
+            found.append((number, pending, self._blocked_call(tid), known.packed))
+
+        def tell() -> Records:
+            records: Records = {}
+            for row, (number, pending, blocked, settings) in enumerate(found):
+                # What `pack` would make of a ThreadRecord, without making one.
+                records[f"{PREFIX}{number}"] = b"".join(
+                    (
+                        _RECORD_HEAD,
+                        packb(registers[row * BYTES : (row + 1) * BYTES]),
+                        packb(xstate[row * xstate_bytes : (row + 1) * xstate_bytes]),
+                        packb(masks[row]),
+                        packb(pending),
+                        packb(blocked),
+                        settings,
+                    )
                 )
-            )
-        return records
+            return records
+
+        return tell
 
     def _blocked_call(self, tid: int) -> tuple[int, int] | None:
         call = self._blocked(tid)

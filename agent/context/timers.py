@@ -66,10 +66,19 @@ class TimerCapture:
 
     def __init__(self, clocks: ProgramClocks) -> None:
         self._clocks = clocks
+        self._file: procfs.TimersFile | None = None
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def capture(self, stopped: Stopped) -> Records:
         """The record of all timers; in a dying program, what was known of them at the last stop."""
-        listed = procfs.timers(stopped.pid)
+        if self._file is None:
+            self._file = procfs.TimersFile(stopped.pid)
+        listed = self._file.read()
         if not listed and not stopped.refresh and stopped.previous.get(KEY) == _NO_TIMERS:
             return {KEY: _NO_TIMERS}
         before = _previous(stopped)

@@ -265,9 +265,57 @@ def status_fields(pid: int, tid: int | None = None) -> dict[str, str]:
     return {key: value.strip() for key, _, value in pairs}
 
 
+class _KeptFile:
+    """One file of a process, held open: read at every stop, it costs a third of what opening it anew would."""
+
+    def __init__(self, pid: int, name: str) -> None:
+        self._pid = pid
+        self._path = path_of(pid, name)
+        self._descriptor = open_file(pid, name)
+
+    def _read(self, size: int = 8192) -> bytes:
+        with _translating(self._path, self._pid):
+            pieces = [os.pread(self._descriptor, size, 0)]
+            # A file in /proc gives a page at a time.
+            while len(pieces[-1]):
+                pieces.append(os.pread(self._descriptor, size, sum(map(len, pieces))))
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class StatusFile(_KeptFile):
+    """/proc/PID/status, held open."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid, "status")
+
+    def read(self) -> Status:
+        """As `status`."""
+        return _status_of(self._read())
+
+
+class TimersFile(_KeptFile):
+    """/proc/PID/timers, held open."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid, "timers")
+
+    def read(self) -> list[dict[str, str]]:
+        """As `timers`."""
+        raw = self._read()
+        return _timers_of(raw) if raw else []
+
+
 def status(pid: int, tid: int | None = None) -> Status:
     """/proc/PID/status, or that of one thread, as values."""
-    raw = read_bytes(pid, "status", tid)
+    return _status_of(read_bytes(pid, "status", tid))
+
+
+def _status_of(raw: bytes) -> Status:
     # The counters of memory and context switches always differ; the rest hardly ever, and is parsed only then.
     memory, threads, counters = raw.find(b"\nVm"), raw.find(b"\nThreads:"), raw.find(b"\nMems_allowed")
     return _parse_status(raw[: memory if memory >= 0 else threads] + raw[threads:counters])
@@ -406,8 +454,12 @@ def descriptor_information(pid: int, number: int) -> list[tuple[str, str]]:
 
 def timers(pid: int) -> list[dict[str, str]]:
     """/proc/PID/timers: POSIX timers (timer_create(2)), each as its lines; empty when the program has none."""
+    return _timers_of(read_bytes(pid, "timers"))
+
+
+def _timers_of(raw: bytes) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
-    for line in read_text(pid, "timers").splitlines():
+    for line in raw.decode().splitlines():
         key, _, value = line.partition(":")
         if key == "ID":
             found.append({})

@@ -75,6 +75,12 @@ how many connections wait to be accepted and `send_queue` how many may. Addresse
 four bytes. `scales`: the sender's window scale in the low four bits, the receiver's in the high ones. `shutdown`: 1 =
 receiving, 2 = sending. `bytes_received` counts the peer's FIN, too."""
 
+_OFFSETS: Final = {name: place[1] for name, place in (SOCKET.fields or {}).items()}
+STATE_AT: Final = _OFFSETS["state"]
+"""Where in the bytes of a row the state stands."""
+QUEUES: Final = slice(_OFFSETS["receive_queue"], _OFFSETS["inode"])
+"""Where in the bytes of a row both queues stand."""
+
 _ROW: Final = struct.Struct("<4B2H16s16sIQ8I3Q")
 
 
@@ -145,7 +151,7 @@ _INFO_FIELDS: Final = {
     "send_window": 228,
     "receive_window": 232,
 }
-_FORMATS: Final = {"local_port": np.dtype(">u2"), "peer_port": np.dtype(">u2")}
+_NETWORK_ORDER: Final = frozenset({"local_port", "peer_port"})
 _INFO_BYTES_MIN: Final = 236
 
 Sockets = NDArray[np.void]
@@ -253,41 +259,42 @@ def request_one(row: Row) -> bytes:
 
 def read_alike(rows: NDArray[np.uint8]) -> Sockets:
     """Read netlink messages, one in each row of bytes: the first, and those after it that have the same layout."""
-    count, step = rows.shape
+    count = len(rows)
     length = int.from_bytes(rows[0, :4].tobytes(), "little")
     info, shutdown = _attributes(rows[0, :length].tobytes())
-    checked = [0, 4, *(at - 4 for at in (info, shutdown) if at)]
-    same = np.ones(count, dtype=bool)
-    for at in checked:
-        width = 2 if at == 4 else 4  # type without flags; length; length and kind of an attribute
-        same &= (rows[:, at : at + width] == rows[0, at : at + width]).all(axis=1)
+    places = _checked(info, shutdown)
+    same = (rows[:, places] == rows[0, places]).all(axis=1)
     run = count if same.all() else int(np.argmin(same))
-    rows = rows[:run]
-    table = np.zeros(run, dtype=SOCKET)
-    layout = _layout(info, shutdown, step)
-    view = np.frombuffer(rows.tobytes(), dtype=layout)
-    for name in layout.names or ():
-        table[name] = view[name]
-    return table
+    columns, absent = _columns(info, shutdown)
+    table = rows[:run].take(columns, axis=1)
+    if len(absent):
+        table[:, absent] = 0
+    return table.view(SOCKET).reshape(run)
 
 
 @functools.cache
-def _layout(info: int, shutdown: int, step: int) -> np.dtype[np.void]:
-    """The fields of `SOCKET` where they stand in a message."""
+def _checked(info: int, shutdown: int) -> NDArray[np.intp]:
+    """The bytes in which messages of one layout are the same: length; type; length and kind of each attribute."""
+    heads = [at - 4 for at in (info, shutdown) if at]
+    return np.array([4, 5, *(at + byte for at in (0, *heads) for byte in range(4))])
+
+
+@functools.cache
+def _columns(info: int, shutdown: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each byte of a `SOCKET` where it stands in a message; and which bytes of it stand nowhere."""
     places = dict(_MESSAGE_FIELDS)
     if info:
         places.update({name: info + at for name, at in _INFO_FIELDS.items()})
     if shutdown:
         places["shutdown"] = shutdown
-    names = list(places)
-    return np.dtype(
-        {
-            "names": names,
-            "formats": [_FORMATS.get(name, SOCKET[name]) for name in names],
-            "offsets": [places[name] for name in names],
-            "itemsize": step,
-        }
-    )
+    columns = np.full(SOCKET.itemsize, -1, np.intp)
+    for name, place in places.items():
+        size, at = SOCKET[name].itemsize, _OFFSETS[name]
+        bytes_of = range(place, place + size)
+        columns[at : at + size] = bytes_of[::-1] if name in _NETWORK_ORDER else bytes_of
+    absent = np.flatnonzero(columns < 0)
+    columns[absent] = 0
+    return columns, absent
 
 
 def _attributes(message: bytes) -> tuple[int, int]:

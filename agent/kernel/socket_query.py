@@ -34,8 +34,8 @@ class SocketQuery:
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_SOCK_DIAG, "sock_diag")
         self._netlink.set_receive_buffer(_RECEIVE_BUFFER_BYTES)
-        self._requests = np.zeros(0, dtype=np.uint8)
-        self._count = self._size = 0
+        self._requests = np.zeros((0, 0), dtype=np.uint8)
+        self._count = self._size = self._requests_at = self._messages_at = 0
         self._slots = np.zeros((0, _SLOT_BYTES), dtype=np.uint8)
         self._vectors = np.zeros((0, 2), dtype=np.uint64)
         self._messages = np.zeros((0, _MESSAGE_BYTES), dtype=np.uint8)
@@ -46,12 +46,16 @@ class SocketQuery:
 
     def prepare(self, bodies: Sequence[bytes]) -> None:
         """Set what is asked: requests made by `agent.kernel.sock_diag.request_one`."""
+        self._count = count = len(bodies)
         self._size = size = HEADER_BYTES + len(bodies[0]) if bodies else 0
-        self._count = len(bodies)
-        messages = (
-            _HEADER.pack(size, SOCK_DIAG_BY_FAMILY, REQUEST, index, 0) + body for index, body in enumerate(bodies)
-        )
-        self._requests = np.frombuffer(b"".join(messages), dtype=np.uint8)
+        messages = np.zeros((count, size), dtype=np.uint8)
+        if count:
+            words = messages[:, :HEADER_BYTES].view("<u4")
+            words[:] = np.frombuffer(_HEADER.pack(size, SOCK_DIAG_BY_FAMILY, REQUEST, 0, 0), "<u4")
+            words[:, 2] = np.arange(count)  # the sequence number comes back with the answer
+            messages[:, HEADER_BYTES:] = np.frombuffer(b"".join(bodies), np.uint8).reshape(count, -1)
+        self._requests = messages
+        self._requests_at = int(messages.ctypes.data)
         if min(self._count, _AT_ONCE_MAX) > len(self._slots):
             self._make_room(min(2 * self._count, _AT_ONCE_MAX))
 
@@ -64,17 +68,21 @@ class SocketQuery:
 
     def _ask_some(self, table: Sockets, start: int, end: int) -> None:
         number, count = self._netlink.number, end - start
-        requests = self._requests[start * self._size : end * self._size]
-        sent = attempt_held(NR.SENDTO, number, requests.ctypes.data, len(requests), 0, 0, 0)
+        requests, length = self._requests_at + start * self._size, count * self._size
+        sent = attempt_held(NR.SENDTO, number, requests, length, 0, 0, 0)
         if sent < 0:
             raise KernelError("request of sock_diag", "known connections", -sent)
-        got = attempt_held(NR.RECVMMSG, number, self._messages.ctypes.data, count, _MSG_DONTWAIT, 0)
+        got = attempt_held(NR.RECVMMSG, number, self._messages_at, count, _MSG_DONTWAIT, 0)
         if got != count:
             self._drain()
             raise KernelError("answer of sock_diag", f"{count} known connections ({got})", max(-got, 0))
-        headers = self._slots[:got, :HEADER_BYTES].copy().view("<u4").reshape(got, 4)
-        kinds, order = headers[:, 1] & 0xFFFF, headers[:, 2]
-        rest = np.flatnonzero(kinds == SOCK_DIAG_BY_FAMILY)  # the others say that there is no such connection
+        headers = self._slots[:got, :HEADER_BYTES].view("<u4")
+        order = headers[:, 2].astype(np.intp)
+        found = (headers[:, 1] & 0xFFFF) == SOCK_DIAG_BY_FAMILY  # the others say that there is no such connection
+        if found.all() and len(read := read_alike(self._slots[:got])) == got:
+            table[order] = read
+            return
+        rest = np.flatnonzero(found)
         while len(rest):
             read = read_alike(self._slots[rest])
             table[order[rest[: len(read)]]] = read
@@ -89,6 +97,7 @@ class SocketQuery:
         words: NDArray[np.uint64] = self._messages.view(np.uint64)
         words[:, 2] = self._vectors.ctypes.data + np.arange(count, dtype=np.uint64) * _VECTOR_BYTES  # msg_iov
         words[:, 3] = 1  # msg_iovlen
+        self._messages_at = int(self._messages.ctypes.data)
 
     def _drain(self) -> None:
         while attempt_held(NR.RECVFROM, self._netlink.number, self._slots.ctypes.data, _SLOT_BYTES, _MSG_DONTWAIT) > 0:

@@ -6,6 +6,8 @@ import fcntl
 import os
 import termios
 
+import numpy as np
+
 from agent.kernel.libc import NR, attempt_held, check
 
 _SPLICE_F_NONBLOCK = 2
@@ -13,10 +15,19 @@ _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 _EAGAIN = 11
 _TEE_BYTES_MAX = 1 << 30
 
+_word = np.zeros(1, np.int32)
+_word_at = int(_word.ctypes.data)
+
 
 def capacity_bytes(pipe: int) -> int:
     """How much the pipe behind this end can hold."""
-    return fcntl.fcntl(pipe, _F_GETPIPE_SZ)
+    return check(attempt_held(NR.FCNTL, pipe, _F_GETPIPE_SZ, 0), "F_GETPIPE_SZ", "a pipe of the program")
+
+
+def waiting_bytes(read_end: int) -> int:
+    """How much stands in the pipe."""
+    check(attempt_held(NR.IOCTL, read_end, termios.FIONREAD, _word_at), "FIONREAD", "a pipe of the program")
+    return int(_word[0])
 
 
 def peek_pipe(read_end: int, *, packets: bool) -> list[bytes]:
@@ -25,8 +36,7 @@ def peek_pipe(read_end: int, *, packets: bool) -> list[bytes]:
     packets: the pipe is in packet mode (O_DIRECT): one item for each packet; else one item with all bytes, or none.
     Raises KernelError EPERM when a pipe of that capacity may not be made (/proc/sys/fs/pipe-max-size).
     """
-    waiting = fcntl.ioctl(read_end, termios.FIONREAD, bytes(4))
-    if not int.from_bytes(waiting, "little"):
+    if not waiting_bytes(read_end):
         return []
     out, into = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:

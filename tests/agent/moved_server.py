@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.context.clocks import ProgramClocks
-from agent.context.kind import Kind, Walk
+from agent.context.kind import Walk
 from agent.context.look import Watch
 from agent.context.network import Network
 from agent.context.socket_options import SO_REUSEADDR, SOL, read_options
@@ -94,7 +94,7 @@ class SocketCapture:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._network = Network()
-        self._kinds: tuple[Kind, ...] = (TcpKind(self._network), UdpKind(self._network))
+        self._tcp, self._udp = TcpKind(self._network), UdpKind(self._network)
         self._watch = Watch(server.pid)
         self._clocks = ProgramClocks(server.pid)
 
@@ -106,16 +106,18 @@ class SocketCapture:
             rule_for=lambda _: None,
             clocks=self._clocks,
             previous={},
-            looks={look.number: look for look in self._watch.look()},
+            looks=self._watch.look(),
             keys={},
             reread=self._watch.reread,
             exact=exact,
         )
-        records: Records = {}
+        tcp, udp = self._tcp, self._udp
+        looks = [look for look in walk.looks.values() if tcp.owns(look, walk)]
+        told = zip(looks, tcp.read(looks, walk)(), strict=True)
+        records = {f"ofd/{tcp.name}:{look.number}": data for look, data in told}
         for look in walk.looks.values():
-            for kind in self._kinds:
-                if kind.owns(look, walk):
-                    records[f"ofd/{kind.name}:{look.number}"] = kind.capture(look, walk)
+            if udp.owns(look, walk):
+                records[f"ofd/{udp.name}:{look.number}"] = udp.capture(look, walk)
         return records
 
     def close(self) -> None:

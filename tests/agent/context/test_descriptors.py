@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.context.descriptors import DescriptorCapture, Number
+from agent.context.descriptors import DescriptorCapture
 from agent.context.epoll import Epoll
 from agent.context.files import File
 from agent.context.record import unpack
+from agent.context.table import Number
 from agent.context.unix import Unix
 from agent.errors import CaptureError, Unsupported
 from agent.kernel import ptrace, wait

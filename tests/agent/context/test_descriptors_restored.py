@@ -11,12 +11,12 @@ import pytest
 
 from agent.context import content, descriptors
 from agent.context.deleted import DeletedFile
-from agent.context.descriptors import Number
 from agent.context.eventfd import Eventfd
 from agent.context.files import File
 from agent.context.pipes import Pipe, PipeEnd
 from agent.context.record import pack
 from agent.context.shared_files import SharedFile
+from agent.context.table import Number
 from agent.context.unix import Unix
 from agent.errors import RestoreError
 from agent.kernel.pidfd import get_descriptor
