@@ -15,6 +15,7 @@ from cluster.news import (
     InstanceReported,
     Leading,
     LeaseAsked,
+    MirrorReported,
     NodeClosed,
     NodeHeard,
     NotLeading,
@@ -42,6 +43,7 @@ from cluster.orders import (
     SwitchOn,
     TerminateOn,
 )
+from cluster.selection import Held
 from cluster.values import Policy
 from tests.cluster.leader import Leader, commands, names, of, paused
 from transport.checkpoint import Version
@@ -162,7 +164,7 @@ def test_status_0_is_a_stop_and_no_failure() -> None:
 def test_during_maintenance_nothing_is_taken_over() -> None:
     leader = _up()
     paused(leader, True)
-    assert not commands(leader.tell(KILLED))
+    assert names(leader.tell(KILLED)) == ["SetInstance"]
     paused(leader, False)
     assert names(leader.tell(RegistryChanged("p"))) == ["Fenced", "AskMirrors"]
 
@@ -186,6 +188,22 @@ def test_a_primary_hands_over_to_the_best_mirror() -> None:
     leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, Version(1, 9, 7)))
     leader.mirrored("n2", 8, asked=True)
     assert of(leader.mirrored("n3", 9, asked=True), ActivateOn)[0].node == "n3"
+
+
+def test_the_original_of_a_switchover_is_taken_back_if_the_new_primary_does_not_come_up() -> None:
+    leader = _up()
+    [hold] = of(leader.tell(SwitchRequested("r", "p@n2")), SwitchOn)
+    final = Version(1, 9, 7)
+    leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, final))
+    leader.mirrored("n3", 9, asked=True)
+    assert of(leader.mirrored("n2", 9, asked=True), ActivateOn)
+    # It is not let go of: nobody serves yet.
+    assert not of(_ask(leader), RefuseLease)[0].replaced  # type: ignore[arg-type]
+    leader.tell(ActivateFailed("p", 2, "n2", True, "it does not start"))
+    original = Held("p@n1", 1, "fenced", final)
+    leader.tell(MirrorReported("p", "n1", original, asked=True))
+    assert of(leader.mirrored("n3", 9, asked=True, token=1), ActivateOn) == [ActivateOn("n1", "p", 3, final)]
+    assert of(leader.serves("n1"), Answer) == [Answer("r", Ok("p@n1"))]
 
 
 def test_a_switchover_whose_last_checkpoint_does_not_arrive_is_undone() -> None:
@@ -404,6 +422,7 @@ def test_an_instance_of_an_older_token_is_told_so() -> None:
     leader.tell(KILLED)
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
+    leader.serves("n2")
     [refused] = of(_ask(leader), RefuseLease)  # type: ignore[arg-type]
     assert refused.replaced
 
