@@ -1,7 +1,8 @@
 """The daemon's side of fencing: who is watched until when, and a watchdog that is always there.
 
 The watchdog outlives the daemon, which finds it again by the lock that it holds. One that dies is started again at
-once; where that can't be done, `is_watched` is False and no program may be given a lease here.
+once; until that has succeeded, `is_watched` is False, no program may be given a lease here, and the daemon itself stops
+those whose leases end.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Final
 
 import structlog
 
+from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import NO_LEASE_NS, SLOTS, Fencing, LeaseFile, Watched
-from cluster.fencing.watchdog import WAKE
+from cluster.fencing.watchdog import WAKE, Watchdog, boottime_ns
 from cluster.spawn import reap, spawn
 from transport.errors import KagemushaError
 
@@ -179,12 +181,26 @@ class Guard:
             self._restart = asyncio.create_task(self._again())
 
     async def _again(self) -> None:
-        while not self._closing and not self.is_watched:
-            try:
-                await self._have_watchdog()
-            except KagemushaError as error:
-                log.error("no watchdog: no program may serve on this node", reason=error.what, hint=error.hint)
-                await asyncio.sleep(AGAIN_S)
+        standing_in = asyncio.create_task(self._stand_in())
+        try:
+            while not self._closing and not self.is_watched:
+                try:
+                    await self._have_watchdog()
+                except KagemushaError as error:
+                    log.error("no watchdog: no program may serve on this node", reason=error.what, hint=error.hint)
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            standing_in.cancel()
+
+    async def _stand_in(self) -> None:
+        """Until there is a watchdog again, do its work: no lease is asked for meanwhile, so every one ends soon."""
+        hands = Hands()
+        watchdog = Watchdog(self._leases, hands, boottime_ns, lambda line: log.warning(line))
+        try:
+            while True:
+                await asyncio.sleep(watchdog.turn())
+        finally:
+            hands.close()
 
     def _forget_pidfd(self) -> None:
         if self._pidfd >= 0:

@@ -80,7 +80,6 @@ class Watchdog:
             self._cut_off(slot)
         for slot in due:
             self._freeze(slot)
-        self.leases.beat(self.now_ns())
         return max(nearest_ns - self.now_ns(), 0) / 1e9
 
     def _look(self, slot: int) -> bool:
@@ -157,6 +156,11 @@ class Watchdog:
         self.complain(f"{watched.program}: its lease is back: it goes on")
 
 
+def boottime_ns() -> int:
+    """The clock of leases."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def lock(leases: Path) -> int:
     """Be the only watchdog of these leases. Raises ConfigError when there is one; the lock ends with the process."""
     descriptor = os.open(leases.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -175,13 +179,16 @@ def watch(leases: Path, complain: Callable[[str], None], harden: Callable[[], No
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     held = lock(leases)
-    watchdog = Watchdog(LeaseFile(leases), Hands(), lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME), complain)
+    watchdog = Watchdog(LeaseFile(leases), Hands(), boottime_ns, complain)
     watchdog.turn()
+    watchdog.leases.beat(watchdog.now_ns())
     gc.collect()
     gc.disable()
     harden()
     while True:
-        told = signal.sigtimedwait({WAKE, signal.SIGTERM}, watchdog.turn())
+        wait_s = watchdog.turn()
+        watchdog.leases.beat(watchdog.now_ns())
+        told = signal.sigtimedwait({WAKE, signal.SIGTERM}, wait_s)
         if told is not None and told.si_signo == signal.SIGTERM:
             os.close(held)
             return

@@ -17,10 +17,21 @@ DEADLINE_S = 20.0
 COUNTER = "i=0; while :; do i=$((i+1)); echo $i; done"
 
 
-@pytest.fixture
-def cgroup() -> Iterator[ProgramCgroup]:
-    """A cgroup of this test."""
-    made = ProgramCgroup.create(f"kgm-{os.getpid()}/program")
+MOUNTS = Path("/proc/self/mounts")
+
+
+def freezers() -> list[str]:
+    """The lines of this machine's mounts that have a freezer: that of v2, that of v1, or both."""
+    lines = [line for line in MOUNTS.read_text().splitlines() if line.split()[2] in ("cgroup", "cgroup2")]
+    return [line for line in lines if line.split()[2] == "cgroup2" or "freezer" in line.split()[3].split(",")]
+
+
+@pytest.fixture(params=freezers(), ids=lambda line: line.split()[2])
+def cgroup(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProgramCgroup]:
+    """A cgroup of this test, in each hierarchy that has a freezer here."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"{request.param}\n")
+    made = ProgramCgroup.create(f"kgm-{os.getpid()}/program", mounts)
     yield made
     made.kill()
     limit_s = time.monotonic() + DEADLINE_S

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -90,16 +91,17 @@ def program() -> Iterator[tuple[subprocess.Popen[bytes], ProgramCgroup]]:
 
 
 @asynccontextmanager
-async def guarded(directory: Path) -> AsyncIterator[Guard]:
+async def guarded(directory: Path, command: Sequence[str] = COMMAND) -> AsyncIterator[Guard]:
     """A guard with its watchdog, which ends after the test."""
     os.environ["PYTHONPATH"] = str(ROOT)
-    guard = Guard(directory / "leases", COMMAND, directory / "watchdog.log")
+    guard = Guard(directory / "leases", command, directory / "watchdog.log")
     await guard.start()
     try:
         yield guard
     finally:
         guard.close()
-        os.kill(LeaseFile(directory / "leases").watchdog_pid, 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(LeaseFile(directory / "leases").watchdog_pid, 15)
 
 
 def watched(process: subprocess.Popen[bytes], cgroup: ProgramCgroup, token: int, address: str, on: str) -> Watched:
@@ -210,3 +212,25 @@ async def test_a_watchdog_that_dies_is_started_again(
         await until(lambda: leases.watchdog_pid != pid and guard.is_watched)
         await until(lambda: guard.fencing("redis") is not None)
         assert cgroup.is_frozen()
+
+
+async def test_where_no_watchdog_can_be_had_the_daemon_stops_the_program_itself(
+    tmp_path: Path, program: tuple[subprocess.Popen[bytes], ProgramCgroup]
+) -> None:
+    process, cgroup = program
+    starts = tmp_path / "starts"
+    starts.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    starts.chmod(0o755)
+    async with guarded(tmp_path, (str(starts),)) as guard:
+        guard.watch(watched(process, cgroup, 1, "", "lo"), now_s() + 3.0)
+        starts.write_text("#!/bin/sh\nexit 1\n")
+        os.kill(LeaseFile(tmp_path / "leases").watchdog_pid, 9)
+        await until(lambda: not guard.is_watched)
+        await until(lambda: guard.fencing("redis") is not None)
+        assert cgroup.is_frozen()
+        # And with one that can be had again, all is as it was.
+        starts.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+        await until(lambda: guard.is_watched)
+        guard.extend("redis", now_s() + FAR_S)
+        await until(lambda: guard.fencing("redis") is None)
+        assert not cgroup.is_frozen()
