@@ -151,24 +151,28 @@ class Table:
         touched = {one.inode for pair in moved for one in pair if one is not None}
         for before, _ in moved:
             if before is not None:
-                one = self._by_key.pop(self.keys.pop(before.number), None)
-                if one is not None:
-                    self._records.pop(DESCRIPTION + one.key, None)
-                    self._due.pop(one.key, None)
+                self._leave(self.keys.pop(before.number))
                 del self._records[f"{NUMBER}{before.number}"]
                 self._sockets[before.inode].remove(before.number)
         for _, now in moved:
             if now is not None:
+                # A socket that has one more number may get another key.
+                for number in self._sockets.get(now.inode, ()):
+                    self._leave(self.keys.get(number, ""))
                 insort(self._sockets.setdefault(now.inode, []), now.number)
         for inode in touched:
             numbers = self._sockets[inode]
             if numbers:
-                # Another number of it that was there before may have been the lowest.
-                self._by_key.pop(self.keys.get(numbers[0], ""), None)
                 self._enter(numbers, walk)
             else:
                 del self._sockets[inode]
         self._sort()
+
+    def _leave(self, key: str) -> None:
+        """Forget a description; it may be forgotten already."""
+        self._by_key.pop(key, None)
+        self._due.pop(key, None)
+        self._records.pop(DESCRIPTION + key, None)
 
     def _sort(self) -> None:
         """Which descriptions are read how."""

@@ -340,3 +340,61 @@ def test_a_capture_gives_back_all_that_it_held(start: Start) -> None:
     capture.capture(program.stopped())
     capture.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+_AT_RANDOM = """
+import random
+chance, open_numbers = random.Random(int("SEED")), []
+epoll = select.epoll()
+def numbers():
+    return [number for number in open_numbers if number is not None]
+def open_one():
+    kind = chance.randrange(5)
+    if kind == 0:
+        open_numbers.extend(one.detach() for one in socket.socketpair())
+    elif kind == 1:
+        one = socket.socket(); one.bind(("127.0.0.1", 0)); one.listen(); open_numbers.append(one.detach())
+    elif kind == 2:
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); one.bind(("127.0.0.1", 0))
+        open_numbers.append(one.detach())
+    elif kind == 3:
+        open_numbers.append(os.open("/etc/passwd", os.O_RDONLY))
+    else:
+        open_numbers.append(socket.socket().detach())
+def do_one():
+    what, of = chance.randrange(7), numbers()
+    if what < 2 or len(of) < 4:
+        open_one()
+    elif what == 2:
+        gone = chance.choice(of); os.close(gone); open_numbers.remove(gone)
+    elif what == 3:
+        copy = os.dup(chance.choice(of)); open_numbers.append(copy)
+    elif what == 4:
+        one, other = chance.sample(of, 2); os.dup2(one, other)
+    elif what == 5:
+        number = chance.choice(of)
+        fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) ^ os.O_NONBLOCK)
+    else:
+        number = chance.choice(of)
+        try:
+            epoll.register(number, select.EPOLLIN)
+        except OSError:
+            pass
+while True:
+    next_step()
+    for _ in range(chance.randrange(4)):
+        do_one()
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_followed_is_what_a_fresh_look_finds(seed: int, start: Start) -> None:
+    program = start(_AT_RANDOM.replace("SEED", str(seed)))
+    for step in range(60):
+        fresh = DescriptorCapture(program.process.pid, no_rule)
+        try:
+            expected = fresh.capture(program.stopped())
+        finally:
+            fresh.close()
+        assert program.records() == expected, f"seed {seed}, step {step}"
+        program.step()
