@@ -63,6 +63,11 @@ class Audience:
         """This agent is the primary: subscribers are welcome from now on."""
         self._publication = publication
 
+    def dismiss(self) -> None:
+        """End all connections: what comes now is another stream, to which mirrors subscribe anew."""
+        for listener in self._listeners.values():
+            listener.link.abort()
+
     async def attend(self, link: Link[StreamMessage]) -> None:
         """Serve one connection until it ends."""
         publication = self._publication

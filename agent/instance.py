@@ -368,6 +368,8 @@ class Instance:
     async def _activate(self, token: int, version: Version | None) -> Reply:
         if self.serving is not None and self.token == token:
             return Ok()
+        if self.serving is not None and self.serving.held and token > self.token:
+            return await self._take_back(self.serving, token)
         follower = self.follower
         if follower is None:
             raise ControlError(f"{self.name} is no mirror")
@@ -399,6 +401,23 @@ class Instance:
         self.follower = None
         self._start_task(self._settle(taken.restored, opened, guesses, exact=exact, outage_ms=outage_ms))
         return Ok()
+
+    async def _take_back(self, held: Serving, token: int) -> Reply:
+        """The one that was to continue the held program did not come up: it goes on here, under a token of its own."""
+
+        def again() -> None:
+            tracee = held.checkpointer.tracee
+            held.checkpointer.close()
+            self.token = token
+            self._serve(tracee)
+            if self.serving is not None:
+                self.serving.held = True
+
+        await self.around.tracer.call(again)
+        self.audience.dismiss()
+        self._open()
+        log.info("the held program is taken back", token=token)
+        return await self._resume(token)
 
     def _take_over(
         self, follower: Follower, token: int, version: Version | None

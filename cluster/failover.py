@@ -212,7 +212,10 @@ class Failover:
             return [_refused(news, "there is no such program", replaced=True)]
         if (news.token, news.node) != (entry.token, entry.primary):
             reason = f"the primary is on node {entry.primary} under token {entry.token}"
-            return [_refused(news, reason, replaced=news.token <= entry.token)]
+            # Until the new primary serves, the old one may be needed: it is held whole, or frozen when its lease ends.
+            one = entry.primary_instance
+            replaced = news.token <= entry.token and (one is None or one.status not in ("starting", "fenced"))
+            return [_refused(news, reason, replaced=replaced)]
         if not self._deserves(entry):
             return [_refused(news, "it is being fenced", replaced=False)]
         granted_s = office.grantor.grant(now_s, news.program, office.until_s)

@@ -48,7 +48,8 @@ def select(
     """Return the mirror to promote. excluded: mirrors that have been tried in vain, with the reason. drained: nodes
     that are only taken where no other holds as new a checkpoint.
 
-    Order: token, then time of the stop, then number of its checkpoint (numbers begin anew when the primary's agent is
+    The original of a switchover comes before all: it has everything, and need not be made again. Then the
+    order: token, then time of the stop, then number of its checkpoint (numbers begin anew when the primary's agent is
     started again, so the time comes first); not drained; health, load, latency; and the order of the program's
     instances, so that the choice is the same wherever it is made.
     """
@@ -62,12 +63,20 @@ def select(
         if reason or mirror is None:
             against[one.instance] = reason
             continue
+        if _is_original(entry, mirror):
+            return Choice(mirror, against)
         version = mirror.version
         newest = (-version.token, -mirror.captured_ns, -version.number)
         better_off = (one.node in drained, not mirror.healthy, mirror.load, mirror.latency_ms)
         fit.append(((*newest, *better_off, place), mirror))
     best = min(fit, key=lambda item: item[0], default=None)
     return Choice(None if best is None else best[1], against)
+
+
+def _is_original(entry: ProgramEntry, mirror: Held) -> bool:
+    """Whether it is the program itself, held at the checkpoint which the present primary was to continue from."""
+    promotion = entry.last_promotion
+    return mirror.status == "fenced" and promotion is not None and mirror.version == promotion.version != NOTHING
 
 
 def _reason_against(entry: ProgramEntry, one: InstanceEntry, mirror: Held | None, reachable: bool) -> str:
@@ -80,7 +89,7 @@ def _reason_against(entry: ProgramEntry, one: InstanceEntry, mirror: Held | None
         return f"what it said was of incarnation {mirror.incarnation}, it is in {one.incarnation} now"
     if one.status == "failed" and mirror.incarnation == one.incarnation:
         return f"has failed: {one.reason}"
-    if mirror.status in ("failed", "fenced", "stopped"):
+    if mirror.status in ("failed", "fenced", "stopped") and not _is_original(entry, mirror):
         return f"is {mirror.status}"
     if mirror.version == NOTHING:
         return "holds no complete checkpoint yet"

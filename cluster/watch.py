@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cluster.commands import Command, DeleteProgram, Ok, Rejected, Result, Resume, SetInstance
 from cluster.facts import Facts, was_started_anew
+from cluster.mirrors import Mirrors
 from cluster.news import (
     ActivateDone,
     FailoverRequested,
@@ -25,7 +26,6 @@ from cluster.orders import (
     Commit,
     Note,
     Order,
-    RebuildOn,
     ReleaseOn,
     RestartOn,
     ResumeOn,
@@ -65,14 +65,15 @@ class Watch:
     """Since when it says itself that it is up."""
     _due_s: dict[tuple[str, NodeId], float] = field(default_factory=dict)
     """When an order may be given again, by its kind and node."""
-    _rebuilds: dict[NodeId, int] = field(default_factory=dict)
-    _awaited: set[NodeId] = field(default_factory=set)
-    """Nodes that were given time to say what they have before they are told to begin anew."""
     _setting: set[InstanceId] = field(default_factory=set)
+    _mirrors: Mirrors = field(init=False)
     _starts_s: list[float] = field(default_factory=list)
     _extension: str = ""
     _repeated: list[str] = field(default_factory=list)
     """Requests that an earlier leader carried out, but for the new primary's coming up."""
+
+    def __post_init__(self) -> None:
+        self._mirrors = Mirrors(self.office)
 
     def hear(self, now_s: float, news: ProgramNews) -> list[Order]:
         """Take in news of this program; call `advance` after it."""
@@ -187,7 +188,7 @@ class Watch:
             self.takeover, self._up, self._coming_s, self._said_s = None, None, None, None
             self.facts = self.facts.next_token(entry.token)
             self._due_s.clear()
-            self._rebuilds.clear()
+            self._mirrors.change_primary()
         return entry
 
     def _see_extension(self, now_s: float, entry: ProgramEntry) -> None:
@@ -390,7 +391,7 @@ class Watch:
         fence_id = "" if report is None else report.fence_id
         if fence_id and self._due(now_s, "resume", one.node, self.office.patience.repeat_s):
             orders.append(ResumeOn(one.node, self.program, entry.token, fence_id))
-        return orders + self._mirrors(now_s, entry)
+        return orders + self._care_for_mirrors(now_s, entry)
 
     def _bring_up(self, now_s: float, entry: ProgramEntry, one: InstanceEntry) -> list[Order]:
         if self._coming_s is None:
@@ -435,26 +436,9 @@ class Watch:
         self._repeated.clear()
         return orders + self._answer_start(Ok(one.instance))
 
-    def _mirrors(self, now_s: float, entry: ProgramEntry) -> list[Order]:
-        """Every other instance whose node is there is to be a mirror of this primary."""
-        orders: list[Order] = []
-        patience = self.office.patience
-        for one in entry.instances:
-            if one.node == entry.primary or self.office.lost(now_s, one.node):
-                continue
-            report = self.facts.reports.get(one.node)
-            follows = report is not None and report.role == "mirror" and report.token == entry.token
-            if follows and report is not None and report.status in ("starting", "syncing", "mirrored"):
-                if report.status == "mirrored":
-                    self._rebuilds.pop(one.node, None)
-                continue
-            if report is None and (one.node not in self._awaited):
-                self._awaited.add(one.node)
-                self._due(now_s, "rebuild", one.node, patience.rebuild_s)
-            tries = self._rebuilds.get(one.node, 0)
-            if self._due(now_s, "rebuild", one.node, min(patience.rebuild_s * 2**tries, patience.longest_s)):
-                self._rebuilds[one.node] = min(tries + 1, 10)
-                orders.append(RebuildOn(one.node, self.program, entry.primary, entry.token))
+    def _care_for_mirrors(self, now_s: float, entry: ProgramEntry) -> list[Order]:
+        orders = self._mirrors.care(now_s, entry, self.facts)
+        self._wake(self._mirrors.wake_s)
         return orders
 
     # ------------------------------------------------------------------------------------------------------------- end

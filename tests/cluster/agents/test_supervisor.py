@@ -162,6 +162,23 @@ async def test_planned_and_undone_and_planned_again(tmp_path: Path) -> None:
             await a.supervisor.carry_out(Hold(PROGRAM, 1, "f3"))
 
 
+async def test_the_original_is_taken_back_when_who_was_to_continue_it_is_gone(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        pid = a.pid
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f1"))
+        assert isinstance(held, HeldAt)
+        os.kill(b.agent_pid, 9)
+        # Meanwhile the lease runs out, and the watchdog stops what stands still already.
+        await a.until(lambda state: a.guard.fencing(PROGRAM) is not None)
+        assert isinstance(await a.supervisor.carry_out(ActivateHere(PROGRAM, 3, held.version)), Serves)
+        assert (a.pid, a.state.token, a.state.fence_id) == (pid, 3, "")
+        await counts_on(output(a))
+        await b.supervisor.carry_out(MirrorFrom(PROGRAM, program, "a", a.state.stream, 3))
+        await b.until(lambda state: state.status == "mirrored" and state.version.token == 3)
+        assert is_gapless(counted(output(a)))
+
+
 async def test_a_fence_is_kept_whatever_is_granted_until_it_is_undone(tmp_path: Path) -> None:
     async with households(tmp_path) as (program, a, _):
         assert await a.supervisor.carry_out(Start(PROGRAM, program, 1)) == Serves(())

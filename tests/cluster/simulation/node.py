@@ -47,6 +47,7 @@ class Instance:
         self.role, self.token, self.version, self.fence = "none", 0, NOTHING, ""
         self.fenced: dict[int, str] = {}
         self.alive, self.ready, self.captured_s = False, False, 0.0
+        self.held = False
         self.ended: InstanceEnded | None = None
         self.lease = ServingLease(TIMES, 0)
         self.serving_since: float | None = None
@@ -96,7 +97,13 @@ class Instance:
         if role != self.role:
             self.pids += 1
         self.role, self.token, self.ended, self.ready = role, token, None, False
-        self.alive, self.fence = role != "none", self.fenced.get(token, "")
+        self.alive, self.fence, self.held = role != "none", self.fenced.get(token, ""), False
+        self.lease = ServingLease(TIMES, token)
+
+    def take_back(self, token: int) -> None:
+        """The program that is held here goes on under another token."""
+        self.token, self.ready, self.held = token, False, False
+        self.fence = self.fenced.get(token, "")
         self.lease = ServingLease(TIMES, token)
 
     def status(self) -> InstanceStatus:
@@ -274,7 +281,8 @@ class Node:
             else:
                 self.world.send(self, asker, lambda: asker.tell(news))
         elif asker is not None:
-            held = Held(f"{PROGRAM}@{self.name}", self.pid(), "stopped", NOTHING)
+            status, version = ("fenced", one.version) if one.held and one.alive else ("stopped", NOTHING)
+            held = Held(f"{PROGRAM}@{self.name}", self.pid(), status, version)  # type: ignore[arg-type]
             self.world.send(self, asker, lambda: asker.tell(MirrorReported(PROGRAM, self.name, held, asked)))
 
     # -------------------------------------------------------------------------------------------------- the instance
@@ -290,6 +298,7 @@ class Node:
         one.version = Version(one.token, one.version.number + 1, rolled)
         one.captured_s = self.world.now_s
         version, at_s = one.version, one.captured_s
+        self.world.trace.complete.add((self.name, version))
         for node in self.world.nodes.values():
             if node is not self:
                 self.world.send(self, node, lambda node=node: node.receive(version, at_s))  # type: ignore[misc]
@@ -341,7 +350,7 @@ class Node:
             case o.ResumeOn() if one.fenced.get(order.token) == order.fence_id:
                 del one.fenced[order.token]
                 if one.token == order.token and one.alive:
-                    one.fence = ""
+                    one.fence, one.held = "", False
                     self.world.trace.stirs(order.token, self.name, self.world.now_s)
                     one.change()
             case o.ActivateOn() | o.RestartOn() if order.token >= one.token:
@@ -361,7 +370,7 @@ class Node:
         one = self.instance
         one.fenced[token] = fence_id
         if one.token == token:
-            one.fence = fence_id
+            one.fence, one.held = fence_id, held is not None
         one.change()
         boot = self.boot
 
@@ -378,6 +387,12 @@ class Node:
         one, boot = self.instance, self.boot
         if (one.role, one.token) != ("primary", order.token):
             if order.token == one.token and one.role == "none":
+                return
+            original = one.role == "primary" and one.held and one.alive and one.token < order.token
+            if isinstance(order, o.ActivateOn) and original and one.version == order.version:
+                self.world.trace.activated.append((self.name, order.token, order.version))
+                one.take_back(order.token)
+                self.activate(leader, order)
                 return
             if isinstance(order, o.ActivateOn) and one.role != "mirror":
                 news = ActivateFailed(PROGRAM, order.token, self.name, True, "no mirror is here")
