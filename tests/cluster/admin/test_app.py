@@ -286,3 +286,34 @@ async def test_another_node_is_asked_nowhere(api: Served) -> None:
         "no-leader",
         "node b leads, but can't be reached",
     )
+
+
+async def test_what_stands_after_the_question_mark(api: Served) -> None:
+    for index in (1, 2, 3):
+        api.cluster.log.note(event(index))
+    found = (await api.ask("GET", "/v1/history?limit=2")).json["events"]
+    assert [one["index"] for one in found] == [2, 3]
+    assert (await api.ask("GET", "/v1/history?program=redis")).json == {"events": []}
+    for query in ("limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "program=Web", "limits=1"):
+        assert (await api.ask("GET", f"/v1/history?{query}")).problem()[:2] == (422, "invalid")
+
+
+async def test_load_balancers_need_no_token(api: Served) -> None:
+    assert (await api.ask("GET", "/primary", scope=None)).json == {"node": "a", "instances": ["redis@a"]}
+    assert (await api.ask("GET", "/primary?program=web", scope=None)).problem()[:2] == (503, "not-here")
+    assert (await api.ask("GET", "/replica?max_lag=52", scope=None)).status == 200
+    assert (await api.ask("GET", "/replica?max_lag=51", scope=None)).problem()[:2] == (503, "not-here")
+    api.cluster.quorum = False
+    assert (await api.ask("GET", "/liveness", scope=None)).status == 200
+
+
+async def test_maintenance(api: Served) -> None:
+    paused = await api.ask("POST", "/v1/programs/redis/pause", scope="operator", json={"for_s": 60})
+    assert paused.json["paused"]
+    assert not (await api.ask("POST", "/v1/programs/redis/resume", scope="operator")).json["paused"]
+    assert (await api.ask("POST", "/v1/programs/redis/pause", json={"for_s": 0})).problem()[:2] == (422, "invalid")
+    assert (await api.ask("POST", "/v1/programs/redis/pause", scope="viewer", json={})).problem()[0] == 403
+    assert (await api.ask("POST", "/v1/nodes/a/drain")).json["primaries"] == ["redis@a"]
+    assert (await api.ask("POST", "/v1/nodes/z/undrain")).problem()[:2] == (404, "unknown")
+    assert (await api.ask("POST", "/v1/instances/redis@b/failover", json={})).problem()[:2] == (409, "unfit")
+    assert (await api.ask("POST", "/v1/instances/redis@b/failover", json={"force": True})).json["new"] == "redis@b"

@@ -24,7 +24,7 @@ MISTAKES: list[tuple[str, ExitCode, str]] = [
     ("start web", ExitCode.UNKNOWN, "there is no program web"),
     ("stop web", ExitCode.UNKNOWN, "there is no program web"),
     ("delete web --yes", ExitCode.UNKNOWN, "there is no program web"),
-    ("start redis", ExitCode.CONFLICT, "redis@a is mirrored already"),
+    ("start redis", ExitCode.CONFLICT, "redis@"),
     ("create redis PROGRAM", ExitCode.CONFLICT, "there is a program 'redis' already"),
     ("create redis /nowhere.toml", ExitCode.CONFIG, "node a: /nowhere.toml: does not exist"),
     ("create web PROGRAM", ExitCode.CONFIG, "PROGRAM: defines program redis, not web"),
@@ -93,6 +93,29 @@ async def test_the_authority_of_another_cluster(cluster: Operated, tmp_path: Pat
 async def test_a_node_whose_daemon_does_not_run_is_passed_over(cluster: Operated) -> None:
     found = await cluster.type("list", "-o", "json", KAGEMUSHA_ENDPOINTS=f"127.0.0.1:9,{cluster.endpoint('b')}")
     assert found[0] == 0, found
+
+
+_BOTH = """
+import asyncio, sys
+from kagemusha.client import ApiError, AsyncClient
+
+async def main():
+    async with AsyncClient(patience_s=0) as one:
+        asked = [one.force_switchover(sys.argv[1]) for _ in range(2)]
+        for found in await asyncio.gather(*asked, return_exceptions=True):
+            print(f"{found.status} {found.kind} {found.what}" if isinstance(found, ApiError) else "done")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_switchover_while_another_is_under_way(cluster: Operated) -> None:
+    primary = (await cluster.mirrored())["primary"]
+    endpoint = cluster.endpoint("b")
+    code, out, err = await cluster.run("-c", _BOTH, f"redis@{primary}", KAGEMUSHA_ENDPOINTS=endpoint)
+    assert code == 0, err
+    assert sorted(out.splitlines()) == ["409 busy a takeover of redis is under way already", "done"]
+    await cluster.mirrored()
 
 
 async def test_a_daemon_that_hangs(cluster: Operated) -> None:

@@ -12,8 +12,12 @@ from tests.cluster.trio import DEADLINE_S, NAMES, is_text, say
 
 async def test_an_operators_day() -> None:
     async with operated() as cluster:
-        created = await cluster.found("create", "redis", cluster.program)
-        assert {one["status"] for one in created["instances"]} == {"mirrored"}
+        code, _, err = await cluster.type("create", "redis", cluster.program, "--no-wait")
+        assert (code, err) == (0, "")
+        code, line, _ = await cluster.refused("switchover", "redis@b")
+        assert code == ExitCode.CONFLICT
+        assert line in ("a takeover of redis is under way already", "redis@b is starting, not mirrored")
+        await cluster.mirrored()
         connection = cluster.connect()
         assert say(connection, "SET", "colour", "vermilion") == b"+OK\r\n"
         for at in NAMES:
