@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -64,6 +65,8 @@ class Clients:
         patient: wait for an answer, too, as there is time. Raises AddressInUse, and what the other raises.
         """
         said = await self._read()
+        if patient:
+            await self.prepare()
         if not said.address:
             await meanwhile
             return
@@ -82,10 +85,21 @@ class Clients:
         if self._guide is not None:
             await self._guide.claim(token)
 
-    async def release(self, token: int) -> None:
-        """It is about to serve here no more; returns when that was done or has failed."""
-        if self._guide is not None:
-            await self._guide.release(token)
+    @asynccontextmanager
+    async def leaving(self, token: int) -> AsyncIterator[None]:
+        """It comes to a stop within the block, whose end its clients are led away at; after an error they are led here
+        again."""
+        guide = self._guide
+        if guide is None:
+            yield
+            return
+        guide.pause()
+        try:
+            yield
+        except KagemushaError:
+            await guide.claim(token)
+            raise
+        await guide.release(token)
 
     def let_go(self, token: int) -> None:
         """It serves here no more."""

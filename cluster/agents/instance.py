@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,8 @@ from typing import Final
 import structlog
 
 from cluster.agents.around import Around
+from cluster.agents.clients import Clients
+from cluster.agents.jobs import Jobs
 from cluster.agents.place import Place
 from cluster.agents.process import AgentProcess
 from cluster.agents.record import InstanceRecord, start_ticks_of
@@ -47,6 +48,7 @@ class LocalInstance:
         self.agent: AgentProcess | None = None
         times = around.config.times.lease_times()
         self.tenure = Tenure(self.place, around.guard, times, around.ask_lease, self._program_file)
+        self.clients = Clients(self.place, self._program_file, self._may_serve, around.changed)
         self.ended: Ended | None = None
         self.fence_id = ""
         self.reason = ""
@@ -59,7 +61,7 @@ class LocalInstance:
         self._file: ProgramFile | None = None
         self._lock = asyncio.Lock()
         self._exited = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs(self.place.instance)
 
     # ------------------------------------------------------------ what is known
 
@@ -106,7 +108,9 @@ class LocalInstance:
             if self._serves(token):
                 return self._timeline
             self._refuse_below(token, "take over")
-            if self.record.role != "mirror" or self.agent is None:
+            # The original of a switchover, whose new primary did not come up, is as good as a mirror, and better.
+            is_original = self.record.role == "primary" and self.held
+            if self.agent is None or not (is_original or self.record.role == "mirror"):
                 raise KagemushaError(f"{self.place.instance} is no mirror")
             if not self.agent.holds(version):
                 await self.poll()
@@ -115,6 +119,7 @@ class LocalInstance:
             try:
                 # From whatever it holds by then: checkpoints that were on their way may still arrive.
                 await self._serve(token, control.Activate(token, None))
+                self.held = False
             except KagemushaError:
                 await self._end()
                 raise
@@ -130,6 +135,7 @@ class LocalInstance:
             self._save(config_file=config_file, role="mirror", token=token, source=node, stream=stream)
             try:
                 await self._follow()
+                self._jobs.start(self.clients.prepare())
             except KagemushaError as error:
                 self.failed = error.what
                 self._around.changed()
@@ -153,7 +159,8 @@ class LocalInstance:
         async with self._lock:
             self._require_primary(token)
             agent = self._agent()
-            reply = await agent.request(control.Switch(), self._around.order_s)
+            async with self.clients.leaving(token):
+                reply = await agent.request(control.Switch(), self._around.order_s)
             if not isinstance(reply, control.Held):
                 raise KagemushaError(f"{self.place.instance}: Switch is answered with {type(reply).__name__}")
             self.fence_id, self.held = fence_id, True
@@ -197,6 +204,7 @@ class LocalInstance:
         """End what is here, and its record."""
         async with self._lock:
             await self._end()
+            await self.clients.forget()
             self.place.record.unlink(missing_ok=True)
 
     async def recover(self) -> None:
@@ -206,7 +214,7 @@ class LocalInstance:
                 return
             agent = await AgentProcess.find(self.place)
             if agent is None:
-                self._spawn(self._replace())
+                self._jobs.start(self._replace())
                 return
             self._use(agent)
             await self.poll()
@@ -221,14 +229,14 @@ class LocalInstance:
                     self.serving = True
                     await agent.leash(self._around.leash_ms)
                     await self.poll()
+                    self._jobs.start(self.clients.claim(self.record.token))
             elif status is not None and status.role != "mirror":
                 await self._end()
 
     async def close(self) -> None:
         """Leave everything as it is."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._jobs.close()
+        await self.clients.close()
         if self.agent is not None:
             await self.agent.close()
 
@@ -255,13 +263,13 @@ class LocalInstance:
         was_out = self.tenure.fencing is not None
         self.tenure.extend(self.record.pid)
         if was_out or self.held:
-            self._spawn(self._back(token))
+            self._jobs.start(self._back(token))
 
     def refused(self, token: int, reason: str, *, replaced: bool) -> None:
         """The leader does not grant it."""
         if replaced and self.record.role == "primary" and self.record.token == token:
             log.warning("another instance serves", instance=self.place.instance, reason=reason)
-            self._spawn(self.let_go(token))
+            self._jobs.start(self.let_go(token))
 
     async def _back(self, token: int) -> None:
         """There is a lease again, for a program that was stopped or held without one: it goes on, address and all."""
@@ -277,11 +285,12 @@ class LocalInstance:
         record = self.record
         return record.role == "primary" and record.token == token and self.serving and self.ended is None
 
+    def _may_serve(self) -> bool:
+        return self._serves(self.record.token) and not self.fence_id and not self.held and self.tenure.may_serve
+
     def _refuse_below(self, token: int, what: str) -> None:
         if token <= self.record.token:
-            raise KagemushaError(
-                f"{self.place.instance} can't {what} under token {token}: it knows {self.record.token}"
-            )
+            raise KagemushaError(f"{self.place.instance} can't {what} under {token}: it knows {self.record.token}")
 
     def _require_primary(self, token: int) -> None:
         if not self._serves(token):
@@ -309,21 +318,22 @@ class LocalInstance:
         agent = self._agent()
         self.ended, self.fence_id, self.failed, self._timeline = None, "", "", ()
         lease = self.tenure.begin(token)
-        if self.record.role != "primary":
+        if (self.record.role, self.record.token) != ("primary", token):
             # Durable before it serves; meanwhile the lease is on its way.
             self._save(role="primary", token=token)
         self.tenure.gather(agent.pid)
-        await self.tenure.wait_for_lease(lease)
+        await self.clients.arrive(self.tenure.wait_for_lease(lease), patient=isinstance(request, control.Launch))
         self.serving = True
         self.tenure.extend(0)
         await agent.request(request, self._around.order_s)
-        self._spawn(agent.leash(self._around.leash_ms))
+        self._jobs.start(agent.leash(self._around.leash_ms))
         await self.poll()
         pid = agent.pid
         if pid:
             self.tenure.gather(pid)
             self._save(pid=pid, start_ticks=start_ticks_of(pid))
             self.tenure.extend(pid)
+        await self.clients.claim(token)
         log.info("the program serves here", instance=self.place.instance, token=token, pid=pid)
         self._around.changed()
 
@@ -334,11 +344,14 @@ class LocalInstance:
         await self.tenure.thawed()
         if self.agent is not None:
             await self.agent.request(control.Resume(token), self._around.order_s)
+            await self.clients.claim(token)
 
     async def _fence(self) -> None:
         """Have the watchdog stop it. Raises KagemushaError unless it was read back that it is still."""
         record = self.record
-        if await self.tenure.fence(record.token, record.pid, record.start_ticks):
+        is_still = await self.tenure.fence(record.token, record.pid, record.start_ticks)
+        self.clients.let_go(record.token)
+        if is_still:
             return
         if self.agent is not None:
             # No freezer: the agent's own stop is confirmed, too, as long as the agent lives.
@@ -389,15 +402,13 @@ class LocalInstance:
             forgotten = await AgentProcess.find(self.place)
             if forgotten is not None:
                 await forgotten.quit()
-            around = self._around
-            self._use(
-                await AgentProcess.start(self.place, around.command, self.record.config_file, around.busy_ports())
-            )
+            around, file = self._around, self.record.config_file
+            self._use(await AgentProcess.start(self.place, around.command, file, around.busy_ports()))
         return self._agent()
 
     def _use(self, agent: AgentProcess) -> None:
         self.agent, self.reason = agent, ""
-        self._spawn(self._listen(agent))
+        self._jobs.start(self._listen(agent))
 
     async def _quit_agent(self) -> None:
         agent, self.agent = self.agent, None
@@ -417,10 +428,10 @@ class LocalInstance:
         if agent is self.agent:
             self.agent, self.held = None, False
             log.warning("an agent is gone", instance=self.place.instance)
-            await agent.close()
+            await agent.quit()  # Quite gone: its successor is to listen where it did.
             self.agent_lost = self.record.role == "primary" and self.ended is None
             self._around.changed()
-            self._spawn(self._replace())
+            self._jobs.start(self._replace())
 
     def _heard(self, agent: AgentProcess, event: control.Event) -> None:
         token = self.record.token
@@ -429,11 +440,12 @@ class LocalInstance:
                 self._exited.set()
                 if self.record.role == "primary" and agent is self.agent:
                     self.tenure.lease = None
+                    self.clients.let_go(token)
                     self.ended = Ended(token, status, final, fenced, last_gasp, False, reason, took_us)
                     log.info("the program ended", instance=self.place.instance, status=status, reason=reason)
                     self._around.changed()
             case control.Mirrored(instance) if instance == self.place.instance:
-                self._spawn(self.poll())
+                self._jobs.start(self.poll())
             case control.Activated(_, _, timeline):
                 self._timeline = timeline
             case control.Failed(what, _) if self.record.role == "mirror":
@@ -472,6 +484,7 @@ class LocalInstance:
         if self.tenure.lease is None:
             self.tenure.begin(record.token)
         await self.poll()
+        self._jobs.start(self._back(record.token))
         log.info("a program has an agent again", instance=self.place.instance, pid=record.pid)
         self._around.changed()
 
@@ -485,14 +498,3 @@ class LocalInstance:
         fenced = not self.reason
         self.ended = Ended(self.record.token, KILLED, None, fenced, False, True, reason)
         self._around.changed()
-
-    def _spawn(self, job: Coroutine[object, object, None]) -> None:
-        async def run() -> None:
-            try:
-                await job
-            except KagemushaError as error:
-                log.warning("not done", instance=self.place.instance, reason=error.what, hint=error.hint)
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

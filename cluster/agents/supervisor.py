@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from cluster.agents.around import Around
+from cluster.agents.clients import obstacles, remove_forgotten_barriers
 from cluster.agents.instance import LocalInstance
 from cluster.agents.instance_view import primary_of, state_of
 from cluster.agents.output import OutputTail
@@ -94,8 +95,18 @@ class Supervisor:
                 log.error("an instance is forgotten", reason=error.what, hint=error.hint)
                 continue
             self._add(record)
+        self._clear_away()
         await asyncio.gather(*(instance.recover() for instance in self.instances.values()))
         self._keep(self._look_after())
+
+    def _clear_away(self) -> None:
+        """Take away what a daemon before this one has left of instances that there are no more."""
+        try:
+            remove_forgotten_barriers(
+                self._config.node.id, {instance.place.instance for instance in self.instances.values()}
+            )
+        except KagemushaError as error:
+            log.error("barriers can't be looked at", reason=error.what, hint=error.hint)
 
     async def close(self) -> None:
         """Leave everything as it is."""
@@ -159,7 +170,7 @@ class Supervisor:
                 file = await asyncio.to_thread(self._read_program, Path(config_file))
                 return ProgramRead(file.program, file.digest, file.policy)
             case CheckProgram(config_file):
-                return ProgramChecked(await asyncio.to_thread(self._preflight, Path(config_file)))
+                return ProgramChecked(await self._check(Path(config_file)))
             case Start(program, config_file, token):
                 self._rounds.started_anew(program, token)
                 return await self._serving(self._have(program, config_file).start(config_file, token))
@@ -202,6 +213,12 @@ class Supervisor:
             return Serves(await job)
         except KagemushaError as error:
             return DoesNotServe(error.what[:4000], error.hint[:4000], fenced=True)
+
+    async def _check(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """What stands in the way of mirroring a program here, and of leading its clients here."""
+        reasons = await asyncio.to_thread(self._preflight, path)
+        file = await asyncio.to_thread(self._read_program, path)
+        return (*reasons, *await obstacles(self._config, file, known=file.program in self.instances))
 
     async def _inside(self, program: ProgramId) -> Context:
         instance = self._instance(program)

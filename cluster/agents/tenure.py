@@ -94,6 +94,11 @@ class Tenure:
                     f"{self._place.instance} is not granted a lease", hint="is there a leader, and does it know this?"
                 ) from None
 
+    @property
+    def may_serve(self) -> bool:
+        """Whether the lease holds, and the watchdog keeps nothing still."""
+        return self.lease is not None and self.lease.may_serve(now_s()) and self.fencing is None
+
     def extend(self, pid: int) -> None:
         """Let the watchdog know how long the lease holds now, and which process it is for."""
         if self.lease is not None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_interface
+
 from cluster.fencing.addresses import Addresses
+from cluster.fencing.netlink import Netlink
+from cluster.redirect.driver import Silenced
+from transport.barrier import NETLINK_NETFILTER, Barriers
 
 
 class LocalCarrier:
     """In the network namespace of the thread that makes it.
 
-    A barrier before the address stays: to take it down belongs to who serves under a lease, not to who looks after an
-    address. So an address that comes back here a moment after a fence is of no consequence.
+    Where the instance has a barrier before the address, it was stopped on purpose, by its agent or the watchdog: the
+    address is not put there then. A barrier that is put up at that very moment stays, so the address does no harm.
     """
 
-    def __init__(self, address: str, interface: str) -> None:
+    def __init__(self, instance: str, address: str, interface: str) -> None:
         """Raises KagemushaError."""
+        self._instance = instance
         self._address = address
         self._interface = interface
         self._addresses = Addresses()
+        self._nftables = Netlink(NETLINK_NETFILTER)
+        self._barriers = Barriers(self._nftables.exchange)
 
     def put(self) -> None:
         """See `driver.Carrier`. The neighbours that knew it here know it here still, and are not told."""
+        if self._barriers.stands(self._instance, ip_interface(self._address).ip):
+            raise Silenced(f"{self._address} is silenced", hint=f"{self._instance} was stopped; it may go on later")
         self._addresses.add(self._address, self._interface)
 
     def drop(self) -> None:
@@ -31,5 +41,6 @@ class LocalCarrier:
         return self._addresses.has(self._address)
 
     def close(self) -> None:
-        """Close its socket."""
+        """Close its sockets."""
         self._addresses.close()
+        self._nftables.close()

@@ -15,6 +15,10 @@ class StaleToken(RedirectError):
     """An order of a primary that was replaced."""
 
 
+class Silenced(RedirectError):
+    """Whoever may stop the program has done so, and nobody is to be led to it."""
+
+
 class Driver(Protocol):
     """Leads the clients of one program to this node, or away from it.
 

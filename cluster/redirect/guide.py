@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from cluster.redirect.address_events import AddressEvents
-from cluster.redirect.driver import Driver, StaleToken
+from cluster.redirect.driver import Driver, Silenced, StaleToken
 from transport.errors import KagemushaError
 
 log = structlog.get_logger()
@@ -62,6 +62,10 @@ class Guide:
         if self._events is None:
             self._events = AddressEvents(self._woken.set)
 
+    def pause(self) -> None:
+        """Claim nothing again until the next `claim`."""
+        self._token = 0
+
     async def release(self, token: int) -> None:
         """Lead them here no more. What does not succeed is said."""
         if self._token > token:
@@ -97,8 +101,8 @@ class Guide:
                 return False
             try:
                 await self._driver.claim(token)
-            except StaleToken as error:
-                log.warning("not led here", program=self._program, reason=error.what)
+            except (StaleToken, Silenced) as error:
+                log.info("not led here", program=self._program, reason=error.what)
                 return False
             except KagemushaError as error:
                 self._say(error.what, error.hint)
@@ -121,8 +125,9 @@ class Guide:
                 continue
             await asyncio.sleep(pause_s)
             if token == self._token and self._may_serve():
-                log.warning("clients are not led to this node any more; they are again", program=self._program)
                 claimed = await self._claim(token)
+                if claimed:
+                    log.warning("clients were not led to this node any more; they are again", program=self._program)
                 pause_s = 0.0 if claimed else min(max(pause_s * 2, PAUSE_S), PAUSE_S_MAX)
                 if not claimed:
                     self._woken.set()

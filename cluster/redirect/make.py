@@ -16,7 +16,7 @@ from transport.track_file import TrackFile
 
 def make_driver(program: str, node: str, said: Redirection, track: Path) -> Driver | None:
     """None: the program has no redirect. track: where keepalived looks. Raises KagemushaError."""
-    carrier = LocalCarrier(said.address, said.interface) if said.address else None
+    carrier = LocalCarrier(f"{program}@{node}", said.address, said.interface) if said.address else None
     match said.driver:
         case "address" if carrier is not None:
             return AddressDriver(program, carrier)

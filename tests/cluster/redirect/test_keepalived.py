@@ -62,7 +62,7 @@ async def make_node(stack: ExitStack, lan: Lan, name: str, directory: Path, said
     stack.callback(keepalived.close)
     track = TrackFile(directory / name / "redis.track")
     with lan.inside(name):
-        carrier = LocalCarrier(said.address, said.interface)
+        carrier = LocalCarrier(f"redis@{name}", said.address, said.interface)
         agent = ServiceAddress([said.address], said.interface)
         hands, addresses = Hands(), Addresses()
         for one in (carrier, agent, hands, addresses):
@@ -237,7 +237,7 @@ async def test_a_second_program_does_not_disturb_the_first(tmp_path: Path) -> No
         with first.lan.inside("first"):
             await first.keepalived.host.install("web", other, track.path)
             await first.keepalived.until_it_says("(kagemusha-web) entering FAULT state")
-            carrier = LocalCarrier(other.address, other.interface)
+            carrier = LocalCarrier("web@first", other.address, other.interface)
             driver = KeepalivedDriver("web", carrier, track)
             await driver.claim(1)
         await first.keepalived.until_it_says("(kagemusha-web) Entering MASTER STATE")
