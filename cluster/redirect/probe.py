@@ -72,14 +72,17 @@ class Probe:
 
     def close(self) -> None:
         """Hear nothing more."""
+        loop = asyncio.get_running_loop()
         if self._receiver is not None:
-            asyncio.get_running_loop().remove_reader(self._receiver.fileno())
-            self._receiver.close()
-        self._sender.close()
+            loop.remove_reader(self._receiver.fileno())
+        # The kernel closes a packet socket after an RCU grace period: 15 ms that nobody needs to wait for.
+        for one in filter(None, (self._receiver, self._sender)):
+            loop.run_in_executor(None, one.close)
 
     def _listen(self) -> socket.socket:
         if self._address.version == 4:
-            receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP))
+            # One that hears everything at first would be bound after a grace period, too.
+            receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             receiver.bind((self._interface, _ETH_P_ARP))
         else:
             receiver = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)

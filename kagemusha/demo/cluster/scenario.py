@@ -173,9 +173,9 @@ class ClusterScenario(Scenario):
                 raise DemoError(f"{what} within {deadline_s:g} s{trouble}", hint=f"see {self._machines.directory.path}")
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def _wait_for_mirrors(self, before: str = "") -> None:
-        """Wait until every other node mirrors the primary, as its agent and the leader say. before: shown first."""
-        with self._display.task(f"{before}the mirrors' first image, while redis runs on") as task:
+    async def _wait_for_mirrors(self, title: str = "the mirrors' first image, while redis runs on") -> None:
+        """Wait until every other node mirrors the primary, as its agent and the leader say."""
+        with self._display.task(title) as task:
 
             async def mirrored() -> bool:
                 program = await self._api.program()
@@ -257,11 +257,11 @@ class ClusterScenario(Scenario):
         return Told(program["primary"], program["token"], steps(promotion, event_at_ns), parts_ms(promotion))
 
     async def _go_on(self, kind: TakeoverKind, before: Before) -> None:
-        back = ""
-        if kind == "node_killed":
-            back = f"node {before.source} is back: "
-            await self._daemons[before.source].boot()
-        await self._wait_for_mirrors(back)
+        if kind != "node_killed":
+            await self._wait_for_mirrors()
+            return
+        await self._daemons[before.source].boot()
+        await self._wait_for_mirrors(f"node {before.source} is back, and its instance a mirror again")
 
 
 def _figures_of(status: Json) -> Figures:
