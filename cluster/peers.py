@@ -76,6 +76,7 @@ class Peers:
         self._outgoing: dict[NodeId, Line] = {}
         self._incoming: dict[NodeId, Line] = {}
         self._incarnations: dict[NodeId, int] = {}
+        self._objections: dict[NodeId, str] = {}
         self._heard_s: dict[NodeId, float] = {}
         self._waiting: dict[int, tuple[Line | None, asyncio.Future[AnswerBody]]] = {}
         self._number = 0
@@ -210,9 +211,12 @@ class Peers:
             return
         objection = self._objection(link.peer, greeting)
         if objection is not None:
-            log.warning("a node is refused", node=link.peer, where=link.where, reason=objection.what)
+            if self._objections.get(link.peer) != objection.what:  # It asks again and again.
+                log.warning("a node is refused", node=link.peer, where=link.where, reason=objection.what)
+            self._objections[link.peer] = objection.what
             await link.send(objection)
             return
+        self._objections.pop(link.peer, None)
         self._incarnations[link.peer] = greeting.incarnation
         await link.send(Welcome(self.incarnation))
         await self._use(Line(link), self._incoming)

@@ -59,7 +59,7 @@ from cluster.raft.member import Member
 from cluster.raft.times import Times as RaftTimes
 from cluster.registry import Registry
 from cluster.values import NodeId, ProgramId
-from transport.errors import FrameError, KagemushaError
+from transport.errors import ConfigError, FrameError, KagemushaError
 from transport.tls import Tls
 
 log = structlog.get_logger()
@@ -83,6 +83,14 @@ class Given:
 def boottime_s() -> float:
     """CLOCK_BOOTTIME, as leases and the failover's decisions count."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "make room there, or name another directory in node.toml"
+        raise ConfigError(f"{directory}: can't be made: {error.strerror}", hint=hint) from None
 
 
 class Runner:
@@ -112,7 +120,7 @@ class Runner:
         self.peers = Peers(config, tls, Handlers(self._heard, self._ordered, self._connected, self._lost))
         run, data = Path(config.node.run), Path(config.node.data)
         for directory in (run, data, data / "raft"):
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _make(directory)
         self.guard = Guard(run / "leases", given.watchdog_command, run / "watchdog.log")
         self.supervisor = Supervisor(
             config,
@@ -310,11 +318,14 @@ class Runner:
         """Tell the registry where this node can be reached; then it is known here what was decided meanwhile."""
         own = self.config.own
         command = SetNode(f"{self.node}.{self.peers.incarnation}", self.node, own.address, own.admin)
+        told = ""
         while not self._caught_up:
             try:
                 result = await self.propose(command)
             except RaftError as error:
-                log.info("this node waits for agreement", reason=error.what)
+                if error.what != told:
+                    log.info("this node waits for agreement", reason=error.what, hint=error.hint)
+                told = error.what
                 continue
             if not isinstance(result, Ok):
                 log.error("this node is not taken into the registry", reason=result.reason, hint=result.hint)

@@ -50,8 +50,11 @@ class DataDirectory:
                 f"{self.path}: is in use by the daemon with process id {holder or '?'}",
                 hint="one daemon has one data directory; stop the other one first",
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode("ascii"), 0)
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            raise StorageError(f"{self.path}: can't be written: {os.strerror(error.errno or 0)}") from None
 
     def _identify(self, identity: dict[str, str]) -> None:
         path = self.path / IDENTITY

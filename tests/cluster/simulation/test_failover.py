@@ -132,7 +132,7 @@ MUTANTS = {
 SHOWN_BY = {
     "a grant outlives the round that a quorum acknowledged": 5,
     "a lease counts from the arrival of its grant": 21,
-    "a primary that is being fenced is granted its lease": 30,
+    "a primary that is being fenced is granted its lease": 207,
     "the watchdog sleeps": 4,
     "two serve because the watchdog sleeps": 5,
     "a leader decides before it knows what was decided": 39,
