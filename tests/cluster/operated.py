@@ -83,7 +83,11 @@ class Operated(Trio):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=CHECKOUT,
-            env={**self.environment, **environment},
+            env={
+                **self.environment,
+                "KAGEMUSHA_AUTHORITY": str(self.directory.node / "pki" / "authority.pem"),
+                **environment,
+            },
         )
         out, err = await asyncio.wait_for(process.communicate(), 2 * DEADLINE_S)
         return process.returncode or 0, out.decode(), err.decode()
