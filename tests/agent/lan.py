@@ -1,6 +1,6 @@
 """A small network of network namespaces for tests: two nodes and a client on one bridge, IPv4 and IPv6.
 
-Names are `kgm-<pid>-...`, so what a crashed run left behind is recognised and removed by the next one.
+Names are `kgm-<pid>-...`: see `tests.leftovers`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,6 @@ def _batch(namespace: str, *lines: str) -> None:
     )
 
 
-def remove_leftovers() -> None:
-    """Delete the namespaces of runs whose process is gone."""
-    for path in _NETNS.glob("kgm-*-*") if _NETNS.is_dir() else ():
-        owner = path.name.split("-")[1]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            _ip("netns", "del", path.name)
-
-
 class Lan:
     """Namespaces `first`, `second` and `client`, each with an interface eth0 on a common bridge."""
 
@@ -53,7 +45,6 @@ class Lan:
         self._switch = f"{self._prefix}-switch"
 
     def __enter__(self) -> Lan:
-        remove_leftovers()
         for name in ("switch", *NAMES):
             _ip("netns", "add", self.name(name))
         _batch(self._switch, "link add br0 type bridge forward_delay 0", "link set br0 up")

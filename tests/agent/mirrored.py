@@ -82,10 +82,7 @@ class Mirrored:
 @contextmanager
 def mirrored(directory: Path, *, image_bytes: int = 256 << 20) -> Iterator[Mirrored]:
     """Start a puppet and what captures it; nothing is attached yet."""
-    program = directory / "puppet"
-    if not program.exists():
-        build("puppet.c", directory)
-    with running([str(program)], directory) as puppet:
+    with running([str(build("puppet.c"))], directory) as puppet:
         image = Image(image_bytes)
         capture = MemoryCapture(puppet.pid, puppet.take_uffd(), image)
         try:

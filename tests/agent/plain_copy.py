@@ -5,10 +5,8 @@ in a shadow. Plain and slow on purpose: no dirty tracking, no stream."""
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +32,7 @@ from agent.spawn_request import Launch
 from agent.spawner import Spawner
 from agent.stepping import next_stop, quiet_call
 from agent.stopped import RemoteCall, Stopped
+from tests.compiled import compiled
 from transport.checkpoint import Records
 
 NUMBER = 77
@@ -44,15 +43,9 @@ DEADLINE_S = 20.0
 _PRESENT, _SWAPPED, _FILE_PAGE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 
 
-def compiled(name: str, directory: Path) -> str:
+def built(name: str) -> str:
     """The path of tests/agent/programs/NAME.c, compiled."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler is not None, "these tests need a C compiler"
-    path = directory / name
-    options = ["-O1", "-g", "-pthread", "-Wall", "-Werror"]
-    command = [compiler, *options, "-o", str(path), str(PROGRAMS / f"{name}.c"), "-lm", "-lrt"]
-    subprocess.run(command, check=True)
-    return str(path)
+    return str(compiled(PROGRAMS / f"{name}.c", "-O1", "-g"))
 
 
 class _Call:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,19 +40,15 @@ from tests.agent.plain_copy import (
     launch,
     present_pages,
 )
+from tests.compiled import compiled
 from transport.checkpoint import Records
 
 VICTIMS: Final = Path(__file__).parent.parent / "victims"
 
 
-def victim(name: str, into: Path) -> str:
+def victim(name: str) -> str:
     """The path of tests/victims/NAME.c, compiled."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler is not None, "these tests need a C compiler"
-    target = into / name
-    options = ["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    subprocess.run([compiler, *options, "-o", str(target), str(VICTIMS / f"{name}.c"), "-lm"], check=True)
-    return str(target)
+    return str(compiled(VICTIMS / f"{name}.c", "-O1", "-g"))
 
 
 def local(path: str) -> str | None:
@@ -210,7 +204,7 @@ def subject(spawner: Spawner, name: str, place: Path, rule_for: RuleFor = local)
     own, output, go = place / "own", place / "output", place / "go"
     own.mkdir()
     own.chmod(0o777)  # a victim may become another user
-    started = launch(spawner, victim(name, place), str(go), str(own), output=output)
+    started = launch(spawner, victim(name), str(go), str(own), output=output)
     running = Subject(spawner, started, output, go, rule_for)
     try:
         await_line(output, "READY", "FAIL")

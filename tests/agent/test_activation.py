@@ -10,7 +10,7 @@ import pytest
 
 from agent import activation
 from agent.spawner import Spawner
-from tests.agent.plain_copy import Original, await_line, build, compiled, launch, pump, pump_for_turns, take_over
+from tests.agent.plain_copy import Original, await_line, build, built, launch, pump, pump_for_turns, take_over
 
 COMMANDS = [("threads",), ("signals",), ("timers",), ("process",), ("process", "65534"), ("parent",)]
 
@@ -33,7 +33,7 @@ def moved(original: Original, output: Path) -> Original:
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_program_goes_on(command: tuple[str, ...], times: int, spawner: Spawner, place: Path) -> None:
     name, *arguments = command
-    path, go, output = compiled(name, place), place / "go", place / "output"
+    path, go, output = built(name), place / "go", place / "output"
     program = launch(spawner, path, str(go), *arguments, output=output)
     try:
         await_line(output, "ready")
@@ -50,7 +50,7 @@ def test_a_program_goes_on(command: tuple[str, ...], times: int, spawner: Spawne
 
 
 def test_the_time_line_has_every_step(spawner: Spawner, place: Path) -> None:
-    path, output = compiled("process", place), place / "output"
+    path, output = built("process"), place / "output"
     program = launch(spawner, path, str(place / "go"), output=output)
     try:
         await_line(output, "ready")
@@ -70,7 +70,7 @@ def test_the_time_line_has_every_step(spawner: Spawner, place: Path) -> None:
 
 
 def test_nothing_is_prepared_twice(spawner: Spawner, place: Path) -> None:
-    path, output = compiled("threads", place), place / "output"
+    path, output = built("threads"), place / "output"
     program = launch(spawner, path, str(place / "go"), output=output)
     try:
         await_line(output, "ready")

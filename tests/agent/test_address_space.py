@@ -19,7 +19,7 @@ HUGE_PAGES, DONT_DUMP = 14, 16
 
 @pytest.fixture
 def puppet(tmp_path: Path) -> Iterator[Puppet]:
-    with running([str(build("puppet.c", tmp_path))], tmp_path) as victim:
+    with running([str(build("puppet.c"))], tmp_path) as victim:
         yield victim
 
 
@@ -85,7 +85,7 @@ def test_stacks_and_shared_objects(puppet: Puppet, space: AddressSpace) -> None:
 
 
 def test_a_process_that_has_ended(tmp_path: Path) -> None:
-    with running([str(build("puppet.c", tmp_path))], tmp_path) as victim:
+    with running([str(build("puppet.c"))], tmp_path) as victim:
         space = AddressSpace(victim.pid)
         space.refresh()
     with pytest.raises(TraceeGone):

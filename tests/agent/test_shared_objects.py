@@ -14,7 +14,7 @@ from tests.agent.victim import build, running
 
 
 def test_the_extents_of_a_sparse_object_seen_through_a_part_of_it(tmp_path: Path) -> None:
-    with running([str(build("puppet.c", tmp_path))], tmp_path) as puppet:
+    with running([str(build("puppet.c"))], tmp_path) as puppet:
         memfd = puppet.tell("o", 1 << 40)
         puppet.tell("m", PLACE, 1 << 36, READ | WRITE, SHARED | FIXED, memfd, 10 * PAGE_BYTES)
         for page in (3, 12, 13, 5000):

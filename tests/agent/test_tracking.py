@@ -28,7 +28,7 @@ from tests.agent.mirrored import (
     mirrored,
 )
 from tests.agent.twin import Twin, differences, of_image
-from tests.agent.victim import running
+from tests.agent.victim import build, running
 
 MAY_MOVE, FIXED_MOVE = 1, 2
 
@@ -371,7 +371,7 @@ def test_other_memory_under_the_same_image_as_after_an_exec(victim: Mirrored, bu
     victim.checkpoint()
     seen = victim.number
     old = dict(victim.twin.pages)
-    with running([str(built / "puppet")], built) as other:
+    with running([str(build("puppet.c"))], built) as other:
         capture = MemoryCapture(other.pid, other.take_uffd(), victim.image)
         after = Mirrored(other, capture, victim.image, number=seen + 1)
         after.map(20)

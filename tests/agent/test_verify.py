@@ -21,7 +21,7 @@ PAGES = 300
 @contextmanager
 def family(directory: Path) -> Iterator[tuple[Puppet, int]]:
     """A puppet and its forked child, both stopped: their memory is equal but for what the fork itself wrote."""
-    with running([str(build("puppet.c", directory))], directory) as parent, ExitStack() as stack:
+    with running([str(build("puppet.c"))], directory) as parent, ExitStack() as stack:
         parent.tell("m", PLACE, PAGES * PAGE_BYTES, READ | WRITE, PRIVATE | ANONYMOUS | FIXED, -1, 0)
         parent.tell("f", PLACE, 100 * PAGE_BYTES, 7)
         memfd = parent.tell("o", 8 * PAGE_BYTES)
@@ -82,7 +82,7 @@ def test_what_only_the_shadow_has_by_intention_is_left_out(tmp_path: Path) -> No
 
 
 def test_a_process_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
-    with running([str(build("puppet.c", tmp_path))], tmp_path) as puppet:
+    with running([str(build("puppet.c"))], tmp_path) as puppet:
         gone = puppet.pid
     with pytest.raises(TraceeGone):
         verify(gone, os.getpid())

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import select
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,36 +14,16 @@ from pathlib import Path
 from agent.errors import CheckpointAbandoned
 from agent.program_event import Exited, ProgramEvent
 from agent.tracee import Tracee
+from tests.compiled import compiled
 
 SOURCES = Path(__file__).parent / "programs"
 STOP_S = 5.0
 PATIENCE_S = 60.0
 
 
-@functools.cache
-def _directory() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="kgm-programs-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
-    return path
-
-
-@functools.cache
-def built(name: str, *options: str) -> Path:
+def built(name: str) -> Path:
     """Compile `programs/NAME.c`; gives the executable."""
-    executable = _directory() / "-".join([name, *options])
-    command = [
-        "gcc",
-        "-O2",
-        "-Wall",
-        "-Wextra",
-        "-pthread",
-        *options,
-        "-o",
-        str(executable),
-        str(SOURCES / f"{name}.c"),
-    ]
-    subprocess.run(command, check=True)
-    return executable
+    return compiled(SOURCES / f"{name}.c", "-O2")
 
 
 class Running:

@@ -13,17 +13,15 @@ from typing import Final
 
 from agent.kernel.pidfd import get_descriptor, open_pidfd
 from agent.kernel.userfaultfd import Userfaultfd
+from tests.compiled import compiled
 
 SOURCES: Final = Path(__file__).parent.parent / "victims" / "memory"
 _LENT: Final = 200
 
 
-def build(source: str, into: Path, *options: str) -> Path:
+def build(source: str, *options: str) -> Path:
     """Compile one of the memory victims; gives the path of what was built."""
-    target = into / source.removesuffix(".c")
-    command = ["gcc", "-O1", "-Wall", "-Werror", "-pthread", *options, "-o", str(target), str(SOURCES / source)]
-    subprocess.run(command, check=True)
-    return target
+    return compiled(SOURCES / source, "-O1", *options)
 
 
 class Victim:
@@ -70,9 +68,7 @@ class Puppet(Victim):
 @contextmanager
 def running(command: Sequence[str], directory: Path, *, ready: bytes | None = b"ready\n") -> Iterator[Puppet]:
     """Start a program with the lender preloaded, wait for its `ready` line, and kill it in the end."""
-    lender = directory / "lend_uffd"
-    if not lender.exists():
-        build("lend_uffd.c", directory, "-shared", "-fPIC")
+    lender = build("lend_uffd.c", "-shared", "-fPIC")
     environment = {"LD_PRELOAD": str(lender), "PATH": os.environ["PATH"], "LC_ALL": "C"}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=directory)
     try:

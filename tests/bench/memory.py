@@ -71,7 +71,7 @@ def stops(victim: Puppet, capture: MemoryCapture, dirty_pages: int, pages: int) 
 
 def measure(directory: Path, mib: int) -> dict[str, object]:
     pages = mib << 8
-    with running([str(build("puppet.c", directory))], directory) as victim:
+    with running([str(build("puppet.c"))], directory) as victim:
         victim.tell("m", PLACE, mib << 20, READ | WRITE, PRIVATE | ANONYMOUS | FIXED, -1, 0)
         for page in range(0, pages, 4096):
             victim.tell("f", PLACE + page * PAGE_BYTES, min(4096, pages - page) * PAGE_BYTES, page % 255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -32,7 +33,10 @@ def main() -> int:
 def verify_program(program: Program, checkpoints: int) -> int:
     """Take and compare so many checkpoints; gives the number of pages and mappings that differed."""
     differences = 0
-    with tempfile.TemporaryDirectory(prefix="kgm-verify-") as directory, pair(program, Path(directory)) as both:
+    with (
+        tempfile.TemporaryDirectory(prefix=f"kgm-{os.getpid()}-verify-") as directory,
+        pair(program, Path(directory)) as both,
+    ):
         for number in range(checkpoints):
             result = both.next() if number else both.first()
             for line in (*map(str, result.differences[:5]), *result.mappings[:5]):

@@ -32,7 +32,7 @@ from transport.messages import Ack, Refuse, StreamMessage
 from transport.session import Connected, MirrorSession
 
 IMAGE_BYTES_MAX = 3 << 30
-STOP_S_MAX = 10.0
+STOP_S_MAX = 60.0
 RUN_S = 0.005
 """So long the program runs between two checkpoints, at least."""
 
@@ -141,7 +141,7 @@ class Pair:
 def pair(program: Program, directory: Path) -> Iterator[Pair]:
     """Start `program`, ready to be mirrored, and end everything afterwards."""
     block_signals()
-    command = program.command(directory)
+    command = program.command()
     request = Launch(
         executable=command[0],
         arguments=command,

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.compiled import compiled
+
 SOURCES = Path(__file__).parent / "programs"
 REDIS_PORT = 7379
 _START_S_MAX = 20.0
@@ -18,25 +20,18 @@ _START_S_MAX = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program. command: made in a directory of its own. load: what acts on it while it is mirrored."""
+    """One program. command: what starts it. load: what acts on it while it is mirrored."""
 
     name: str
-    command: Callable[[Path], tuple[str, ...]]
+    command: Callable[[], tuple[str, ...]]
     load: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def _compiled(source: str) -> Callable[[Path], tuple[str, ...]]:
-    def command(directory: Path) -> tuple[str, ...]:
-        target = directory / source.removesuffix(".c")
-        subprocess.run(
-            ["gcc", "-O2", "-Wall", "-Werror", "-pthread", "-o", str(target), str(SOURCES / source)], check=True
-        )
-        return (str(target),)
-
-    return command
+def _compiled(source: str, *arguments: str) -> Callable[[], tuple[str, ...]]:
+    return lambda: (str(compiled(SOURCES / source, "-O2")), *arguments)
 
 
-def _redis(_: Path) -> tuple[str, ...]:
+def _redis() -> tuple[str, ...]:
     server = shutil.which("redis-server")
     if server is None:
         raise RuntimeError("redis-server is not installed: make setup")
@@ -69,5 +64,7 @@ PROGRAMS = (
     Program("redis under load", _redis, _benchmark),
     Program("maps and unmaps all the time", _compiled("remaps.c")),
     Program("16 threads that come and go", _compiled("comes_and_goes.c")),
-    Program("1 GiB", _compiled("gibibyte.c")),
+    Program("1 GiB", _compiled("large.c", "1024")),
 )
+LARGE = Program("320 MiB", _compiled("large.c", "320"))
+"""In the place of the last one where time is short: scanned like it, being larger than `agent.tracking.LARGE_BYTES`."""

@@ -11,16 +11,23 @@ import pytest
 
 from agent.encoding import CapturedMemory, Encoder, Part
 from agent.image import Image
+from agent.tracking import LARGE_BYTES
 from tests.verify.__main__ import verify_program
 from tests.verify.pair import pair
-from tests.verify.programs import PROGRAMS, Program
+from tests.verify.programs import LARGE, PROGRAMS, Program
 
-CHECKPOINTS = {"1 GiB": 4}
+SHORT = (*PROGRAMS[:-1], LARGE)
+CHECKPOINTS = {LARGE.name: 3}
+"""Ten of each of the others."""
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+@pytest.mark.parametrize("program", SHORT, ids=lambda program: program.name)
 def test_every_byte_of_the_mirror_is_the_originals(program: Program) -> None:
-    assert verify_program(program, CHECKPOINTS.get(program.name, 25)) == 0
+    assert verify_program(program, CHECKPOINTS.get(program.name, 10)) == 0
+
+
+def test_the_large_one_is_scanned_as_a_large_one() -> None:
+    assert int(LARGE.name.split()[0]) << 20 > LARGE_BYTES
 
 
 class ForgetsOnePage:

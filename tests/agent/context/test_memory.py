@@ -65,7 +65,7 @@ def mirror(victim: Puppet, capture: MemoryCapture, checkpoints: int, *, look_eve
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_program_that_does_everything_to_its_memory(built: Path, seed: int) -> None:
-    with running([str(build("churn.c", built)), str(seed), "200"], built) as victim, captured(victim) as capture:
+    with running([str(build("churn.c")), str(seed), "200"], built) as victim, captured(victim) as capture:
         assert mirror(victim, capture, 30, look_every=10, seed=seed) == []
 
 
@@ -140,7 +140,7 @@ class Forgetful(DirtyTracker):
 
 
 def test_a_dirty_page_that_is_dropped_on_purpose_is_noticed(built: Path) -> None:
-    with running([str(build("churn.c", built)), "9", "200"], built) as victim, captured(victim) as capture:
+    with running([str(build("churn.c")), "9", "200"], built) as victim, captured(victim) as capture:
         tracker = capture.tracker
         tracker.__class__ = Forgetful
         assert isinstance(tracker, Forgetful)

@@ -16,7 +16,7 @@ from agent.kernel import procfs
 from agent.shadow import Shadow
 from agent.spawner import Spawner
 from agent.stopped import RemoteCall, Stopped
-from tests.agent.plain_copy import NUMBER, await_line, compiled, launch, siginfo
+from tests.agent.plain_copy import NUMBER, await_line, built, launch, siginfo
 from transport.checkpoint import Records
 
 _HANDLER = 0x1000
@@ -70,7 +70,7 @@ def test_pending_signals_are_queued_with_their_values(blank: Shadow) -> None:
 
 def test_handlers_are_read_again_only_when_they_may_have_changed(spawner: Spawner, place: Path) -> None:
     output = place / "output"
-    original = launch(spawner, compiled("signals", place), str(place / "go"), output=output)
+    original = launch(spawner, built("signals"), str(place / "go"), output=output)
     calls: list[int] = []
 
     @contextmanager

@@ -19,7 +19,7 @@ from agent.kernel.vm import ProcessMemory
 from agent.spawner import Spawner
 from agent.stepping import next_stop
 from agent.stopped import RemoteCall, Stopped
-from tests.agent.plain_copy import NUMBER, Original, await_line, build, compiled, launch, take_over
+from tests.agent.plain_copy import NUMBER, Original, await_line, build, built, launch, take_over
 from transport.checkpoint import Records
 
 
@@ -46,7 +46,7 @@ class Watched:
 def watched(spawner: Spawner, place: Path) -> Iterator[Watched]:
     """Seven threads, at a stop."""
     output = place / "output"
-    original = launch(spawner, compiled("threads", place), str(place / "go"), output=output)
+    original = launch(spawner, built("threads"), str(place / "go"), output=output)
     try:
         await_line(output, "ready")
         original.stop()

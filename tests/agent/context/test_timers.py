@@ -17,7 +17,7 @@ from agent.kernel import procfs
 from agent.shadow import Shadow
 from agent.spawner import Spawner
 from agent.stopped import Stopped
-from tests.agent.plain_copy import await_line, compiled, launch
+from tests.agent.plain_copy import await_line, built, launch
 from transport.checkpoint import Records
 
 _NONE = ((0, 0),) * 3
@@ -86,7 +86,7 @@ def test_an_id_out_of_reach_is_refused(blank: Shadow) -> None:
 
 def test_records_stay_the_same_while_timers_run(spawner: Spawner, place: Path) -> None:
     output = place / "output"
-    original = launch(spawner, compiled("timers", place), str(place / "go"), output=output)
+    original = launch(spawner, built("timers"), str(place / "go"), output=output)
     try:
         await_line(output, "ready")
         original.stop()

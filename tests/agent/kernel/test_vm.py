@@ -20,7 +20,7 @@ PAGES = 3000
 @pytest.fixture(scope="module")
 def puppet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Puppet]:
     directory = tmp_path_factory.mktemp("victims")
-    with running([str(build("puppet.c", directory))], directory) as victim:
+    with running([str(build("puppet.c"))], directory) as victim:
         yield victim
 
 
@@ -86,7 +86,7 @@ def test_shared_pages_that_may_only_be_read_refuse_to_be_written(puppet: Puppet,
 
 
 def test_a_process_that_is_gone(tmp_path: Path) -> None:
-    with running([str(build("puppet.c", tmp_path))], tmp_path) as victim:
+    with running([str(build("puppet.c"))], tmp_path) as victim:
         victim.tell("m", PLACE, PAGE_BYTES, READ | WRITE, PRIVATE | ANONYMOUS | FIXED, -1, 0)
         memory = ProcessMemory(victim.pid)
     with pytest.raises(TraceeGone):

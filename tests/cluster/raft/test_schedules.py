@@ -3,23 +3,66 @@ are equal, and the lease has one holder at a time. The seed is in the test's nam
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.raft.simulation import World
+from cluster.raft.errors import StorageError
+from tests.cluster.raft.simulation import Broken, Ledger, World
+
+Sync = Callable[[World, int], None]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_schedule_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    world = World(tmp_path, seed)
-    monkeypatch.setattr("os.fsync", world.sync)
-    monkeypatch.setattr("os.fdatasync", world.sync)
+def run(directory: Path, monkeypatch: pytest.MonkeyPatch, seed: int, sync: Sync = World.sync) -> World:
+    """One schedule, to its end. sync: what fsync is in it. Raises Broken; SystemExit: a state machine differs."""
+    directory.mkdir(exist_ok=True)
+    world = World(directory, seed)
+    for name in ("os.fsync", "os.fdatasync"):
+        monkeypatch.setattr(name, lambda descriptor: sync(world, descriptor))
     monkeypatch.setattr("pysyncobj.syncobj.monotonicTime", lambda: world.now_s)
     monkeypatch.setattr("cluster.raft.consensus.monotonic", lambda: world.now_s)
     try:
         world.run(8.0)
     finally:
         world.close()
+    return world
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_schedule_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    world = run(tmp_path, monkeypatch, seed)
     assert world.acknowledged
     assert world.leaders
+
+
+def test_without_syncs_what_was_agreed_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first bytes of each file come to the disk; the power fails as before."""
+
+    def only_once(world: World, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        world._synced.setdefault(status.st_ino, status.st_size)
+
+    for seed in (5, 7, *range(12)):
+        try:
+            run(tmp_path / str(seed), monkeypatch, seed, only_once)
+        except (Broken, SystemExit):
+            return
+        except StorageError:
+            # A member that finds its journal cut refuses to start, which ends this schedule and shows nothing.
+            continue
+    pytest.fail("no seed shows it")
+
+
+def test_a_state_machine_that_differs_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Ledger.apply
+
+    def forgetful(ledger: Ledger, command: bytes) -> bytes:
+        """One of them takes another command in the place of its fiftieth."""
+        is_other = len(ledger.commands) == 50 and len(ledger.agreed) > 50
+        return honest(ledger, b"other" if is_other else command)
+
+    monkeypatch.setattr(Ledger, "apply", forgetful)
+    with pytest.raises(SystemExit, match="place 50: b'other' here"):
+        run(tmp_path, monkeypatch, 0)
