@@ -31,8 +31,12 @@ def compiled(source: Path, *options: str) -> Path:
     """The executable (or, with "-shared", the library) of one C file."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     assert compiler is not None, "these tests need a C compiler"
-    # Files of one name are in several directories.
-    target = directory() / "-".join([source.parent.name, source.stem, *(option.strip("-") for option in options)])
-    command = [compiler, "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-pthread", *options, "-o", str(target), str(source), "-lm"]
+    # It bears its source's name, by which a program knows itself; files of one name are in several directories.
+    place = directory() / "-".join([source.parent.name, *(option.strip("-") for option in options)])
+    place.mkdir(exist_ok=True)
+    place.chmod(0o755)
+    target = place / source.stem
+    warnings = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+    command = [compiler, *warnings, "-pthread", *options, "-o", str(target), str(source), "-lm"]
     subprocess.run(command, check=True)
     return target
