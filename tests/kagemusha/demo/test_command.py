@@ -52,21 +52,32 @@ def test_help_tells_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         assert option in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals) -> None:
+def _leaves_nothing_behind(script: str, line: str, namespaces: int, number: signal.Signals) -> None:
+    """Run it until it has said this line, end it by the signal, and look."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(
-        [sys.executable, "-c", _RUN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        assert any("redis-server under the agent" in line for line in process.stdout)
-        assert len(named_namespaces(f"{PREFIX}{process.pid}-")) == 4
+        assert any(line in said for said in process.stdout)
+        assert len(named_namespaces(f"{PREFIX}{process.pid}-")) == namespaces
         process.send_signal(number)
         said = process.stdout.read()
     assert process.returncode == ExitCode.INTERRUPTED
     assert "interrupted; everything was cleaned up" in said
     assert not named_namespaces(f"{PREFIX}{process.pid}-")
     assert not list(RUNS.glob(f"{process.pid}-*"))
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/kagemusha/demo-{process.pid}-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_behind(number: signal.Signals) -> None:
+    _leaves_nothing_behind(_RUN, "redis-server under the agent", 4, number)
+
+
+def test_an_interrupted_run_of_a_cluster_leaves_nothing_behind() -> None:
+    script = _RUN.replace('"--pair", ', "")
+    _leaves_nothing_behind(script, "create_mirrored_instance", 5, signal.SIGINT)
 
 
 def test_what_fails_leaves_only_its_logs(tmp_path: Path) -> None:
