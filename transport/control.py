@@ -301,15 +301,7 @@ class Failed:
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the full transfer to `instance` is."""
-
-    instance: str
-    sync: Sync
-
-
-Event = Hello | Exited | Mirrored | Activated | Settled | Failed | Progress
+Event = Hello | Exited | Mirrored | Activated | Settled | Failed
 
 ControlMessage = Request | Reply | Event
 
@@ -343,7 +335,6 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             131: Activated,
             132: Settled,
             133: Failed,
-            134: Progress,
         }.items()
     }
 )

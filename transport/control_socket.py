@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from transport.acceptor import Acceptor
-from transport.control import CONTROL, ControlMessage, Event, Hello, Mirrored, Progress, Quit, Refused, Reply, Request
+from transport.control import CONTROL, ControlMessage, Event, Hello, Mirrored, Quit, Refused, Reply, Request
 from transport.counters import Counters, Reason
 from transport.errors import ControlError, FrameError, KagemushaError
 from transport.frame import Frame, FrameDecoder, encode_frame
@@ -273,7 +273,7 @@ class ControlClient:
         return reply
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield events as they come, until the connection ends. Of Mirrored and Progress only the newest is kept."""
+        """Yield events as they come, until the connection ends. Of Mirrored only the newest is kept."""
         while True:
             while self._events:
                 yield self._events.pop(0)
@@ -331,9 +331,9 @@ class ControlClient:
             raise FrameError(f"{type(message).__name__} is neither a reply nor an event")
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, Mirrored | Progress):
+        if isinstance(event, Mirrored):
             # Only the newest state of each instance matters, so what nobody reads stays small.
-            old = [e for e in self._events if type(e) is type(event) and e.instance == event.instance]
+            old = [e for e in self._events if isinstance(e, Mirrored) and e.instance == event.instance]
             for other in old:
                 self._events.remove(other)
         if len(self._events) >= EVENTS_MAX:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from kagemusha.client import AsyncClient
 
 _LOOK_AGAIN_S = 0.3
-_SETTLED = ("mirrored", "failed", "fenced", "stopped")
+_LOST = ("failed", "fenced", "stopped")
+_SETTLED = ("mirrored", *_LOST)
 
 
 def create(
@@ -27,7 +28,9 @@ def create(
         list[str] | None,
         typer.Option("--node", "-n", help="A node that gets an instance, the first one starts it. Else all nodes."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until every mirror holds the program.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", "-w/-W", help="Watch until every mirror holds the program.")
+    ] = True,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="Longest wait.")] = 600.0,
     output: Output = "table",
     endpoint: Endpoints = None,
@@ -65,19 +68,13 @@ async def _known(one: AsyncClient, created: dict[str, Any]) -> dict[str, Any]:
 async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], timeout_s: float) -> None:
     """Show the first transfers until all is settled. Raises ClusterRefused when an instance fails, or it takes long."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     end_s = time.monotonic() + timeout_s
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"))
     screen = Console(stderr=True, highlight=False, markup=False)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as shown:
-        bars = {name: shown.add_task(name, total=None, status="starting") for name in names}
+        bars = {name: shown.add_task(name, total=None, text="starting") for name in names}
         while True:
             found = {name: await one.get_instance_status(name) for name in names}
             for name, status in found.items():
@@ -91,10 +88,12 @@ async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], ti
                 raise ClusterRefused(what, hint="it goes on in the background; see kagemusha status")
             await asyncio.sleep(_LOOK_AGAIN_S)
     for name, status in found.items():
-        if status["status"] != "mirrored":
+        if status["status"] in _LOST:
             what = f"{name} is {status['status']}" + (f": {status['reason']}" if status["reason"] else "")
             raise ClusterRefused(what, hint=f"see the log of node {status['node']}")
-    note(f"every mirror holds it: {', '.join(names)}")
+    mirrors = [name for name, status in found.items() if status["role"] == "mirror"]
+    held = f"every mirror holds it: {', '.join(mirrors)}" if mirrors else "it has no mirror"
+    note(f"{created['program']} runs; {held}")
 
 
 def _require_a_start(created: dict[str, Any], known: dict[str, Any]) -> None:
@@ -118,10 +117,12 @@ def _is_settled(status: dict[str, Any]) -> bool:
 
 
 def _bar(status: dict[str, Any]) -> dict[str, Any]:
+    """How far an instance is: a bar that moves while it is sent the program for the first time, and in words."""
+    from kagemusha.cluster_tables import progress
+
     sync = status["sync"]
     if sync is not None:
-        return {"status": "syncing", "completed": sync["done_bytes"], "total": max(sync["total_bytes"], 1)}
-    if status["status"] == "mirrored":
-        whole = max(status["memory_bytes"], 1)
-        return {"status": "mirrored", "completed": whole, "total": whole}
-    return {"status": status["status"]}
+        return {"text": progress(sync), "completed": sync["done_bytes"], "total": max(sync["total_bytes"], 1)}
+    if status["status"] == "mirrored" or (status["role"] == "primary" and status["status"] == "running"):
+        return {"text": "runs" if status["role"] == "primary" else "mirrored", "completed": 1, "total": 1}
+    return {"text": status["status"]}

@@ -160,8 +160,13 @@ async def test_create_waits_until_it_is_mirrored(shell: Shell) -> None:
     shell.cluster.create = create  # type: ignore[assignment]
     code, _, err = await shell.type("create", "web", "/etc/kagemusha/web.toml", "-o", "json")
     assert code == 0, err
-    assert "every mirror holds it: web@a, web@b, web@c" in err
+    assert "web runs; every mirror holds it: web@b, web@c" in err
     assert shell.cluster.syncing == []
+
+
+async def test_create_on_one_node(shell: Shell) -> None:
+    code, _, err = await shell.type("create", "web", "/etc/kagemusha/web.toml", "-n", "a", "-w")
+    assert (code, err) == (0, "web runs; it has no mirror\n")
 
 
 async def test_create_without_waiting(shell: Shell, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.transport.sample_status import sample_status
 from transport import control
 from transport.checkpoint import NOTHING, Version
 from transport.context_schema import Context, Place, ThreadView
-from transport.control import CONTROL, ControlMessage, Event, Reply, Request, Sync
+from transport.control import CONTROL, ControlMessage, Event, Reply, Request
 from transport.errors import FrameError
 
 VERSION = Version(1, 2, 3)
@@ -55,7 +55,6 @@ MESSAGES: list[ControlMessage] = [
     control.Activated(2, NOTHING, (("threads", 100), ("go", 20))),
     control.Settled(20, 3),
     control.Failed("no memory", "more"),
-    control.Progress("redis@b", Sync(1, 2, 3)),
 ]
 
 
