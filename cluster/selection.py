@@ -32,10 +32,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best mirror, None when none will do; and for each that will not do, why."""
+    """The best mirror, None when none will do; for each that will not do, why; and because of what it is the best."""
 
     best: Held | None
     against: Mapping[InstanceId, str]
+    because: str = ""
 
 
 def select(
@@ -54,7 +55,7 @@ def select(
     instances, so that the choice is the same wherever it is made.
     """
     against: dict[InstanceId, str] = {}
-    fit: list[tuple[tuple[object, ...], Held]] = []
+    fit: list[_Candidate] = []
     for place, one in enumerate(entry.instances):
         if one.node == entry.primary:
             continue
@@ -64,13 +65,51 @@ def select(
             against[one.instance] = reason
             continue
         if _is_original(entry, mirror):
-            return Choice(mirror, against)
-        version = mirror.version
+            return Choice(mirror, against, "it is the original, and has everything")
+        fit.append(_Candidate(mirror, one.node in drained, place))
+    fit.sort(key=lambda candidate: candidate.order)
+    if not fit:
+        return Choice(None, against)
+    because = fit[0].before(fit[1]) if len(fit) > 1 else _alone(against)
+    return Choice(fit[0].mirror, against, because)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A mirror that will do."""
+
+    mirror: Held
+    is_drained: bool
+    place: int
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """The lower, the better; what comes first counts most."""
+        version, mirror = self.mirror.version, self.mirror
         newest = (-version.token, -mirror.captured_ns, -version.number)
-        better_off = (one.node in drained, not mirror.healthy, mirror.load, mirror.latency_ms)
-        fit.append(((*newest, *better_off, place), mirror))
-    best = min(fit, key=lambda item: item[0], default=None)
-    return Choice(None if best is None else best[1], against)
+        return (*newest, self.is_drained, not mirror.healthy, mirror.load, mirror.latency_ms, self.place)
+
+    def before(self, other: _Candidate) -> str:
+        """Why this one is better than that one, by the first thing in which they differ."""
+        own, name = self.mirror, other.mirror.instance
+        by = next(place for place, (one, two) in enumerate(zip(self.order, other.order, strict=True)) if one != two)
+        newer_ms = (own.captured_ns - other.mirror.captured_ns) / 1e6
+        return (
+            f"its checkpoint is of a later primary than that of {name}",
+            f"its checkpoint is {newer_ms:.0f} ms newer than that of {name}",
+            f"its checkpoint is newer than that of {name}",
+            f"the node of {name}, which holds as much, is drained",
+            f"the node of {name}, which holds as much, is not well",
+            f"its node is less busy ({own.load:.0%}) than that of {name} ({other.mirror.load:.0%}), with as much",
+            f"its node is nearer than that of {name}, which holds as much",
+            f"it comes first, and {name} holds as much",
+        )[by]
+
+
+def _alone(against: Mapping[InstanceId, str]) -> str:
+    if not against:
+        return "it is the only mirror"
+    return "no other will do: " + ", ".join(f"{instance} {reason}" for instance, reason in against.items())
 
 
 def _is_original(entry: ProgramEntry, mirror: Held) -> bool:

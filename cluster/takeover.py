@@ -60,6 +60,8 @@ class Takeover:
     forced: bool = False
     target: InstanceId = ""
     request_id: str = ""
+    because: str = ""
+    """Why it is this mirror and no other."""
     phase: Phase = "fencing"
     fence_id: str = ""
     confirmed: bool = False
@@ -220,8 +222,9 @@ class Takeover:
             return []
         held = {name: one for name, one in facts.mirrors.items() if self._said_since(entry, facts, name)}
         choice = select(entry, held, self.office.reachable(now_s), facts.excluded, self.office.drained())
-        best = choice.best
+        best, self.because = choice.best, choice.because
         if self.target:
+            self.because = "a person asked for it"
             best = held.get(self.target) if self.target not in choice.against else None
         if self.final is not None and (best is None or best.version != self.final):
             limit_s = self.asked_s + patience.final_s

@@ -429,7 +429,9 @@ class Watch:
         self._replaced = None
         if takeover is not None:
             parts = time_line(takeover, self._agreed_s, now_s, self._up.timeline if self._up is not None else ())
-            orders.append(Note(self.program, f"{one.instance} serves: {takeover.reason}", entry.token, parts))
+            chosen = f"; chosen because {takeover.because}" if takeover.because and not takeover.clean else ""
+            what = f"{one.instance} serves: {takeover.reason}{chosen}"
+            orders.append(Note(self.program, what, entry.token, parts))
             if takeover.request_id:
                 orders.append(Answer(takeover.request_id, Ok(one.instance)))
         orders += [Answer(request_id, Ok(one.instance)) for request_id in self._repeated]

@@ -87,3 +87,31 @@ def test_under_sync_only_members_are_chosen() -> None:
 
 def test_what_the_primary_says_of_itself_makes_it_no_mirror() -> None:
     assert _chosen(_held("n1", 99, 9999)) is None
+
+
+@pytest.mark.parametrize(
+    ("mirror", "other", "because"),
+    [
+        ({"version": Version(4, 11, 7), "captured_ns": 70_000_000}, {}, "is 70 ms newer than that of p@n3"),
+        ({"version": Version(4, 11, 7)}, {}, "its checkpoint is newer than that of p@n3"),
+        ({}, {"version": Version(3, 99, 7)}, "of a later primary than that of p@n3"),
+        ({}, {"healthy": False}, "the node of p@n3, which holds as much, is not well"),
+        ({"load": 0.1}, {"load": 0.75}, "less busy (10%) than that of p@n3 (75%)"),
+        ({}, {"latency_ms": 3.0}, "nearer than that of p@n3"),
+        ({}, {}, "it comes first, and p@n3 holds as much"),
+        ({}, {"status": "failed"}, "no other will do: p@n3 is failed"),
+    ],
+)
+def test_a_choice_says_what_decided_it(mirror: dict[str, object], other: dict[str, object], because: str) -> None:
+    both = [replace(_held("n2", captured_ns=0), **mirror), replace(_held("n3", captured_ns=0), **other)]  # type: ignore[arg-type]
+    choice = select(_entry(), {one.instance: one for one in both}, NODES, {})
+    assert choice.best is not None
+    assert choice.best.instance == "p@n2"
+    assert because in choice.because
+
+
+def test_a_drained_node_and_a_lonely_mirror_are_named() -> None:
+    both = {one.instance: one for one in (_held("n2"), _held("n3"))}
+    assert "n2, which holds as much, is drained" in select(_entry(), both, NODES, {}, ["n2"]).because
+    alone = replace(_entry(), instances=_entry().instances[:2])
+    assert select(alone, both, NODES, {}).because == "it is the only mirror"
