@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-raft
+.PHONY: help setup packages demo demo-pair test lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-fence bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -50,6 +50,9 @@ bench-memory: setup ## scan, copy and apply of memory
 
 bench-pause: setup ## how long checkpoints stop a redis-server under load
 	@$(PYTHON) -m tests.bench.pause $(ARGS)
+
+bench-fence: setup ## what it takes to cut a program off, and how long clients then wait, by driver
+	@$(PYTHON) -m tests.bench.fence $(ARGS)
 
 bench-raft: setup ## agreement of three members: latency, throughput, elections
 	@$(PYTHON) -m tests.bench.raft $(ARGS)

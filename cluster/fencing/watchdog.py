@@ -42,12 +42,13 @@ class CutsOff(Protocol):
 
 @dataclass(slots=True)
 class Stopped:
-    """A primary that the watchdog has stopped."""
+    """A primary that the watchdog has stopped. cut_off_ns: when it was cut off first."""
 
     watched: Watched
     address_gone: bool = False
     frozen: bool = False
     trouble: str = ""
+    cut_off_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -108,6 +109,7 @@ class Watchdog:
         try:
             self.hands.cut_off(watched)
             stopped.address_gone, trouble = True, ""
+            stopped.cut_off_ns = stopped.cut_off_ns or self.now_ns()
         except KagemushaError as error:
             stopped.address_gone, trouble = False, error.what
         if trouble and trouble != stopped.trouble:
@@ -127,7 +129,8 @@ class Watchdog:
             self.leases.answer(slot, Fencing(watched.token, stopped.address_gone, stopped.frozen, now))
             deadline_ns = self.leases.deadline_ns(slot)
             why = f"its lease ended {(now - deadline_ns) // 1000} us ago" if deadline_ns else "it is fenced"
-            self.complain(f"{watched.program}: {why}: cut off={stopped.address_gone}, frozen={stopped.frozen}")
+            cut_off = f"cut off {(now - stopped.cut_off_ns) // 1000} us ago" if stopped.address_gone else "not cut off"
+            self.complain(f"{watched.program}: {why}, {cut_off}, {'frozen' if stopped.frozen else 'not frozen'}")
 
     def _freeze_anew(self, watched: Watched, stopped: Stopped) -> None:
         stopped.watched = watched

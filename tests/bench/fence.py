@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def fence_parts(lan: Lan, figures: Figures, runs: int) -> None:
 
 
 async def watchdog_delay(directory: Path, figures: Figures, runs: int) -> None:
-    """From the end of a lease until the watchdog has read back that the program is still."""
+    """From the end of a lease until the program is cut off, and until it was read back that it is still, too."""
     os.environ["PYTHONPATH"] = str(ROOT)
     with ExitStack() as stack:
         pid, cgroup = busy_program(stack)
@@ -128,15 +129,22 @@ async def watchdog_delay(directory: Path, figures: Figures, runs: int) -> None:
         try:
             for token in range(1, runs + 1):
                 deadline_s = time.clock_gettime(time.CLOCK_BOOTTIME) + 0.1
-                guard.watch(Watched("bench", token, pid, "", "", str(cgroup.directory)), deadline_s)
+                watched = Watched("bench", token, pid, ADDRESS, "lo", str(cgroup.directory), "bench@first")
+                guard.watch(watched, deadline_s)
                 while (answer := guard.fencing("bench")) is None:
                     await asyncio.sleep(0.005)
-                figures.add("watchdog", answer.at_ns / 1e3 - deadline_s * 1e6)
+                figures.add("watchdog_frozen", answer.at_ns / 1e3 - deadline_s * 1e6)
                 await guard.unwatch("bench")
                 cgroup.thaw()
+            log = (directory / "watchdog.log").read_text()
+            for ended_us, cut_off_us in re.findall(r"ended (\d+) us ago, cut off (\d+) us ago", log):
+                figures.add("watchdog_cut_off", int(ended_us) - int(cut_off_us))
         finally:
             guard.close()
             os.kill(LeaseFile(directory / "leases").watchdog_pid, signal.SIGTERM)
+            hands = Hands()
+            hands.barriers.remove("bench@first")
+            hands.close()
 
 
 async def gaps(lan: Lan, directory: Path, figures: Figures, runs: int, *, with_keepalived: bool) -> None:
