@@ -86,6 +86,8 @@ def _break(world: World, dice: random.Random, kinds: tuple[str, ...]) -> None:
         world.after(dice.uniform(0.1, 2.0), world.cut.clear)
     elif kind == "hang":
         victim.hung_until_s = world.now_s + dice.uniform(0.05, 1.5)
+    elif kind == "unwell":
+        victim.instance.unwell_until_s = world.now_s + dice.uniform(0.05, 1.0)
     elif kind == "slow":
         world.slow = dice.choice([0.02, 0.2, 0.6])
     elif kind == "switch":

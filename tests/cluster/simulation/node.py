@@ -13,6 +13,7 @@ from cluster.news import (
     ActivateFailed,
     Committed,
     FenceConfirmed,
+    HealthChanged,
     InstanceEnded,
     InstanceReported,
     Leading,
@@ -52,6 +53,8 @@ class Instance:
         self.lease = ServingLease(TIMES, 0)
         self.serving_since: float | None = None
         self.pids = 0
+        self.unwell_until_s = 0.0
+        """It does not answer its health checks until then; and after a fence nobody asks it."""
 
     def change(self) -> None:
         """Begin or end to serve as everything says by now."""
@@ -96,6 +99,7 @@ class Instance:
             self.end()
         if role != self.role:
             self.pids += 1
+            self.unwell_until_s = 0.0
         self.role, self.token, self.ended, self.ready = role, token, None, False
         self.alive, self.fence, self.held = role != "none", self.fenced.get(token, ""), False
         self.lease = ServingLease(TIMES, token)
@@ -265,6 +269,9 @@ class Node:
             self.to_leader(one.ended)
         elif one.role == "primary" and one.alive:
             self.to_leader(LeaseAsked(self.name, PROGRAM, one.token, self.clock_s()))
+            if one.unwell_until_s:
+                unwell = self.world.now_s < one.unwell_until_s or bool(one.fence)
+                self.to_leader(HealthChanged(PROGRAM, one.token, "it does not answer" if unwell else ""))
 
     def pid(self) -> int:
         """The agent's incarnation: rises with every start of one, over boots too."""

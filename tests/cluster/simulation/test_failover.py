@@ -16,7 +16,7 @@ from cluster.registry import Registry
 from cluster.selection import Choice, select
 from cluster.values import Fence
 from cluster.watch import Watch
-from tests.cluster.simulation.chaos import Ended, run_chaos
+from tests.cluster.simulation.chaos import KINDS, Ended, run_chaos
 from tests.cluster.simulation.node import Instance
 from tests.cluster.simulation.trace import (
     Granted,
@@ -57,6 +57,13 @@ def test_no_story_breaks_an_invariant_and_every_one_ends_well() -> None:
 
 def test_leaders_that_are_cut_off_while_they_decide_break_none() -> None:
     assert sum(_judge(seed, _divided) for seed in SEEDS) > len(SEEDS)
+
+
+def test_programs_that_hang_for_a_while_break_none() -> None:
+    def story(seed: int) -> Ended:
+        return run_chaos(seed, kinds=("unwell", "unwell", *KINDS))
+
+    assert sum(_judge(seed, story) for seed in SEEDS) > 2 * len(SEEDS)
 
 
 @pytest.mark.long
