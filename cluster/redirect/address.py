@@ -30,6 +30,7 @@ class AddressDriver:
 
     async def close(self) -> None:
         """The address stays where it is."""
+        self._carrier.close()
 
 
 def ensure_carried(program: str, carrier: Carrier) -> None:

@@ -64,3 +64,6 @@ class Carrier(Protocol):
 
     def has(self) -> bool:
         """Whether it is here. Raises KagemushaError."""
+
+    def close(self) -> None:
+        """Leave it as it is."""

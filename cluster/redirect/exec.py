@@ -66,6 +66,8 @@ class ExecDriver:
 
     async def close(self) -> None:
         """What was claimed stays so."""
+        if self._carrier is not None:
+            self._carrier.close()
 
     async def _run(self, action: Action, command: Sequence[str], token: int) -> None:
         """Raises RedirectError unless it ends with 0 in time."""

@@ -45,3 +45,4 @@ class KeepalivedDriver:
 
     async def close(self) -> None:
         """The address stays where it is, and with whom."""
+        self._carrier.close()

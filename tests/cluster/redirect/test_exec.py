@@ -148,6 +148,9 @@ class Carrier:
     def has(self) -> bool:
         return self.here
 
+    def close(self) -> None:
+        pass
+
 
 async def test_an_address_goes_along(said: Redirection) -> None:
     carrier = Carrier()

@@ -1,0 +1,111 @@
+"""What keeps clients from being led to a node is said before anything is begun; what is left behind is taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+
+from cluster.agents.clients import Clients, obstacles, remove_forgotten_barriers
+from cluster.agents.place import Place
+from cluster.config import NodeConfig
+from cluster.fencing.addresses import Addresses
+from cluster.fencing.hands import Hands
+from cluster.program import ProgramFile
+from cluster.redirect.probe import AddressInUse
+from cluster.redirect.redirection import Redirection
+from cluster.values import Policy
+from tests.agent.lan import Lan
+from tests.cluster.cluster_of import configs
+
+DEADLINE_S = 20.0
+FREE, USED = "10.91.0.100/24", "10.91.0.2/24"
+
+
+def file_of(said: Redirection) -> ProgramFile:
+    """A program's file with this section."""
+    return ProgramFile("redis", "0" * 64, Policy(), said.address, said.interface, 1000, redirection=said)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> NodeConfig:
+    """Of node a."""
+    return configs(tmp_path, ("a", "b"))["a"]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what other tasks do."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def test_what_is_in_the_way_is_said(config: NodeConfig, tmp_path: Path) -> None:
+    with Lan() as lan:
+        hardware = lan.link("second").hardware.hex(":")
+        with lan.inside("first"):
+            taken = file_of(Redirection("address", USED, "eth0"))
+            assert await obstacles(config, file_of(Redirection("address", FREE, "eth0")), known=False) == ()
+            ((what, hint),) = await obstacles(config, taken, known=False)
+            assert what == f"10.91.0.2 is used by {hardware} on eth0 already"
+            assert "choose an address that is free" in hint
+            assert await obstacles(config, taken, known=True) == ()
+            ((what, _),) = await obstacles(config, file_of(Redirection("address", FREE, "none7")), known=False)
+            assert what == "interface none7: No such device"
+    command = (str(tmp_path / "none"),)
+    ((what, _),) = await obstacles(config, file_of(Redirection("exec", claim=command, release=command)), known=False)
+    assert what == f"redirect: {command[0]}: No such file or directory"
+    assert await obstacles(config, file_of(Redirection()), known=False) == ()
+
+
+async def test_an_address_that_somebody_has_is_not_claimed(config: NodeConfig) -> None:
+    with Lan() as lan, lan.inside("first"):
+        granted = asyncio.Event()
+
+        async def lease() -> None:
+            granted.set()
+
+        place = Place(config, "redis")
+        clients = Clients(place, lambda: file_of(Redirection("address", USED, "eth0")), lambda: True, lambda: None)
+        with pytest.raises(AddressInUse):
+            await clients.arrive(lease(), patient=True)
+        assert granted.is_set()
+        await clients.close()
+
+
+async def test_an_address_that_is_taken_away_comes_back_unless_it_was_silenced(config: NodeConfig) -> None:
+    with Lan() as lan, lan.inside("first"):
+        place = Place(config, "redis")
+        place.make()
+        may_serve = True
+        said = Redirection("address", FREE, "eth0")
+        clients = Clients(place, lambda: file_of(said), lambda: may_serve, lambda: None)
+        hands, addresses = Hands(), Addresses()
+        await clients.claim(1)
+        assert addresses.has(FREE)
+        addresses.drop(FREE)
+        await until(lambda: addresses.has(FREE))
+
+        # In a planned switchover the agent silences it and takes it away, and nobody puts it back.
+        async with clients.leaving(1):
+            hands.barriers.put(place.instance, ip_interface(FREE).ip)
+            addresses.drop(FREE)
+        assert not addresses.has(FREE)
+        await clients.claim(2)
+        assert not addresses.has(FREE)
+        hands.barriers.lift(place.instance, ip_interface(FREE).ip)
+        await until(lambda: addresses.has(FREE))
+
+        assert place.instance in hands.barriers.instances()
+        remove_forgotten_barriers("a", {place.instance})
+        assert place.instance in hands.barriers.instances()
+        remove_forgotten_barriers("b", set())
+        assert place.instance in hands.barriers.instances()
+        remove_forgotten_barriers("a", set())
+        assert place.instance not in hands.barriers.instances()
+        await clients.forget()
+        hands.close()
+        addresses.close()
