@@ -260,9 +260,8 @@ class LocalInstance:
     def _prolong(self, token: int) -> None:
         if not self.serving or self.fence_id or self.ended is not None:
             return
-        was_out = self.tenure.fencing is not None
         self.tenure.extend(self.record.pid)
-        if was_out or self.held:
+        if self.tenure.is_cut_off or self.held:
             self._jobs.start(self._back(token))
 
     def refused(self, token: int, reason: str, *, replaced: bool) -> None:
@@ -274,7 +273,7 @@ class LocalInstance:
     async def _back(self, token: int) -> None:
         """There is a lease again, for a program that was stopped or held without one: it goes on, address and all."""
         async with self._lock:
-            if self._serves(token) and not self.fence_id:
+            if self._serves(token) and not self.fence_id and (self.tenure.is_cut_off or self.held):
                 await self._go_on(token)
                 self.held = False
                 self._around.changed()
@@ -324,7 +323,7 @@ class LocalInstance:
         self.tenure.gather(agent.pid)
         await self.clients.arrive(self.tenure.wait_for_lease(lease), patient=isinstance(request, control.Launch))
         self.serving = True
-        self.tenure.extend(0)
+        self.tenure.open()
         await agent.request(request, self._around.order_s)
         self._jobs.start(agent.leash(self._around.leash_ms))
         await self.poll()
@@ -341,10 +340,11 @@ class LocalInstance:
         """Thaw and claim the address, with a lease that holds."""
         await self.tenure.wait_for_lease(self.tenure.lease or self.tenure.begin(token))
         self.tenure.extend(self.record.pid)
-        await self.tenure.thawed()
+        returns = await self.tenure.thawed()
         if self.agent is not None:
             await self.agent.request(control.Resume(token), self._around.order_s)
             await self.clients.claim(token)
+            self.tenure.led_back(returns)
 
     async def _fence(self) -> None:
         """Have the watchdog stop it. Raises KagemushaError unless it was read back that it is still."""
@@ -481,8 +481,7 @@ class LocalInstance:
         await agent.request(control.Adopt(record.pid, record.start_ticks, record.token), self._around.order_s)
         await agent.leash(self._around.leash_ms)
         self.agent_lost, self.serving = False, True
-        if self.tenure.lease is None:
-            self.tenure.begin(record.token)
+        self.tenure.adopt(record.token)
         await self.poll()
         self._jobs.start(self._back(record.token))
         log.info("a program has an agent again", instance=self.place.instance, pid=record.pid)

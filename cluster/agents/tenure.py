@@ -56,19 +56,32 @@ class Tenure:
         self._file = file
         self._leased = asyncio.Event()
         self._prepared = 0
+        self._returns: int | None = None
 
     @property
     def fencing(self) -> Fencing | None:
         """What the watchdog did to the program."""
         return self._guard.fencing(self._place.program)
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the watchdog has stopped it since its clients were led back (`led_back`), be it for a moment that
+        nobody saw; or that is not known."""
+        return self.fencing is not None or self._guard.returns(self._place.program) != self._returns
+
     # ------------------------------------------------------------ lease
 
     def begin(self, token: int) -> ServingLease:
         """Want a lease under this token from now on."""
-        self.lease = ServingLease(self._times, token)
+        self.lease, self._returns = ServingLease(self._times, token), None
         self._ask_lease(self._place.program, token)
         return self.lease
+
+    def adopt(self, token: int) -> None:
+        """The same for a program that was without an agent: a lease that it has is kept."""
+        self._returns = None
+        if self.lease is None:
+            self.begin(token)
 
     def granted(self, token: int, sent_s: float, granted_s: float) -> bool:
         """The leader grants what was asked for at `sent_s`; whether that counts."""
@@ -104,11 +117,21 @@ class Tenure:
         if self.lease is not None:
             self._watch(self.lease.token, pid, self.lease.stop_at_s)
 
-    async def thawed(self) -> None:
-        """Wait until the watchdog has let the program go on, after `extend`."""
+    def open(self) -> None:
+        """Have the watchdog watch, before a program runs that finds its clients by itself."""
+        self.extend(0)
+        self.led_back(self._guard.returns(self._place.program))
+
+    async def thawed(self) -> int:
+        """Wait until the watchdog has let the program go on, after `extend`; gives what `led_back` is to be told."""
         limit_s = time.monotonic() + FENCE_S
         while self.fencing is not None and time.monotonic() < limit_s:
             await asyncio.sleep(_LOOK_S)
+        return self._guard.returns(self._place.program)
+
+    def led_back(self, returns: int) -> None:
+        """Its clients were led here since it was `thawed`."""
+        self._returns = returns
 
     def _watch(self, token: int, pid: int, deadline_s: float) -> None:
         file, cgroup = self._file(), self.cgroup()

@@ -111,6 +111,12 @@ class Guard:
         slot = self._slots.get(program)
         return self._leases.fencing(slot) if slot is not None else None
 
+    def returns(self, program: str) -> int:
+        """How often the watchdog has stopped it and let it go on again. A stop may be too short to be seen by
+        `fencing`, and leaves the program cut off from its clients all the same."""
+        slot = self._slots.get(program)
+        return self._leases.returns(slot) if slot is not None else 0
+
     async def fence(self, program: str, limit_s: float) -> Fencing | None:
         """Stop it at once; gives what the watchdog says when it has, None if it does not within `limit_s` seconds."""
         slot = self._slots[program]

@@ -1,7 +1,8 @@
 """The leases of this node's primaries in a shared memory file: the daemon writes them, the watchdog reads them.
 
     header   64 bytes: magic, pid of the watchdog, when it last looked at all slots
-    slot   1024 bytes: what the daemon says (sequence, deadline, token, names), at 960 what the watchdog answers
+    slot   1024 bytes: what the daemon says (sequence, deadline, token, names), at 960 what the watchdog answers (the
+           last stop, how often it let somebody go on)
 
 All numbers are aligned u64 in the machine's order, each written by one side only, so each is seen whole. What must
 be seen together is under a sequence number that is odd while it is written. Should the daemon die in the middle of
@@ -30,7 +31,7 @@ _WORD: Final = struct.Struct("=Q")
 _NAME_BYTES: Final = (64, 64, 16, 256, 128, 256)
 _NAMES: Final = struct.Struct("=" + "".join(f"{size}s" for size in _NAME_BYTES))
 _PID_AT, _BEAT_AT = 8, 16
-_SEQUENCE, _DEADLINE, _TOKEN, _PROCESS, _NAMES_AT, _ANSWER = 0, 8, 16, 24, 32, 960
+_SEQUENCE, _DEADLINE, _TOKEN, _PROCESS, _NAMES_AT, _ANSWER, _RETURNS = 0, 8, 16, 24, 32, 960, 992
 _READS_MAX: Final = 100
 
 
@@ -127,6 +128,13 @@ class LeaseFile:
             self._set_word(at + 24, fencing.at_ns)
             self._set_word(at, fencing.token)
 
+    def let_go_on(self, slot: int) -> None:
+        """Say that the primary of this slot, which was stopped, goes on. It is counted before the answer is taken back:
+        who does not see the one sees the other."""
+        at = self._at(slot) + _RETURNS
+        self._set_word(at, self._word(at) + 1)
+        self.answer(slot, None)
+
     def beat(self, now_ns: int) -> None:
         """The watchdog of this process has looked at all slots now."""
         self._set_word(_PID_AT, os.getpid())
@@ -159,6 +167,10 @@ class LeaseFile:
         if token == 0:
             return None
         return Fencing(token, bool(self._word(at + 8)), bool(self._word(at + 16)), self._word(at + 24))
+
+    def returns(self, slot: int) -> int:
+        """How often a primary of this slot was stopped and let go on."""
+        return self._word(self._at(slot) + _RETURNS)
 
     @property
     def watchdog_pid(self) -> int:

@@ -155,7 +155,7 @@ class Watchdog:
                 os.kill(watched.pid, signal.SIGCONT)
         except (CgroupError, ProcessLookupError) as error:
             self.complain(f"{watched.program}: {error}")
-        self.leases.answer(slot, None)
+        self.leases.let_go_on(slot)
         self.complain(f"{watched.program}: its lease is back: it goes on")
 
 

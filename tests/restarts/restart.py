@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.agents.record import start_ticks_of
 from kagemusha.demo.client import Client
 from kagemusha.demo.nodes import ADDRESS
 from kagemusha.demo.story import PORT
@@ -78,8 +79,8 @@ class Holders:
 
     def __init__(self, cluster: Trio) -> None:
         self.overlaps = 0
-        # The oldest process of each node stays: its view of the addresses is the node's.
-        oldest = [min(node.network.processes()) for node in cluster.machines.nodes.values()]
+        # The oldest process of each node stays: its view of the addresses is the node's. (Numbers wrap around.)
+        oldest = [min(node.network.processes(), key=start_ticks_of) for node in cluster.machines.nodes.values()]
         self._tables = [Path(f"/proc/{pid}/net/fib_trie") for pid in oldest]
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look)

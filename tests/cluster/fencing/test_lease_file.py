@@ -21,8 +21,11 @@ def test_what_is_put_is_read(tmp_path: Path) -> None:
     assert watchdog.deadline_ns(SLOTS - 1) == 2**63
     watchdog.answer(SLOTS - 1, Fencing(7, True, False, 5))
     assert daemon.fencing(SLOTS - 1) == Fencing(7, True, False, 5)
-    watchdog.answer(SLOTS - 1, None)
+    assert daemon.returns(SLOTS - 1) == 0
+    watchdog.let_go_on(SLOTS - 1)
     assert daemon.fencing(SLOTS - 1) is None
+    assert daemon.returns(SLOTS - 1) == 1
+    assert daemon.returns(0) == 0
     watchdog.beat(99)
     assert daemon.beat_ns == 99
     daemon.clear(SLOTS - 1)

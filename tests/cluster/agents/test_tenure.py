@@ -1,0 +1,62 @@
+"""A stop by the watchdog is noticed afterwards, however short it was: the program is cut off until it is led back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from cluster.agents.place import Place
+from cluster.agents.tenure import Tenure
+from cluster.fencing.guard import Guard
+from cluster.fencing.lease_file import LeaseFile, Watched
+from cluster.fencing.watchdog import Watchdog, boottime_ns
+from cluster.lease import LeaseTimes
+from cluster.program import ProgramFile
+from cluster.values import Policy
+from tests.cluster.cluster_of import configs
+
+FAR_S = 3600.0
+
+
+class Nothing:
+    """Cuts off nobody: what is looked at here is what is said of it."""
+
+    def cut_off(self, watched: Watched) -> None:
+        """See `watchdog.CutsOff`."""
+
+
+async def test_a_stop_that_nobody_saw_is_known_all_the_same(tmp_path: Path) -> None:
+    guard = Guard(tmp_path / "leases", ("none",), tmp_path / "log")
+    watchdog = Watchdog(LeaseFile(tmp_path / "leases"), Nothing(), boottime_ns, lambda _: None)
+    place = Place(configs(tmp_path, ("a", "b"))["a"], "redis")
+    file = ProgramFile("redis", "0" * 64, Policy(), "", "", 1000)
+    tenure = Tenure(place, guard, LeaseTimes(0.4), lambda *_: None, lambda: file)
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    guard.watch(Watched("redis", 1, 0, "", "", ""), now_s + FAR_S)
+    assert tenure.is_cut_off, "nothing is known of it yet"
+    tenure.open()
+    watchdog.turn()
+    assert not tenure.is_cut_off
+
+    # The lease comes back in the moment in which the watchdog stops the program.
+    guard.extend("redis", now_s)
+    watchdog.turn()
+    assert tenure.is_cut_off
+    guard.extend("redis", now_s + FAR_S)
+    watchdog.turn()
+    assert tenure.fencing is None
+    assert tenure.is_cut_off
+
+    # And once more while its clients are led back.
+    returns = await tenure.thawed()
+    guard.extend("redis", now_s)
+    watchdog.turn()
+    guard.extend("redis", now_s + FAR_S)
+    watchdog.turn()
+    tenure.led_back(returns)
+    assert tenure.is_cut_off
+    tenure.led_back(await tenure.thawed())
+    assert not tenure.is_cut_off
+    tenure.adopt(1)
+    assert tenure.is_cut_off
+    guard.close()
