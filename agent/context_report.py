@@ -11,7 +11,7 @@ from agent.context import layout
 from agent.context_view import context_view, stack_pages
 from agent.instance import Instance
 from agent.kernel.vm import Contents
-from agent.page_ranges import Pages
+from agent.memory.page_ranges import Pages
 from transport.checkpoint import NOTHING, Records, Version
 from transport.context_schema import Context
 from transport.errors import ControlError

@@ -21,7 +21,7 @@ from agent.context.signals import SIG_DFL, SIG_IGN, SignalsRecord
 from agent.context.table import DESCRIPTION, NUMBER, Number
 from agent.context.threads import ThreadRecord
 from agent.kernel import ptrace, registers
-from agent.page_ranges import PAGE_BYTES
+from agent.memory.page_ranges import PAGE_BYTES
 from transport.checkpoint import Records, Version
 from transport.context_schema import (
     CONNECTIONS_MAX,

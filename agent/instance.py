@@ -16,26 +16,26 @@ from typing import ParamSpec
 
 import structlog
 
-from agent import takeover
-from agent.adoption import find_running
-from agent.audience import Audience
-from agent.connections import Connection, Expected
 from agent.context.origin import require_same_origin
-from agent.double import ShadowDouble
-from agent.follower import Follower
-from agent.launch import Started
-from agent.launching import launch, output_path, room_for_image_bytes
-from agent.primary import Report
+from agent.launch.adoption import find_running
+from agent.launch.launching import launch, output_path, room_for_image_bytes
+from agent.launch.spawner import Spawner
+from agent.launch.start import Started
+from agent.mirror import takeover
+from agent.mirror.double import ShadowDouble
+from agent.mirror.follower import Follower
+from agent.mirror.staging import Staging
+from agent.mirror.subscription import Source, Subscription
+from agent.mirror.takeover import Takeover
+from agent.network.connections import Connection, Expected
+from agent.network.service_network import ServiceNetwork
+from agent.primary.audience import Audience
+from agent.primary.decisions import Report
+from agent.primary.serving import Serving
+from agent.primary.serving_setup import make_serving
 from agent.program import Definition
-from agent.service_network import ServiceNetwork
-from agent.serving import Serving
-from agent.serving_setup import make_serving
-from agent.spawner import Spawner
-from agent.staging import Staging
-from agent.subscription import Source, Subscription
-from agent.takeover import Takeover
-from agent.tracee import Tracee
-from agent.tracer import Tracer
+from agent.tracing.tracee import Tracee
+from agent.tracing.tracer import Tracer
 from transport import control
 from transport.checkpoint import NOTHING, PAGE_BYTES, Records, Version
 from transport.control import Activated, Event, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled

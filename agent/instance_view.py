@@ -13,11 +13,11 @@ from agent.context.by_kind import records_of_kind
 from agent.context.record import unpack
 from agent.context.tcp import BUSY, CONNECTED, HALF_CLOSED, Tcp
 from agent.errors import KernelError, TraceeGone
-from agent.follower import Follower
 from agent.instance import Instance
 from agent.kernel import procfs
-from agent.publication import Dated
-from agent.serving import Serving
+from agent.mirror.follower import Follower
+from agent.primary.publication import Dated
+from agent.primary.serving import Serving
 from transport.checkpoint import NOTHING, PAGE_BYTES, Records, Version
 from transport.control import InstanceStatus, MirrorView, Pauses, Status, Sync
 from transport.pubsub import Subscriber

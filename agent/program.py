@@ -1,6 +1,7 @@
 """What a program is: the model of NAME.toml, the file that defines one.
 
-Values only: nothing here reads a file or asks the host. `agent.program_file` reads, `agent.identity` resolves users.
+Values only: nothing here reads a file or asks the host. `agent.program_file` reads, `agent.launch.identity` resolves
+users.
 Every field's description is the text of the generated reference (docs/program-toml.md), so it is written for operators.
 """
 

@@ -21,10 +21,10 @@ from agent.context_report import context_of
 from agent.instance import Instance, Surroundings
 from agent.instance_view import status_of
 from agent.kernel import scheduling
+from agent.launch.spawner import Spawner
 from agent.leash import Leash
 from agent.program import Definition
-from agent.spawner import Spawner
-from agent.tracer import Tracer, block_signals
+from agent.tracing.tracer import Tracer, block_signals
 from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash
 from transport.control_socket import ControlServer
 from transport.errors import KagemushaError

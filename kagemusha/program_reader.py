@@ -40,7 +40,7 @@ def preflight(path: Path) -> tuple[tuple[str, str], ...]:
 
     Raises ConfigError for a file that can't be used, PreflightError where the kernel can't be probed.
     """
-    from agent.preflight import preflight as look
+    from agent.preflight.check import preflight as look
 
     return tuple((str(reason), reason.remedy) for reason in look(load_definition(path)).reasons)
 

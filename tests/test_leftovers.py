@@ -18,9 +18,9 @@ DEADLINE_S = 20.0
 RUN = """
 import os, socket, subprocess, sys, tempfile, time
 from pathlib import Path
-from agent.launch import start
-from agent.spawn_request import Launch
-from agent.spawner import Spawner
+from agent.launch.start import start
+from agent.launch.spawn_request import Launch
+from agent.launch.spawner import Spawner
 from cluster.fencing.cgroup import ProgramCgroup
 from kagemusha.demo.nodes import Directory, Machines, new_run_id
 from tests import leftovers

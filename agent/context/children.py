@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from agent.context.record import pack, unpack
 from agent.errors import TraceeGone
 from agent.kernel import procfs
-from agent.stopped import Stopped
+from agent.tracing.stopped import Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
-    from agent.shadow import Shadow
+    from agent.mirror.shadow import Shadow
 
 KEY: Final = "children"
 

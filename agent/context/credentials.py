@@ -9,9 +9,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from agent.batch import Batch
 from agent.kernel import procfs
 from agent.kernel.libc import NR
+from agent.mirror.batch import Batch
 
 _PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_DROP: Final = 24

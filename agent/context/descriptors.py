@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.batch import Batch
 from agent.context.clocks import ProgramClocks
 from agent.context.deleted import DeletedFileKind
 from agent.context.epoll import EpollKind
@@ -31,12 +30,13 @@ from agent.context.udp import UdpKind
 from agent.context.unix import UnixKind
 from agent.context.unsupported import UnsupportedKind
 from agent.errors import CaptureError, KernelError, RestoreError
+from agent.mirror.batch import Batch
 from agent.reason import Reason
-from agent.stopped import Stopped
+from agent.tracing.stopped import Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
-    from agent.shadow import Shadow
+    from agent.mirror.shadow import Shadow
 
 
 def kinds(network: Network) -> tuple[Kind, ...]:
@@ -166,7 +166,7 @@ def prepare(shadow: Shadow, records: Records) -> None:
 
 
 def activate(shadow: Shadow, records: Records, batch: Batch) -> None:
-    """Add the rows that make the table; TCP and UDP sockets are made empty (`agent.restored_sockets`).
+    """Add the rows that make the table; TCP and UDP sockets are made empty (`agent.network.restored_sockets`).
 
     Content of files without a name is written at once. Raises RestoreError.
     """

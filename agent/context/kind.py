@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from agent.batch import Batch, Row
 from agent.context.clocks import ProgramClocks
 from agent.context.layout import Area
 from agent.context.look import Look
 from agent.errors import RestoreError, Unsupported
-from agent.fdtable import DescriptorTable
 from agent.kernel.pidfd import get_descriptor
+from agent.mirror.batch import Batch, Row
+from agent.mirror.fdtable import DescriptorTable
 from agent.reason import Reason
 from transport.checkpoint import Records
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import msgpack
 
 from agent.errors import RestoreError
-from agent.page_ranges import PAGE_BYTES
+from agent.memory.page_ranges import PAGE_BYTES
 
 KEY: Final = "layout"
 

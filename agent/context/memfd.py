@@ -17,8 +17,8 @@ from agent.context.kind import Depends, Restore, Walk, refuse, text
 from agent.context.look import Look
 from agent.context.record import pack, unpack
 from agent.kernel.libc import NR
+from agent.mirror.remapping import object_id
 from agent.reason import Reason
-from agent.remapping import object_id
 
 _LABEL, _POSIX, _SUFFIX = "/memfd:", "/dev/shm/", " (deleted)"
 _MFD_ALLOW_SEALING = 2

@@ -21,12 +21,12 @@ import numpy as np
 
 from agent.context.layout import Area, Map, Unmap, difference
 from agent.errors import CaptureError, CheckpointAbandoned, Unsupported
-from agent.image import Image
 from agent.kernel.pagemap import GUARD, Pagemap
 from agent.kernel.userfaultfd import Userfaultfd
 from agent.kernel.vm import Contents, ProcessMemory
-from agent.page_buffer import PageBuffer
-from agent.page_ranges import (
+from agent.memory.image import Image
+from agent.memory.page_buffer import PageBuffer
+from agent.memory.page_ranges import (
     NO_PAGES,
     PAGE_SHIFT,
     PAGE_WORDS,
@@ -40,7 +40,7 @@ from agent.page_ranges import (
     inside,
     union,
 )
-from agent.tracking import Dirty, DirtyTracker
+from agent.memory.tracking import Dirty, DirtyTracker
 
 Part = tuple[Pages, Contents, Contents, Mask]
 """pages (ascending), base, new, fresh (base is zeros, whatever a mirror has there). Good until the next part."""

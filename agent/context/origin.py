@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from agent.context.layout import Area
-from agent.fingerprint import Fingerprint, differences, fingerprint
+from agent.preflight.fingerprint import Fingerprint, differences, fingerprint
 from transport.checkpoint import Records
 from transport.errors import PreflightError
 

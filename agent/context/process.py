@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from agent.batch import Batch, Blob
 from agent.context import children
 from agent.context.clocks import CLOCK_BOOTTIME, CLOCK_MONOTONIC, ProgramClocks
 from agent.context.credentials import Credentials
@@ -23,12 +22,13 @@ from agent.errors import KernelError, RestoreError
 from agent.kernel import elf, procfs
 from agent.kernel.libc import NR
 from agent.kernel.namespaces import TimeOffsets
+from agent.mirror.batch import Batch, Blob
 from agent.reason import Reason
-from agent.stopped import Stopped
+from agent.tracing.stopped import Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
-    from agent.shadow import Shadow
+    from agent.mirror.shadow import Shadow
 
 KEY: Final = "process"
 # The fields of /proc/PID/stat (proc_pid_stat(5)) that prctl(2) PR_SET_MM_MAP takes; brk is no field there.

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from agent.batch import Batch
 from agent.context.record import pack, unpack
 from agent.errors import RestoreError
 from agent.kernel import procfs, ptrace
 from agent.kernel.libc import NR
-from agent.restart import Interruption
-from agent.stopped import Stopped
+from agent.mirror.batch import Batch
+from agent.tracing.restart import Interruption
+from agent.tracing.stopped import Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
-    from agent.shadow import Shadow
+    from agent.mirror.shadow import Shadow
 
 KEY: Final = "signals"
 SIGNALS_MAX: Final = 64

@@ -224,7 +224,7 @@ class TcpKind:
         return [Reason(what, walk.where(look.number), lost=True)]
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
-        """Make an empty socket at its number; `agent.restored_sockets` makes of it what the record says."""
+        """Make an empty socket at its number; `agent.network.restored_sockets` makes of it what the record says."""
         record = decoded(data)
         kind = socket.SOCK_STREAM | (record.flags & os.O_NONBLOCK)
         restore.place(key, restore.batch.add(NR.SOCKET, record.family, kind, 0, name=f"socket of {key}"))

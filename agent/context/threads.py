@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from msgpack import packb
 
-from agent.batch import Batch
 from agent.context import process, signals
 from agent.context.clocks import CLOCK_MONOTONIC
 from agent.context.credentials import Credentials
@@ -29,12 +28,13 @@ from agent.kernel.libc import NR
 from agent.kernel.register_block import RegisterBlock
 from agent.kernel.registers import BYTES, COUNT, RIP
 from agent.kernel.robust_list import robust_list
-from agent.restart import BlockedCall, restart_for_takeover, undo_prepared_restart
-from agent.stopped import Stopped
+from agent.mirror.batch import Batch
+from agent.tracing.restart import BlockedCall, restart_for_takeover, undo_prepared_restart
+from agent.tracing.stopped import Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
-    from agent.shadow import Shadow
+    from agent.mirror.shadow import Shadow
 
 PREFIX: Final = "thread/"
 STACK_T_BYTES: Final = 24

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from agent.batch import Batch, Blob
 from agent.context.clocks import CLOCK_MONOTONIC, ProgramClocks
 from agent.context.record import pack, unpack
 from agent.errors import RestoreError
 from agent.kernel import procfs
 from agent.kernel.libc import NR
-from agent.stopped import RemoteCall, Stopped
+from agent.mirror.batch import Batch, Blob
+from agent.tracing.stopped import RemoteCall, Stopped
 from transport.checkpoint import Records
 
 if TYPE_CHECKING:
-    from agent.shadow import Shadow
+    from agent.mirror.shadow import Shadow
 
 KEY: Final = "timers"
 ITIMER_REAL: Final = 0

@@ -85,7 +85,7 @@ class UdpKind:
         return []
 
     def restore(self, key: str, data: bytes, restore: Restore) -> None:
-        """Make an empty socket at its number; `agent.restored_sockets` makes of it what the record says."""
+        """Make an empty socket at its number; `agent.network.restored_sockets` makes of it what the record says."""
         record = unpack(Udp, data, key)
         kind = socket.SOCK_DGRAM | (record.flags & os.O_NONBLOCK)
         restore.place(key, restore.batch.add(NR.SOCKET, record.family, kind, 0, name=f"socket of {key}"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agent.kernel.libc import check, ioctl_held
 from agent.kernel.procfs import open_file
-from agent.page_ranges import NO_RANGES, PAGE_SHIFT, Ranges, collapse, join, merge
+from agent.memory.page_ranges import NO_RANGES, PAGE_SHIFT, Ranges, collapse, join, merge
 
 Words = NDArray[np.uint64]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.errors import TraceeGone
 from agent.kernel.libc import NR, attempt, attempt_held
 from agent.kernel.procfs import open_file
-from agent.page_ranges import NO_PAGES, PAGE_BYTES, PAGE_SHIFT, Pages, Ranges, collapse
+from agent.memory.page_ranges import NO_PAGES, PAGE_BYTES, PAGE_SHIFT, Pages, Ranges, collapse
 
 Contents = NDArray[np.uint64]
 """uint64[n, 512], C-contiguous: one row for each page."""

@@ -43,7 +43,7 @@ class Place:
 
     @property
     def output(self) -> Path:
-        """What the program writes: beside the agent's directory, where `agent.launching` puts it."""
+        """What the program writes: beside the agent's directory, where `agent.launch.launching` puts it."""
         return self.directory / f"{self.program}.log"
 
     @property

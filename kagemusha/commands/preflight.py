@@ -13,7 +13,7 @@ from kagemusha.exit_codes import ExitCode
 from transport.errors import PreflightError
 
 if TYPE_CHECKING:
-    from agent.preflight import Report
+    from agent.preflight.check import Report
 
 
 def preflight(
@@ -32,8 +32,8 @@ def preflight(
     To compare two nodes, write what --facts says on one of them to a file, and give it to --compare on the other. Exit
     code 4: something stands in the way.
     """
-    from agent import preflight as room
-    from agent.fingerprint import Fingerprint
+    from agent.preflight import check as room
+    from agent.preflight.fingerprint import Fingerprint
     from agent.program_file import load_definition
 
     if facts and (as_json or compare):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent.context.layout import Area
-from agent.shadow import Shadow
-from agent.spawner import Spawner
+from agent.launch.spawner import Spawner
+from agent.mirror.shadow import Shadow
 from tests.agent.plain_copy import NUMBER
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.encoding import Encoder, Part
-from agent.follower import Follower
-from agent.image import Image
 from agent.kernel.vm import Contents
-from agent.page_ranges import Pages
-from agent.publication import Publication
-from agent.staging import Staging
+from agent.memory.image import Image
+from agent.memory.page_ranges import Pages
+from agent.mirror.follower import Follower
+from agent.mirror.staging import Staging
+from agent.primary.encoding import Encoder, Part
+from agent.primary.publication import Publication
 from transport.checkpoint import NOTHING, PAGE_WORDS, Records, Version
 from transport.errors import PreflightError
 from transport.messages import Ack, Bye, Refuse, StreamMessage, Subscribe

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from agent.context.memory import Captured, MemoryCapture
-from agent.image import Image
-from agent.page_ranges import PAGE_BYTES
+from agent.memory.image import Image
+from agent.memory.page_ranges import PAGE_BYTES
 from tests.agent.twin import Twin, differences, of_image
 from tests.agent.victim import Puppet, build, running
 

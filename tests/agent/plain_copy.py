@@ -16,9 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from agent import activation
-from agent.activation import TimelineStep
-from agent.batch import Batch
 from agent.context import layout, process, signals, timers
 from agent.context.clocks import ProgramClocks
 from agent.context.threads import ThreadCapture
@@ -26,12 +23,15 @@ from agent.errors import TraceeGone
 from agent.kernel import procfs, ptrace, registers, wait
 from agent.kernel.libc import NR
 from agent.kernel.vm import Contents, ProcessMemory
-from agent.page_ranges import Pages
-from agent.shadow import Shadow
-from agent.spawn_request import Launch
-from agent.spawner import Spawner
-from agent.stepping import next_stop, quiet_call
-from agent.stopped import RemoteCall, Stopped
+from agent.launch.spawn_request import Launch
+from agent.launch.spawner import Spawner
+from agent.memory.page_ranges import Pages
+from agent.mirror import activation
+from agent.mirror.activation import TimelineStep
+from agent.mirror.batch import Batch
+from agent.mirror.shadow import Shadow
+from agent.tracing.stepping import next_stop, quiet_call
+from agent.tracing.stopped import RemoteCall, Stopped
 from tests.compiled import compiled
 from transport.checkpoint import Records
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from agent.address import ServiceAddress
-from agent.restored_sockets import RestoredSockets
-from agent.socket_holder import SocketHolder
+from agent.network.address import ServiceAddress
+from agent.network.restored_sockets import RestoredSockets
+from agent.primary.socket_holder import SocketHolder
 from tests.agent.lan import ADDRESS4, ADDRESS6, Lan
 from tests.agent.moved_server import Server, SocketCapture
 from transport.checkpoint import Records

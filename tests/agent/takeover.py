@@ -13,22 +13,22 @@ from typing import Final
 
 import numpy as np
 
-from agent import activation
-from agent.activation import TimelineStep
 from agent.context import descriptors, layout
 from agent.context.descriptors import DescriptorCapture
 from agent.context.kind import RuleFor
-from agent.context_capture import ContextCapture
 from agent.kernel import procfs, wait
 from agent.kernel.vm import ProcessMemory
-from agent.program_event import Dying, Exited
-from agent.restored_sockets import RestoredSockets
-from agent.shadow import Shadow
-from agent.socket_holder import SocketHolder
-from agent.spawner import Spawner
-from agent.stopped import Stopped
-from agent.takeover import trace
-from agent.tracee import Tracee
+from agent.launch.spawner import Spawner
+from agent.mirror import activation
+from agent.mirror.activation import TimelineStep
+from agent.mirror.shadow import Shadow
+from agent.mirror.takeover import trace
+from agent.network.restored_sockets import RestoredSockets
+from agent.primary.context_capture import ContextCapture
+from agent.primary.socket_holder import SocketHolder
+from agent.tracing.program_event import Dying, Exited
+from agent.tracing.stopped import Stopped
+from agent.tracing.tracee import Tracee
 from tests.agent.plain_copy import (
     DEADLINE_S,
     OPTIONS_RUNNING,

@@ -13,10 +13,10 @@ from agent.context.descriptor_words import described, endpoint
 from agent.context.descriptors import kinds
 from agent.context.layout import Area
 from agent.context.network import Network
-from agent.context_capture import ContextCapture
 from agent.context_view import STACK_PAGES, context_view, shortened, stack_pages, stack_trace
 from agent.kernel import registers
-from agent.page_ranges import PAGE_BYTES
+from agent.memory.page_ranges import PAGE_BYTES
+from agent.primary.context_capture import ContextCapture
 from tests.agent.traced import built, running
 from transport.checkpoint import Records, Version
 from transport.context_schema import (

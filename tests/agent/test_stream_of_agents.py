@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.encoding import CHUNK_PAGES
 from agent.errors import RestoreError
+from agent.primary.encoding import CHUNK_PAGES
 from tests.agent.joined import Joined, Notebook
 from transport.checkpoint import NOTHING, PART_PAGES, Version
 from transport.messages import Announce

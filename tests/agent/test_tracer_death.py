@@ -13,7 +13,7 @@ import pytest
 from agent.errors import CheckpointAbandoned
 from agent.kernel import procfs
 from agent.kernel.libc import NR
-from agent.tracee import Tracee
+from agent.tracing.tracee import Tracee
 from tests.agent.traced import STOP_S, running
 
 KILLS = 50

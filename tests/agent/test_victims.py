@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.context_capture import ContextCapture
 from agent.errors import CheckpointAbandoned
-from agent.spawner import Spawner
-from agent.takeover import trace
+from agent.launch.spawner import Spawner
+from agent.mirror.takeover import trace
+from agent.primary.context_capture import ContextCapture
 from tests.agent.takeover import VICTIMS, local, subject
 from transport.checkpoint import Records
 

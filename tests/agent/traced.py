@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import CheckpointAbandoned
-from agent.program_event import Exited, ProgramEvent
-from agent.tracee import Tracee
+from agent.tracing.program_event import Exited, ProgramEvent
+from agent.tracing.tracee import Tracee
 from tests.compiled import compiled
 
 SOURCES = Path(__file__).parent / "programs"

@@ -9,9 +9,9 @@ import numpy as np
 
 from agent.context.layout import Area, Map, Unmap, difference
 from agent.context.memory import Captured, Part
-from agent.image import Image
 from agent.kernel.vm import Contents
-from agent.page_ranges import PAGE_SHIFT, PAGE_WORDS, Pages
+from agent.memory.image import Image
+from agent.memory.page_ranges import PAGE_SHIFT, PAGE_WORDS, Pages
 
 _REAL = np.uint64(1 << 63)
 _FILE = np.uint64(1 << 61)

@@ -24,7 +24,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Final
 
-from agent.address import ServiceAddress
+from agent.network.address import ServiceAddress
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.cgroup import ProgramCgroup
 from cluster.fencing.guard import Guard

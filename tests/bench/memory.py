@@ -21,9 +21,9 @@ from typing import TypeVar
 import numpy as np
 
 from agent.context.memory import MemoryCapture
-from agent.image import Image
-from agent.page_ranges import PAGE_BYTES, collapse, expand
-from agent.verify import verify
+from agent.memory.image import Image
+from agent.memory.page_ranges import PAGE_BYTES, collapse, expand
+from agent.memory.verify import verify
 from tests.agent.mirrored import ANONYMOUS, FIXED, PLACE, PRIVATE, READ, WRITE
 from tests.agent.victim import Puppet, build, running
 

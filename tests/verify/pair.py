@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.checkpointer import Checkpointer
 from agent.context.origin import OriginCapture
-from agent.context_capture import ContextCapture
-from agent.double import ShadowDouble
-from agent.encoding import Encoded, Encoder
-from agent.follower import Follower
-from agent.image import Image
 from agent.kernel.wait import await_child_signal_free
-from agent.launch import Started, start
-from agent.spawn_request import Launch
-from agent.spawner import Spawner
-from agent.staging import Staging
-from agent.takeover import trace
-from agent.tracee import Tracee
-from agent.tracer import block_signals
-from agent.verify import Verification, verify
+from agent.launch.spawn_request import Launch
+from agent.launch.spawner import Spawner
+from agent.launch.start import Started, start
+from agent.memory.image import Image
+from agent.memory.verify import Verification, verify
+from agent.mirror.double import ShadowDouble
+from agent.mirror.follower import Follower
+from agent.mirror.staging import Staging
+from agent.mirror.takeover import trace
+from agent.primary.checkpointer import Checkpointer
+from agent.primary.context_capture import ContextCapture
+from agent.primary.encoding import Encoded, Encoder
+from agent.tracing.tracee import Tracee
+from agent.tracing.tracer import block_signals
 from tests.verify.programs import Program
 from transport.checkpoint import PAGE_BYTES, Records, Version
 from transport.errors import PreflightError

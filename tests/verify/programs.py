@@ -67,4 +67,4 @@ PROGRAMS = (
     Program("1 GiB", _compiled("large.c", "1024")),
 )
 LARGE = Program("320 MiB", _compiled("large.c", "320"))
-"""In the place of the last one where time is short: scanned like it, being larger than `agent.tracking.LARGE_BYTES`."""
+"""In the place of the last one where time is short: scanned like it, being larger than `tracking.LARGE_BYTES`."""

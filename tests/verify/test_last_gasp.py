@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import checkpointer as checkpointer_module
-from agent.double import ShadowDouble
 from agent.errors import Unsupported
 from agent.kernel.wait import await_child_signal_free
-from agent.program_event import Dying
-from agent.verify import Verification, verify
+from agent.memory.verify import Verification, verify
+from agent.mirror.double import ShadowDouble
+from agent.primary import checkpointer as checkpointer_module
+from agent.tracing.program_event import Dying
 from tests.verify.pair import Pair, pair
 from tests.verify.programs import PROGRAMS, Program
 

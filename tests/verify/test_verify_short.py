@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.encoding import CapturedMemory, Encoder, Part
-from agent.image import Image
-from agent.tracking import LARGE_BYTES
+from agent.memory.image import Image
+from agent.memory.tracking import LARGE_BYTES
+from agent.primary.encoding import CapturedMemory, Encoder, Part
 from tests.verify.__main__ import verify_program
 from tests.verify.pair import pair
 from tests.verify.programs import LARGE, PROGRAMS, Program

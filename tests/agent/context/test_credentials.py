@@ -8,7 +8,7 @@ import pytest
 
 from agent.context.credentials import Credentials
 from agent.kernel import procfs
-from agent.shadow import Shadow
+from agent.mirror.shadow import Shadow
 
 _KILL, _NET_BIND_SERVICE, _NET_RAW = 5, 10, 13
 

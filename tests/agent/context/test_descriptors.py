@@ -22,8 +22,8 @@ from agent.context.unix import Unix
 from agent.errors import CaptureError, Unsupported
 from agent.kernel import ptrace, wait
 from agent.reason import Reason
-from agent.stepping import next_stop
-from agent.stopped import RemoteCall, Stopped
+from agent.tracing.stepping import next_stop
+from agent.tracing.stopped import RemoteCall, Stopped
 from transport.checkpoint import Records
 
 _PRELUDE = """

@@ -20,7 +20,7 @@ from agent.context.table import Number
 from agent.context.unix import Unix
 from agent.errors import RestoreError
 from agent.kernel.pidfd import get_descriptor
-from agent.shadow import Shadow
+from agent.mirror.shadow import Shadow
 from transport.checkpoint import Records
 
 

@@ -27,7 +27,7 @@ from agent.context.layout import (
     parse_line,
 )
 from agent.errors import RestoreError
-from agent.page_ranges import PAGE_BYTES
+from agent.memory.page_ranges import PAGE_BYTES
 
 LINES = [
     (

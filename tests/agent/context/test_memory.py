@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from agent.context.memory import MemoryCapture
-from agent.image import Image
-from agent.page_ranges import PAGE_BYTES
-from agent.tracking import Dirty, DirtyTracker
+from agent.memory.image import Image
+from agent.memory.page_ranges import PAGE_BYTES
+from agent.memory.tracking import Dirty, DirtyTracker
 from tests.agent.twin import Twin, differences, of_image
 from tests.agent.victim import PYTHON, SOURCES, Puppet, build, running
 

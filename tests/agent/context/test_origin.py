@@ -10,7 +10,7 @@ import pytest
 
 from agent.context.layout import Area
 from agent.context.origin import KEY, OriginCapture, require_same_origin
-from agent.fingerprint import Fingerprint
+from agent.preflight.fingerprint import Fingerprint
 from transport.checkpoint import Records
 from transport.errors import PreflightError
 

@@ -17,8 +17,8 @@ from agent.context.record import unpack
 from agent.errors import RestoreError
 from agent.kernel import procfs, ptrace
 from agent.kernel.vm import ProcessMemory
-from agent.spawner import Spawner
-from agent.stopped import Stopped
+from agent.launch.spawner import Spawner
+from agent.tracing.stopped import Stopped
 from tests.agent.plain_copy import NUMBER, Original, build, launch, pump
 from transport.checkpoint import Records
 

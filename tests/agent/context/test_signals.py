@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.batch import Batch
 from agent.context import signals
 from agent.context.record import pack, unpack
 from agent.context.signals import KEY, SA_RESTART, Handled, SignalsRecord
 from agent.kernel import procfs
-from agent.shadow import Shadow
-from agent.spawner import Spawner
-from agent.stopped import RemoteCall, Stopped
+from agent.launch.spawner import Spawner
+from agent.mirror.batch import Batch
+from agent.mirror.shadow import Shadow
+from agent.tracing.stopped import RemoteCall, Stopped
 from tests.agent.plain_copy import NUMBER, await_line, built, launch, siginfo
 from transport.checkpoint import Records
 

@@ -16,9 +16,9 @@ from agent.context.threads import PREFIX, ThreadCapture, ThreadRecord, numbers
 from agent.kernel import ptrace, wait
 from agent.kernel.registers import FS_BASE
 from agent.kernel.vm import ProcessMemory
-from agent.spawner import Spawner
-from agent.stepping import next_stop
-from agent.stopped import RemoteCall, Stopped
+from agent.launch.spawner import Spawner
+from agent.tracing.stepping import next_stop
+from agent.tracing.stopped import RemoteCall, Stopped
 from tests.agent.plain_copy import NUMBER, Original, await_line, build, built, launch, take_over
 from transport.checkpoint import Records
 

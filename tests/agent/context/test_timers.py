@@ -14,9 +14,9 @@ from agent.context.record import pack, unpack
 from agent.context.timers import KEY, TimerCapture, TimersRecord, remaining
 from agent.errors import RestoreError
 from agent.kernel import procfs
-from agent.shadow import Shadow
-from agent.spawner import Spawner
-from agent.stopped import Stopped
+from agent.launch.spawner import Spawner
+from agent.mirror.shadow import Shadow
+from agent.tracing.stopped import Stopped
 from tests.agent.plain_copy import await_line, built, launch
 from transport.checkpoint import Records
 

@@ -15,7 +15,7 @@ from agent.kernel.libc import attempt
 from agent.kernel.pagemap import FILE, PRESENT, SWAPPED, ZERO_PAGE, Pagemap
 from agent.kernel.pidfd import open_pidfd
 from agent.kernel.userfaultfd import EPERM, Userfaultfd
-from agent.page_ranges import PAGE_BYTES, Ranges
+from agent.memory.page_ranges import PAGE_BYTES, Ranges
 
 PAGES = 2048
 

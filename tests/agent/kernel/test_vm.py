@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import TraceeGone
 from agent.kernel.vm import ProcessMemory
-from agent.page_ranges import PAGE_BYTES, PAGE_SHIFT, PAGE_WORDS, ranges
+from agent.memory.page_ranges import PAGE_BYTES, PAGE_SHIFT, PAGE_WORDS, ranges
 from tests.agent.mirrored import ANONYMOUS, FIXED, PLACE, PRIVATE, READ, SHARED, WRITE
 from tests.agent.victim import Puppet, build, running
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.address import ServiceAddress
+from agent.network.address import ServiceAddress
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import Watched

@@ -1,0 +1,96 @@
+"""A mirror's shadow becomes the program: all rooms in the order of `activation`, and the tracee that comes of it.
+
+Belongs to the tracer thread, which stays the tracer of the program.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.context import descriptors
+from agent.context.clocks import CLOCK_MONOTONIC, ProgramClocks
+from agent.kernel import pidfd
+from agent.mirror import activation
+from agent.mirror.activation import TimelineStep
+from agent.mirror.batch import Batch
+from agent.mirror.shadow import Shadow
+from agent.network.address import ServiceAddress
+from agent.network.connections import Connection, Expected
+from agent.network.restored_sockets import RestoredSockets
+from agent.tracing.tracee import OPTIONS, Tracee
+from transport.checkpoint import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """What came of it. unfinished: connections that the checkpoint has, but not so that they can go on. failed: those
+    that could not be made again, with the reasons."""
+
+    tracee: Tracee
+    timeline: list[TimelineStep]
+    restored: list[Expected]
+    unfinished: list[Connection]
+    failed: list[str]
+
+
+class _Rooms:
+    """See `activation.DescriptorRooms`: descriptors by rows, network sockets from outside."""
+
+    def __init__(self, sockets: RestoredSockets) -> None:
+        self._sockets = sockets
+
+    def activate(self, shadow: Shadow, records: Records, batch: Batch) -> None:
+        """See `activation.DescriptorRooms`."""
+        descriptors.activate(shadow, records, batch)
+
+    def finish(self, shadow: Shadow, records: Records, batch: Batch) -> None:
+        """See `activation.DescriptorRooms`."""
+        descriptors.finish(shadow, records, batch)
+        self._sockets.finish()
+
+
+def take_over(
+    shadow: Shadow, records: Records, address: ServiceAddress | None, *, exact: bool, between: Callable[[], None]
+) -> Takeover:
+    """Let the shadow go on as the program, which runs and is traced when this returns.
+
+    exact: `records` are of the program's very last moment. between: called just before the address is claimed, the last
+    moment at which everything can still be given up (by raising). Raises RestoreError, KernelError, TraceeGone; the
+    shadow must be destroyed then, and the address is not here.
+    """
+    handle = pidfd.open_pidfd(shadow.pid)
+    sockets = RestoredSockets(handle, exact=exact)
+
+    def claim() -> None:
+        sockets.configure(records)
+        between()
+        if address is not None:
+            address.claim()
+
+    def announce() -> None:
+        if address is not None:
+            address.announce()
+
+    try:
+        timeline = activation.activate(
+            shadow, records, _Rooms(sockets), claim_address=claim, announce=announce, options=OPTIONS
+        )
+    except BaseException:
+        sockets.abandon()
+        if address is not None:
+            address.drop()
+        raise
+    finally:
+        os.close(handle)
+    shadow.close()
+    return Takeover(trace(shadow.pid), timeline, sockets.connections, sockets.unfinished, sockets.failed)
+
+
+def trace(pid: int) -> Tracee:
+    """The tracee of process `pid`, which is attached to, unless this thread traces it already."""
+    clocks = ProgramClocks(pid)
+    tracee = Tracee(pid, clock=lambda: clocks.now_ns(CLOCK_MONOTONIC))
+    tracee.seize()
+    return tracee

@@ -1,0 +1,130 @@
+"""A program's address on this node with all that goes with it: claims and drops, stragglers, probes, announcements.
+
+Everything is opened ahead in the node's network namespace. A program without an address has none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+import structlog
+
+from agent.kernel.nftables import BarrierSocket
+from agent.network.address import ServiceAddress
+from agent.network.announcer import Announcer
+from agent.network.connections import Connection, Expected
+from agent.network.prober import Outcome, Prober
+from agent.network.stragglers import Stragglers
+from agent.redirect import Redirect
+from transport.track_file import TrackFile
+
+log = structlog.get_logger()
+
+STRAGGLERS_S = 2.0
+"""So long after an address was dropped are frames sent on to its new node: clients have heard of it by then."""
+
+
+class ServiceNetwork:
+    """The network side of one instance. `drop` and `claim` belong to the tracer thread, the rest to the event loop."""
+
+    def __init__(self, instance: str, redirect: Redirect, track: Path, loop: asyncio.AbstractEventLoop) -> None:
+        """track: where keepalived looks whether it may have the address, if that is how clients are led here.
+
+        Raises ConfigError, KernelError: no such interface. BarrierError: no nftables.
+        """
+        self._instance = instance
+        self._interface = redirect.interface
+        self._addresses = [redirect.ip]
+        self._loop = loop
+        self.address = ServiceAddress([redirect.address], redirect.interface)
+        self._track = TrackFile(track) if redirect.driver == "keepalived" else None
+        self._barrier = BarrierSocket()
+        self._barrier.barriers.stage(instance, redirect.ip)
+        self._stragglers: Stragglers | None = None
+        self._announcer: Announcer | None = None
+        self._prober: Prober | None = None
+
+    def drop(self) -> None:
+        """Take the address off this node, on which nothing more is said in its name; what clients still send here is
+        kept for the node that has it next."""
+        if self._stragglers is None and self.address.is_here():
+            self._stragglers = stragglers = Stragglers(self.address.link, self._addresses)
+            stragglers.begin()
+            self._loop.call_soon_threadsafe(self._watch, stragglers)
+        for address in self._addresses:
+            self._barrier.barriers.put(self._instance, address)
+        if self._track is not None:
+            # Before the address goes: keepalived would put it back within milliseconds.
+            self._track.forbid()
+        self.address.drop()
+
+    def clear(self) -> None:
+        """Take away what keeps the address silent on this node, which is to serve."""
+        for address in self._addresses:
+            self._barrier.barriers.lift(self._instance, address)
+
+    def claim(self) -> None:
+        """Put the address onto this node."""
+        self.clear()
+        self.address.claim()
+
+    def arm(self) -> None:
+        """Before a takeover: clear the way, and hear what the clients say from now on. In the event loop."""
+        self.clear()
+        self._prober = Prober(self._addresses, self._interface)
+        self._prober.arm()
+
+    async def settle(
+        self,
+        restored: Collection[Expected],
+        opened: Iterable[Connection],
+        *,
+        exact: bool,
+        outage_ms: float,
+        guesses: Iterable[Connection] = (),
+    ) -> Outcome:
+        """After a takeover: find out which connections go on and reset the others; takes some seconds at most."""
+        prober, self._prober = self._prober, None
+        if prober is None:
+            prober = Prober(self._addresses, self._interface)
+        try:
+            prober.begin(restored, opened, exact=exact, outage_ms=outage_ms, guesses=guesses)
+            return await prober.run()
+        finally:
+            prober.close()
+
+    def announce_connections(self, announce: Callable[[tuple[Connection, ...], tuple[Connection, ...]], None]) -> None:
+        """Tell `announce` from now on which connections clients open and close. In the event loop."""
+        if self._announcer is None:
+            self._announcer = Announcer(self._addresses, self._interface, announce)
+            self._announcer.start()
+
+    def close(self) -> None:
+        """Close all sockets; the address stays as it is. In the event loop."""
+        self._forget_stragglers()
+        if self._announcer is not None:
+            self._announcer.close()
+        if self._prober is not None:
+            self._prober.close()
+        self.address.close()
+        self._barrier.close()
+
+    def _watch(self, stragglers: Stragglers) -> None:
+        for descriptor in stragglers.filenos():
+            self._loop.add_reader(descriptor, stragglers.pump)
+        stragglers.pump()
+
+    def end_stragglers_soon(self) -> None:
+        """The address has been claimed elsewhere: frames are sent on for a little longer. In the event loop."""
+        self._loop.call_later(STRAGGLERS_S, self._forget_stragglers)
+
+    def _forget_stragglers(self) -> None:
+        stragglers, self._stragglers = self._stragglers, None
+        if stragglers is not None:
+            for descriptor in stragglers.filenos():
+                self._loop.remove_reader(descriptor)
+            stragglers.close()
+            if stragglers.sent_on or stragglers.dropped:
+                log.info("frames sent on to the new node", frames=stragglers.sent_on, dropped=stragglers.dropped)

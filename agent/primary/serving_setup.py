@@ -1,0 +1,54 @@
+"""Puts the parts of a primary together around a tracee. Belongs to the tracer thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.context.origin import OriginCapture
+from agent.memory.image import Image
+from agent.primary.checkpointer import Checkpointer
+from agent.primary.context_capture import ContextCapture
+from agent.primary.decisions import Primary, Report
+from agent.primary.encoding import Encoder
+from agent.primary.publication import Outlet, Publication
+from agent.primary.serving import Serving
+from agent.program import Definition
+from agent.tracing.tracee import Tracee
+from transport.checkpoint import NOTHING, Records, Version
+
+
+def make_serving(
+    tracee: Tracee,
+    definition: Definition,
+    token: int,
+    rule_for: Callable[[str], str | None],
+    outlet: Outlet,
+    *,
+    image_bytes_max: int,
+    drop_address: Callable[[], None],
+    report: Callable[[Report], None],
+    reaped: Callable[[], None],
+    start: Version = NOTHING,
+    records: Records | None = None,
+) -> Serving:
+    """The serving of a program that runs and is traced by this thread.
+
+    start, records: the state that the program was taken over in, from which its other mirrors may go on.
+    """
+    mirror = definition.mirror
+    encoder = Encoder(definition.program.id, token, Image(image_bytes_max), mirror.codec, start)
+    if records is not None:
+        encoder.history.seed(start.number, records)
+    origin = OriginCapture(definition.program.id, definition.digest())
+    checkpointer = Checkpointer(tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, realtime=True)
+    serving = Serving(
+        checkpointer,
+        Publication(encoder, () if start == NOTHING else (start,), outlet),
+        Primary(mirror.interval_ms / 1000),
+        deadline_s=mirror.deadline_ms / 1000,
+        drop_address=drop_address,
+        report=report,
+        reaped=reaped,
+    )
+    checkpointer.between = serving.look_after
+    return serving
