@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cluster.agents.ports import StreamPorts
 from cluster.config import NodeConfig
 from cluster.fencing.guard import Guard
 from cluster.program import ReadProgramFile
@@ -14,7 +15,7 @@ from cluster.values import ProgramId
 @dataclass(frozen=True, slots=True)
 class Around:
     """command: starts an agent. changed: the state of an instance is another. ask_lease: ask the leader now.
-    busy_ports: of the agents of other instances."""
+    ports: where agents listen."""
 
     config: NodeConfig
     command: Sequence[str]
@@ -22,7 +23,7 @@ class Around:
     read_program: ReadProgramFile
     changed: Callable[[], None]
     ask_lease: Callable[[ProgramId, int], None]
-    busy_ports: Callable[[], set[int]]
+    ports: StreamPorts
 
     @property
     def order_s(self) -> float:

@@ -403,7 +403,7 @@ class LocalInstance:
             if forgotten is not None:
                 await forgotten.quit()
             around, file = self._around, self.record.config_file
-            self._use(await AgentProcess.start(self.place, around.command, file, around.busy_ports()))
+            self._use(await AgentProcess.start(self.place, around.command, file, around.ports))
         return self._agent()
 
     def _use(self, agent: AgentProcess) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from cluster.agents.place import Place
-from cluster.config import host_and_port
+from cluster.agents.ports import StreamPorts
 from cluster.spawn import reap, spawn
 from transport.checkpoint import NOTHING, Version
 from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, SetLeash, Status
@@ -65,9 +64,13 @@ class AgentProcess:
         return AgentProcess(place, client, events, hello)
 
     @staticmethod
-    async def start(place: Place, command: Sequence[str], config_file: str, busy_ports: set[int]) -> AgentProcess:
+    async def start(place: Place, command: Sequence[str], config_file: str, ports: StreamPorts) -> AgentProcess:
         """Start one and wait until it answers. Raises ControlError, with its last words, when it does not."""
-        port = _free_port(place, busy_ports)
+        with ports.reserved(place) as port:
+            return await AgentProcess._start(place, command, config_file, port)
+
+    @staticmethod
+    async def _start(place: Place, command: Sequence[str], config_file: str, port: int) -> AgentProcess:
         arguments = {
             "--config": config_file,
             "--node": place.config.node.id,
@@ -195,30 +198,6 @@ async def _ended(handle: int, limit_s: float) -> bool:
     finally:
         loop.remove_reader(handle)
     return True
-
-
-def _free_port(place: Place, busy: set[int]) -> int:
-    first, last = place.config.agents.stream_ports
-    host = host_and_port(place.config.own.address)[0]
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in _turned(first, last, place.program):
-        if port in busy:
-            continue
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return port
-    raise ControlError(f"no port from {first} to {last} is free", hint="widen [agents] stream_ports in node.toml")
-
-
-def _turned(first: int, last: int, program: str) -> Iterator[int]:
-    """All ports, beginning at one that this program is likely to have had before."""
-    count = last - first + 1
-    start = sum(program.encode()) % count
-    return (first + (start + step) % count for step in range(count))
 
 
 def _last_words(log: Path, written_before: int) -> str:

@@ -15,6 +15,7 @@ from cluster.agents.instance import LocalInstance
 from cluster.agents.instance_view import primary_of, state_of
 from cluster.agents.output import OutputTail
 from cluster.agents.place import Place, places
+from cluster.agents.ports import StreamPorts
 from cluster.agents.record import InstanceRecord
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.guard import Guard
@@ -81,7 +82,8 @@ class Supervisor:
         self._read_program = read_program
         self._preflight = preflight
         self._meter = LoadMeter()
-        self._around = Around(config, command, guard, read_program, changed, ask_lease, self._busy_ports)
+        ports = StreamPorts(self._busy_ports)
+        self._around = Around(config, command, guard, read_program, changed, ask_lease, ports)
         self._rounds = Rounds(read_program, changed)
         self._tails: dict[ProgramId, OutputTail] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
