@@ -24,7 +24,8 @@ from transport.tls import Tls
 log = structlog.get_logger()
 
 _RETRY_S_MIN = 0.02
-_RETRY_S_MAX = 1.0
+_RETRY_S_MAX = 0.1
+"""An agent that is gone is back within a second, and its mirrors are missing until they have found it again."""
 
 
 @dataclass(frozen=True, slots=True)
