@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from ipaddress import ip_interface
 from typing import Any, Final
 
 import structlog
 
 from cluster.agents.place import Place
+from cluster.agents.tenure import Tenure
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.netlink import Netlink
 from cluster.program import ProgramFile
@@ -84,6 +86,18 @@ class Clients:
         await self._read()
         if self._guide is not None:
             await self._guide.claim(token)
+
+    async def lead_back(self, token: int, tenure: Tenure) -> None:
+        """The watchdog has cut them off, and there is a lease again, but no agent that would let the address speak:
+        nobody holds the program, so they do not wait for the next one. Raises KagemushaError."""
+        returns = await tenure.thawed()
+        if not self._may_serve():
+            return
+        said = await self._read()
+        if said.address:
+            lift_barrier(self._place.instance, said.address)
+        await self.claim(token)
+        tenure.led_back(returns)
 
     @asynccontextmanager
     async def leaving(self, token: int) -> AsyncIterator[None]:
@@ -164,6 +178,15 @@ async def obstacles(config: NodeConfig, file: ProgramFile, *, known: bool) -> tu
     except KagemushaError as error:
         found.append((error.what, error.hint))
     return tuple(found)
+
+
+def lift_barrier(instance: str, address: str) -> None:
+    """Let the address speak again. Raises KagemushaError."""
+    netlink = Netlink(NETLINK_NETFILTER)
+    try:
+        Barriers(netlink.exchange).lift(instance, ip_interface(address).ip)
+    finally:
+        netlink.close()
 
 
 def remove_barrier(instance: str) -> None:

@@ -262,7 +262,7 @@ class LocalInstance:
             return
         self.tenure.extend(self.record.pid)
         if self.tenure.is_cut_off or self.held:
-            self._jobs.start(self._back(token))
+            self._jobs.start(self._back(token) if self.agent else self.clients.lead_back(token, self.tenure))
 
     def refused(self, token: int, reason: str, *, replaced: bool) -> None:
         """The leader does not grant it."""

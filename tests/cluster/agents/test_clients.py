@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 
 from cluster.agents.clients import Clients, obstacles, remove_forgotten_barriers
 from cluster.agents.place import Place
+from cluster.agents.tenure import Tenure
 from cluster.config import NodeConfig
 from cluster.fencing.addresses import Addresses
+from cluster.fencing.guard import Guard
 from cluster.fencing.hands import Hands
+from cluster.fencing.lease_file import Watched
+from cluster.lease import LeaseTimes
 from cluster.program import ProgramFile
 from cluster.redirect.probe import AddressInUse
 from cluster.redirect.redirection import Redirection
@@ -22,6 +27,7 @@ from tests.agent.lan import Lan
 from tests.cluster.cluster_of import configs
 
 DEADLINE_S = 20.0
+FAR_S = 3600.0
 FREE, USED = "10.91.0.100/24", "10.91.0.2/24"
 
 
@@ -107,5 +113,33 @@ async def test_an_address_that_is_taken_away_comes_back_unless_it_was_silenced(c
         remove_forgotten_barriers("a", set())
         assert place.instance not in hands.barriers.instances()
         await clients.forget()
+        hands.close()
+        addresses.close()
+
+
+async def test_without_an_agent_clients_are_led_back_by_the_daemon_if_it_may(
+    config: NodeConfig, tmp_path: Path
+) -> None:
+    with Lan() as lan, lan.inside("first"):
+        place = Place(config, "redis")
+        place.make()
+        allowed: list[bool] = []
+        file = file_of(Redirection("address", FREE, "eth0"))
+        guard = Guard(tmp_path / "leases", ("none",), tmp_path / "log")
+        guard.watch(Watched("redis", 1, 0, "", "", ""), time.clock_gettime(time.CLOCK_BOOTTIME) + FAR_S)
+        clients = Clients(place, lambda: file, lambda: bool(allowed), lambda: None)
+        tenure = Tenure(place, guard, LeaseTimes(), lambda *_: None, lambda: file)
+        hands, addresses = Hands(), Addresses()
+        hands.barriers.put(place.instance, ip_interface(FREE).ip)
+        await clients.lead_back(1, tenure)
+        assert not addresses.has(FREE)
+        assert tenure.is_cut_off
+        allowed.append(True)
+        await clients.lead_back(1, tenure)
+        assert addresses.has(FREE)
+        assert not hands.barriers.stands(place.instance, ip_interface(FREE).ip)
+        await until(lambda: not tenure.is_cut_off)
+        await clients.forget()
+        guard.close()
         hands.close()
         addresses.close()
