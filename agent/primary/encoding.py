@@ -6,10 +6,13 @@ out of the image when they are sent, and carry whole pages. Belongs to the trace
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
+
+import numpy as np
 
 from agent.kernel.vm import Contents
 from agent.memory.image import Image
@@ -21,6 +24,8 @@ from transport.delta import Codec, PagePartEncoder, part_sum, records_parts
 from transport.messages import Begin, End, RecordsMessage, StreamMessage
 from transport.messages import Pages as PagesMessage
 
+_SHARED_CHUNKS = 8
+"""Chunks that are kept for another mirror's full transfer, which is a little behind: 16 MiB at most."""
 CHUNK_PAGES = 512
 """Pages of one chunk of a full transfer: 2 MiB, so that the tracer thread is never busy with it for long."""
 
@@ -69,6 +74,7 @@ class Encoder:
         self.history = RecordHistory()
         self.version = start
         self._codec = codec
+        self._chunks: OrderedDict[tuple[Version, int], tuple[Pages, bytes]] = OrderedDict()
 
     @cached_property
     def _parts(self) -> PagePartEncoder:
@@ -136,6 +142,25 @@ class Encoder:
         self.image.read(pages, contents)
         return self._parts.encode(pages, None, contents, None)
 
+    def shared_chunk(self, pages: Pages) -> bytes:
+        """The same, made once for all mirrors that get everything at the same time.
+
+        pages: a part of those that the image knew at some time. What changed in them meanwhile, a transfer sends again.
+        """
+        key = (self.version, int(pages[0]))
+        known = self._chunks.get(key)
+        if known is not None and np.array_equal(known[0], pages):
+            return known[1]
+        chunk = self.chunk(pages)
+        self._chunks[key] = pages, chunk
+        if len(self._chunks) > _SHARED_CHUNKS:
+            self._chunks.popitem(last=False)
+        return chunk
+
+    def forget_chunks(self) -> None:
+        """Nobody gets everything now."""
+        self._chunks.clear()
+
     def _whole(self, pages: Pages) -> Iterator[bytes]:
         for start in range(0, len(pages), PART_PAGES):
             yield self.chunk(pages[start : start + PART_PAGES])
@@ -182,7 +207,7 @@ class FullTransfer:
         if not len(pages):
             return None
         self._sent += len(pages)
-        return self._page(self._encoder.chunk(pages))
+        return self._page(self._encoder.shared_chunk(pages))
 
     def end(self, captured_ns: int, *, final: bool = False) -> list[StreamMessage]:
         """The last messages: what has changed since `begin`, and the end."""

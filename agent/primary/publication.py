@@ -85,6 +85,8 @@ class Publication:
         live = {subscriber.subscriber for subscriber in self.publisher.subscribers}
         for gone in self._transfers.keys() - live:
             del self._transfers[gone]
+        if not self._transfers:
+            self.encoder.forget_chunks()
 
     def more(self, subscriber: int) -> None:
         """Go on with a full transfer."""
