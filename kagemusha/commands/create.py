@@ -53,8 +53,7 @@ def create(
             created = await one.create_mirrored_instance(program, path, node or ())
             names = [instance["instance"] for instance in created["instances"]]
             if wait:
-                await _watch(one, created, names, timeout)
-                created = await _known(one, created)
+                created = await _watch(one, created, names, timeout)
         write(created, form, lambda found: cluster_tables.programs([found]))
 
     asyncio.run(run())
@@ -65,8 +64,11 @@ async def _known(one: AsyncClient, created: dict[str, Any]) -> dict[str, Any]:
     return next((known for known in await one.list_programs() if known["program"] == created["program"]), created)
 
 
-async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], timeout_s: float) -> None:
-    """Show the first transfers until all is settled. Raises ClusterRefused when an instance fails, or it takes long."""
+async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], timeout_s: float) -> dict[str, Any]:
+    """Show the first transfers until all is settled, and agreed to be; gives the program as it is then.
+
+    Raises ClusterRefused when an instance fails, or it takes long.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -79,9 +81,11 @@ async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], ti
             found = {name: await one.get_instance_status(name) for name in names}
             for name, status in found.items():
                 shown.update(bars[name], **_bar(status))
-            if _settled(found):
+            known = await _known(one, created)
+            # The nodes say it of themselves a moment before it is agreed, which is what everybody else is told.
+            if _settled(found) and _settled({entry["instance"]: entry for entry in known["instances"]}):
                 break
-            _require_a_start(created, await _known(one, created))
+            _require_a_start(created, known)
             if time.monotonic() > end_s:
                 late = ", ".join(name for name, status in found.items() if not _is_settled(status))
                 what = f"not mirrored within {timeout_s:g} s: {late}"
@@ -94,6 +98,7 @@ async def _watch(one: AsyncClient, created: dict[str, Any], names: list[str], ti
     mirrors = [name for name, status in found.items() if status["role"] == "mirror"]
     held = f"every mirror holds it: {', '.join(mirrors)}" if mirrors else "it has no mirror"
     note(f"{created['program']} runs; {held}")
+    return known
 
 
 def _require_a_start(created: dict[str, Any], known: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ async def test_every_endpoint_asks_for_its_scope(api: Served, endpoint: object, 
     one = next(known for known in ENDPOINTS if known is endpoint)
     if one.operation == "follow_events" and scope is not None:
         return
-    path = one.path.replace("{instance}", "no@such").replace("{program}", "none")
+    path = one.path.format(instance="no@such", program="none", node="none")
     reply = await api.ask(one.method, path, scope=scope)
     needed = 0 if one.scope is None else int(one.scope)
     if BY_SCOPE[scope] >= needed:
