@@ -79,7 +79,18 @@ class Leader:
     def serves(self, node: str) -> list[Order]:
         """That node says that it serves under the present token."""
         report = InstanceReported("p", node, "primary", "running", 1, self.entry.token)
-        return self.tell(ActivateDone("p", self.entry.token, node, (("address", 250), ("go", 9),)), report)
+        return self.tell(
+            ActivateDone(
+                "p",
+                self.entry.token,
+                node,
+                (
+                    ("address", 250),
+                    ("go", 9),
+                ),
+            ),
+            report,
+        )
 
     def mirrored(self, node: str, number: int, asked: bool = False, token: int = 0) -> list[Order]:
         """That node's mirror says what it holds."""
