@@ -11,7 +11,9 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(MAKEFILE_LIST)
 
+# Compiled as an installation is: where Python keeps nothing of what it compiles, each agent would do it at its start.
 setup: packages .venv/.ready ## install what is missing: Debian packages and the locked Python packages (quick when done)
+	@$(PYTHON) -m compileall -q agent cluster kagemusha transport
 
 packages:
 	@deploy/setup packages
