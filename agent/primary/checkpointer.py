@@ -29,8 +29,9 @@ from transport.errors import PreflightError
 
 log = structlog.get_logger()
 
-BEGIN_S_MAX = 5.0
-"""How long the first stop, in which the tracking of writes is set up, may be waited for."""
+BEGIN_S_MAX = 0.5
+"""How long the first stops, in which the tracking of writes is set up, may be waited for; then the program runs on, and
+it is tried again."""
 _ROUNDS_MAX = 4
 _UNDIVIDED_S = 0.1
 """Other threads of the agent do not ask for the interpreter lock within this time: no stop takes so long."""
