@@ -426,6 +426,8 @@ class LocalInstance:
         async for event in agent.events():
             self._heard(agent, event)
         if agent is self.agent:
+            if self.held and self.fence_id:  # Who was held by it runs again: another may serve by now.
+                await self.tenure.fence(self.record.token, self.record.pid, self.record.start_ticks)
             self.agent, self.held = None, False
             log.warning("an agent is gone", instance=self.place.instance)
             await agent.quit()  # Quite gone: its successor is to listen where it did.
@@ -494,6 +496,5 @@ class LocalInstance:
             await self._fence()
         except KagemushaError as error:
             self.reason = error.what
-        fenced = not self.reason
-        self.ended = Ended(self.record.token, KILLED, None, fenced, False, True, reason)
+        self.ended = Ended(self.record.token, KILLED, None, not self.reason, False, True, reason)
         self._around.changed()

@@ -162,6 +162,23 @@ async def test_planned_and_undone_and_planned_again(tmp_path: Path) -> None:
             await a.supervisor.carry_out(Hold(PROGRAM, 1, "f3"))
 
 
+async def test_who_is_held_for_another_is_frozen_when_its_agent_dies(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        assert isinstance(await a.supervisor.carry_out(Hold(PROGRAM, 1, "f1")), HeldAt)
+        incarnation = a.state.incarnation
+        os.kill(a.agent_pid, 9)
+        await a.until(lambda state: state.incarnation not in (0, incarnation))
+        answer = a.guard.fencing(PROGRAM)
+        assert answer is not None
+        assert answer.frozen
+        assert a.state.fence_id == "f1"
+        before = counted(output(a))
+        await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f1"))
+        assert await counts_on(output(a)) > before[-1]
+        assert is_gapless(counted(output(a)))
+
+
 async def test_the_original_is_taken_back_when_who_was_to_continue_it_is_gone(tmp_path: Path) -> None:
     async with households(tmp_path) as (program, a, b):
         await serve_and_mirror(program, a, b)
