@@ -68,7 +68,7 @@ def _count(cluster: Trio, what: str) -> int:
 async def _state(cluster: Trio) -> State:
     view: dict[str, Any] = await cluster.until(lambda view: True, "somebody leads")
     token = view["programs"]["redis"]["token"]
-    fencings, unwell = (_count(cluster, what) for what in ("its lease has ended", "does not serve any more"))
+    fencings, unwell = (_count(cluster, what) for what in ("its lease ended", "does not serve any more"))
     return State(token, view["term"], fencings, unwell)
 
 
