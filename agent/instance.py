@@ -34,6 +34,7 @@ from agent.primary.decisions import Report
 from agent.primary.serving import Serving
 from agent.primary.serving_setup import make_serving
 from agent.program import Definition
+from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
 from agent.tracing.tracer import Tracer
 from transport import control
@@ -85,6 +86,7 @@ class Instance:
         self.ended: Report | None = None
         self.fenced = False
         self._loop = asyncio.get_running_loop()
+        self._prompt = Prompt(self._loop)
         self.audience = Audience(around.tracer, self._loop)
         self.audience.on_progress = self._progressed
         redirect = self.definition.redirect
@@ -203,6 +205,7 @@ class Instance:
             self.token,
             self.rule_for,
             self.audience,
+            prompt=self._prompt,
             image_bytes_max=room_for_image_bytes(self.definition),
             drop_address=self._drop_address,
             report=self._later(self._program_ended),
@@ -234,17 +237,18 @@ class Instance:
 
     async def _tell_end(self, report: Report) -> None:
         final: Version | None = None
+        holders: tuple[str, ...] = ()
         reason = report.why
         if report.final and self.serving is not None:
             version = self.serving.publication.encoder.version
             try:
-                await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
+                holders = await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
                 final = version
             except TimeoutError:
                 reason = f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s"
         took_us = 0 if self.serving is None else round((time.monotonic() - self.serving.ended_s) * 1e6)
         self.around.emit(
-            Exited(report.status, final, fenced=True, last_gasp=final is not None, reason=reason, took_us=took_us)
+            Exited(report.status, final, True, final is not None, reason, took_us=took_us, holders=holders)
         )
 
     def _reaped(self) -> None:
@@ -259,11 +263,11 @@ class Instance:
         await self.around.tracer.call(serving.hold)
         version = serving.publication.encoder.version
         try:
-            await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
+            holders = await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
         except TimeoutError as error:
             await self._resume(self.token)
             raise ControlError(f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s") from error
-        return Held(version)
+        return Held(version, holders)
 
     async def _fence(self) -> Reply:
         serving = self._serving()
@@ -434,7 +438,8 @@ class Instance:
         address = self._network.address if self._network is not None else None
         shadow = double.shadow
         try:
-            taken = takeover.take_over(shadow, records, address, exact=header.final, between=lambda: None)
+            with self._prompt():
+                taken = takeover.take_over(shadow, records, address, exact=header.final, between=lambda: None)
         except KagemushaError:
             double.destroy()
             raise

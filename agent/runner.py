@@ -21,6 +21,7 @@ from agent.context_report import context_of
 from agent.instance import Instance, Surroundings
 from agent.instance_view import status_of
 from agent.kernel import scheduling
+from agent.kernel.descriptor_table import make_room
 from agent.launch.spawner import Spawner
 from agent.leash import Leash
 from agent.program import Definition
@@ -37,6 +38,8 @@ log = structlog.get_logger()
 _COLLECT_S = 30.0
 _SWITCH_INTERVAL_S = 50e-6
 """How long the event loop may keep the interpreter lock while the tracer thread wants it."""
+_DESCRIPTORS = 4096
+"""Room for the agent's own and for a duplicate of each of the program's sockets."""
 
 
 def run(
@@ -48,6 +51,7 @@ def run(
     tls = Tls.load(pki)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with Spawner() as spawner:
+        make_room(_DESCRIPTORS)
         # A collection must not fall into a stop; `Serving` collects between two checkpoints.
         gc.collect()
         gc.freeze()

@@ -71,10 +71,8 @@ class Desk:
         news: list[News] = []
         ended = state.ended
         if ended is not None:
-            took_s = ended.took_us / 1e6
-            news.append(
-                InstanceEnded(program, ended.token, node, ended.status, ended.final, ended.fenced, ended.reason, took_s)
-            )
+            how = (ended.status, ended.final, ended.fenced, ended.reason, ended.took_us / 1e6, ended.holders)
+            news.append(InstanceEnded(program, ended.token, node, *how))
         elif state.agent_lost:
             news.append(AgentLost(program, state.token, node, alive=True))
         if state.role == "primary" and (state.unhealthy or (program, node) in self._unwell):

@@ -157,7 +157,7 @@ class Errands:
             case TerminateOn(_, program, token), Done():
                 # Where nothing ran no heartbeat tells of an end.
                 self._tell(InstanceEnded(program, token, node, _KILLED, None, True, "a person stopped it"))
-            case SwitchOn(_, program, token, fence_id), HeldAt(version):
-                self._tell(SwitchHeld(program, token, node, fence_id, version))
+            case SwitchOn(_, program, token, fence_id), HeldAt(version, holders):
+                self._tell(SwitchHeld(program, token, node, fence_id, version, holders))
             case _:
                 pass

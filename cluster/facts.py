@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from cluster.news import (
     ActivateFailed,
@@ -17,6 +18,7 @@ from cluster.news import (
 )
 from cluster.selection import Held
 from cluster.values import InstanceId, NodeId, Placement, ProgramEntry
+from transport.checkpoint import Version
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class Facts:
                 if news.asked:
                     self.answered.add(news.node)
             case InstanceEnded() if self._of_primary(entry, news.token, news.node):
+                if self.ended is None:  # Told again and again; meanwhile a mirror may have been made anew.
+                    self._hold(news.holders, news.final)
                 if self.ended is None or news.fenced:
                     self.ended = news
             case AgentLost() if self._of_primary(entry, news.token, news.node):
@@ -75,6 +79,8 @@ class Facts:
             case ActivateFailed() if self._of_primary(entry, news.token, news.node):
                 self.failed = news
             case SwitchHeld() if self._of_primary(entry, news.token, news.node):
+                if self.held is None:
+                    self._hold(news.holders, news.version)
                 self.held = news
             case SwitchFailed() if self._of_primary(entry, news.token, news.node):
                 self.refused = news
@@ -85,6 +91,14 @@ class Facts:
             self.excluded.pop(str(Placement(news.program, news.node)), None)
         elif self._of_primary(entry, news.token, news.node) and news.status in ("running", "mirrored"):
             self.agent_lost_s = None
+
+    def _hold(self, holders: Iterable[InstanceId], last: Version | None) -> None:
+        """These mirrors told the primary that they hold its last checkpoint; nothing that is known is newer."""
+        captured_ns = max((one.captured_ns for one in self.mirrors.values()), default=0)
+        for name in holders:
+            known = self.mirrors.get(name)
+            if known is not None and last is not None:
+                self.mirrors[name] = replace(known, version=last, captured_ns=captured_ns)
 
     def _of_primary(self, entry: ProgramEntry, token: int, node: NodeId) -> bool:
         return token == entry.token and node == entry.primary

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.values import NodeId, Policy, ProgramId
+from cluster.values import InstanceId, NodeId, Policy, ProgramId
 from transport.checkpoint import Version
 from transport.codec import Form, MessageSet
 from transport.context_schema import CONTEXT_BYTES_MAX, Context
@@ -59,7 +59,7 @@ class Ended:
     """The program of a primary ended; see `transport.control.Exited`. token: under which it served.
 
     fenced: address and process are known to be gone. agent_lost: its agent was gone too, and nobody saw how it ended.
-    took_us: from its end until the agent told it.
+    took_us: from its end until the agent told it. holders: the instances that are known to hold `final`.
     """
 
     token: int
@@ -70,6 +70,7 @@ class Ended:
     agent_lost: bool
     reason: str
     took_us: int = 0
+    holders: tuple[InstanceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,9 +340,10 @@ class DoesNotServe:
 
 @dataclass(frozen=True, slots=True)
 class HeldAt:
-    """The program stands still at this version, which a mirror holds."""
+    """The program stands still at this version, which a mirror holds. holders: of which that is known."""
 
     version: Version
+    holders: tuple[InstanceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class MirrorReported:
 @dataclass(frozen=True, slots=True)
 class InstanceEnded:
     """The primary's program ended; see `transport.control.Exited`. status: as waitpid(2) gives it. took_s: from its end
-    until it was told."""
+    until it was told. holders: the mirrors that are known to hold `final`."""
 
     program: ProgramId
     token: int
@@ -122,6 +122,7 @@ class InstanceEnded:
     fenced: bool
     reason: str
     took_s: float = 0.0
+    holders: tuple[InstanceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +197,17 @@ class FailoverRequested:
 
 @dataclass(frozen=True, slots=True)
 class SwitchHeld:
-    """Answer to SwitchOn: the program stands still at `version`, its address is dropped. It is as good as a fence."""
+    """Answer to SwitchOn: the program stands still at `version`, its address is dropped. It is as good as a fence.
+
+    holders: the mirrors that are known to hold `version`.
+    """
 
     program: ProgramId
     token: int
     node: NodeId
     fence_id: str
     version: Version
+    holders: tuple[InstanceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

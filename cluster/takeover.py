@@ -217,12 +217,12 @@ class Takeover:
         if not self.planned and not trouble and facts.primary_report(entry) is not None:
             return self._undo(entry, facts)
         patience = self.office.patience
-        if missing and now_s < self.asked_s + patience.answers_s:
-            self._wake(self.asked_s + patience.answers_s)
-            return []
-        held = {name: one for name, one in facts.mirrors.items() if self._said_since(entry, facts, name)}
+        held = {name: one for name, one in facts.mirrors.items() if self._counts(entry, facts, one)}
         choice = select(entry, held, self.office.reachable(now_s), facts.excluded, self.office.drained())
         best, self.because = choice.best, choice.because
+        if missing and now_s < self.asked_s + patience.answers_s and not self._is_enough(entry, best):
+            self._wake(self.asked_s + patience.answers_s)
+            return []
         if self.target:
             self.because = "a person asked for it"
             best = held.get(self.target) if self.target not in choice.against else None
@@ -252,8 +252,17 @@ class Takeover:
         self._wake(min(limit_s, self._final_s))
         return orders
 
-    def _said_since(self, entry: ProgramEntry, facts: Facts, instance: InstanceId) -> bool:
-        return any(one.instance == instance and one.node in facts.answered for one in entry.instances)
+    def _counts(self, entry: ProgramEntry, facts: Facts, held: Held) -> bool:
+        """What was said since the fence; and who had the last checkpoint before has it still: nothing follows it."""
+        if self.final is not None and held.version == self.final:
+            return True
+        return any(one.instance == held.instance and one.node in facts.answered for one in entry.instances)
+
+    def _is_enough(self, entry: ProgramEntry, best: Held | None) -> bool:
+        """Whether no answer that is missing could name a better one."""
+        if best is None or self.final is None or best.version != self.final or self.target not in ("", best.instance):
+            return False
+        return not any(one.instance == best.instance and one.node in self.office.drained() for one in entry.instances)
 
     def _exhausted(self, now_s: float, entry: ProgramEntry) -> bool:
         """Whether this state has been taken over so often that it is the state itself which fails."""

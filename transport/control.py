@@ -161,9 +161,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Reply to Switch: the program stands still at `version`, which went out to the mirrors as the last checkpoint."""
+    """Reply to Switch: the program stands still at `version`, which went out to the mirrors as the last checkpoint.
+
+    holders: the instances that are known to hold it.
+    """
 
     version: Version
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +259,8 @@ class Exited:
 
     final: the version of the checkpoint that was taken of it while it died, if that could be done. fenced: its address
     was dropped before this was sent; the death is its own fence. last_gasp: its connections are held silently.
-    took_us: from its end to this event; meanwhile the last checkpoint was taken, and a mirror got it.
+    took_us: from its end to this event; meanwhile the last checkpoint was taken, and a mirror got it. holders: the
+    instances that are known to hold it.
     """
 
     status: int
@@ -264,6 +269,7 @@ class Exited:
     last_gasp: bool
     reason: str
     took_us: int = 0
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,10 +99,14 @@ class Audience:
             await sender
             log.info("a mirror has gone", instance=first.instance)
 
-    async def acknowledged(self, version: Version) -> None:
-        """Wait until some mirror holds `version`."""
+    async def acknowledged(self, version: Version) -> tuple[str, ...]:
+        """Wait until some mirror holds `version`; gives the instances that do."""
+
+        def holders() -> tuple[str, ...]:
+            return tuple(sorted(one.instance for one in self._listeners.values() if one.acked == version))
+
         async with self._progress:
-            await self._progress.wait_for(lambda: any(one.acked == version for one in self._listeners.values()))
+            return await self._progress.wait_for(holders)
 
     def announce(self, announcement: Announce) -> None:
         """Tell all mirrors at once which connections came and went."""

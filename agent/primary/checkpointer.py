@@ -6,10 +6,9 @@ compared, compressed and published while it runs again.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import structlog
 
@@ -17,7 +16,7 @@ from agent.context import layout
 from agent.context.memory import Captured, MemoryCapture
 from agent.context.origin import OriginCapture
 from agent.errors import CaptureError, KernelError, TraceeGone, Unsupported
-from agent.kernel import procfs, scheduling
+from agent.kernel import procfs
 from agent.kernel.userfaultfd import Userfaultfd
 from agent.primary.context_capture import ContextCapture
 from agent.primary.encoding import Encoded, Encoder
@@ -33,8 +32,6 @@ BEGIN_S_MAX = 0.5
 """How long the first stops, in which the tracking of writes is set up, may be waited for; then the program runs on, and
 it is tried again."""
 _ROUNDS_MAX = 4
-_UNDIVIDED_S = 0.1
-"""Other threads of the agent do not ask for the interpreter lock within this time: no stop takes so long."""
 _LONG_S = 0.25
 """A stop that takes longer is told of."""
 _LITTLE_PAGES = 128
@@ -51,7 +48,7 @@ class Checkpointer:
         encoder: Encoder,
         origin: OriginCapture,
         *,
-        realtime: bool,
+        prompt: Callable[[], AbstractContextManager[None]] = nullcontext,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.tracee = tracee
@@ -61,7 +58,7 @@ class Checkpointer:
         self.between = between
         self._make_context = make_context
         self._context = make_context()
-        self._realtime = realtime
+        self._prompt = prompt
         self._origin = origin
         self._memory: MemoryCapture | None = None
         self._filling: Iterator[object] | None = None
@@ -182,13 +179,14 @@ class Checkpointer:
         """
         memory = self.memory
         self._precopy(memory)
-        self.tracee.stop(time.monotonic() + deadline_s)
-        try:
-            return self._last(self._context.capture(self.encoder.history.records, last=True))
-        except BaseException:
-            memory.abandon()
-            self.tracee.resume()
-            raise
+        with self._prompt():
+            self.tracee.stop(time.monotonic() + deadline_s)
+            try:
+                return self._last(self._context.capture(self.encoder.history.records, last=True))
+            except BaseException:
+                memory.abandon()
+                self.tracee.resume()
+                raise
 
     def last_gasp(self) -> Encoded:
         """Take the last checkpoint of a program whose threads are held as they die of SIGKILL.
@@ -203,12 +201,13 @@ class Checkpointer:
         for row, tid in enumerate(tracee.threads):
             if suspect(tracee.block.registers[row], self._is_regular_file):
                 raise Unsupported(f"thread {tid} was killed in the middle of a system call that can't be told apart")
-        begun_s = time.perf_counter()
-        records = self._context.capture(self.encoder.history.records, dying=True)
-        read_s = time.perf_counter()
-        captured = self.memory.copy_stopped()
-        copied_s = time.perf_counter()
-        encoded = self._encode(captured, records, time.time_ns(), final=True)
+        with self._prompt():
+            begun_s = time.perf_counter()
+            records = self._context.capture(self.encoder.history.records, dying=True)
+            read_s = time.perf_counter()
+            captured = self.memory.copy_stopped()
+            copied_s = time.perf_counter()
+            encoded = self._encode(captured, records, time.time_ns(), final=True)
         log.info(
             "the last checkpoint of the dying program",
             pages=encoded.header.pages,
@@ -270,21 +269,3 @@ class Checkpointer:
                         stopped_ms=round((ended_s - stopped_s) * 1e3, 1),
                     )
             self.pauses.add((ended_s - started_s) * 1e6)
-
-    @contextmanager
-    def _prompt(self) -> Iterator[None]:
-        """Real-time priority for the time of a stop: the program's own threads must not delay their resumption.
-
-        And the interpreter lock: who takes it away from this thread may be kept from running, and keep it for long.
-        """
-        if not self._realtime:
-            yield
-            return
-        interval_s = sys.getswitchinterval()
-        sys.setswitchinterval(_UNDIVIDED_S)
-        scheduling.be_realtime()
-        try:
-            yield
-        finally:
-            sys.setswitchinterval(interval_s)
-            scheduling.be_ordinary()

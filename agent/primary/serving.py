@@ -54,7 +54,7 @@ class Serving:
     """One primary. All methods belong to the tracer thread.
 
     drop_address: takes the program's address off this node. report: tells how the program ended. reaped: its process is
-    gone.
+    gone. begin_at_s: not before this second of CLOCK_MONOTONIC is its memory read.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Serving:
         drop_address: Callable[[], None],
         report: Callable[[Report], None],
         reaped: Callable[[], None],
+        begin_at_s: float = 0.0,
     ) -> None:
         self.checkpointer = checkpointer
         self.publication = publication
@@ -78,6 +79,7 @@ class Serving:
         self._drop_address = drop_address
         self._report = report
         self._reaped = reaped
+        self._begin_at_s = begin_at_s
         self._sockets = SocketHolder()
         self._filled = False
         self._events: list[ProgramEvent] = []
@@ -103,7 +105,7 @@ class Serving:
         self._step(AudienceChanged(self.publication.followers))
         if self.primary.due_s is not None and time.monotonic() >= self.primary.due_s:
             if not self._filled:
-                return self._fill()
+                return self._fill() if time.monotonic() >= self._begin_at_s else self._begin_at_s
             self._step(Due())
         return self.primary.due_s
 

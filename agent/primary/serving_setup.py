@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
 
 from agent.context.origin import OriginCapture
 from agent.memory.image import Image
@@ -16,6 +19,9 @@ from agent.program import Definition
 from agent.tracing.tracee import Tracee
 from transport.checkpoint import NOTHING, Records, Version
 
+_REST_S: Final = 0.1
+"""After a takeover clients come first, who have waited; then it is mirrored again, which takes a processor for long."""
+
 
 def make_serving(
     tracee: Tracee,
@@ -24,6 +30,7 @@ def make_serving(
     rule_for: Callable[[str], str | None],
     outlet: Outlet,
     *,
+    prompt: Callable[[], AbstractContextManager[None]],
     image_bytes_max: int,
     drop_address: Callable[[], None],
     report: Callable[[Report], None],
@@ -40,7 +47,7 @@ def make_serving(
     if records is not None:
         encoder.history.seed(start.number, records)
     origin = OriginCapture(definition.program.id, definition.digest())
-    checkpointer = Checkpointer(tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, realtime=True)
+    checkpointer = Checkpointer(tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, prompt=prompt)
     serving = Serving(
         checkpointer,
         Publication(encoder, () if start == NOTHING else (start,), outlet),
@@ -49,6 +56,7 @@ def make_serving(
         drop_address=drop_address,
         report=report,
         reaped=reaped,
+        begin_at_s=time.monotonic() + (_REST_S if start != NOTHING else 0.0),
     )
     checkpointer.between = serving.look_after
     return serving

@@ -22,7 +22,7 @@ from cluster.agents.process import AgentProcess
 from cluster.agents.record import InstanceRecord, start_ticks_of
 from cluster.agents.tenure import Tenure
 from cluster.config import host_and_port
-from cluster.messages import Ended
+from cluster.messages import Ended, HeldAt
 from cluster.program import ProgramFile
 from cluster.values import NodeId
 from transport import control
@@ -154,7 +154,7 @@ class LocalInstance:
                 await self._fence()
             self._around.changed()
 
-    async def hold(self, token: int, fence_id: str) -> Version:
+    async def hold(self, token: int, fence_id: str) -> HeldAt:
         """Stop the primary at a last checkpoint that a mirror holds."""
         async with self._lock:
             self._require_primary(token)
@@ -165,7 +165,7 @@ class LocalInstance:
                 raise KagemushaError(f"{self.place.instance}: Switch is answered with {type(reply).__name__}")
             self.fence_id, self.held = fence_id, True
             self._around.changed()
-            return reply.version
+            return HeldAt(reply.version, reply.holders)
 
     async def serve_on(self, token: int, fence_id: str) -> None:
         """Undo `fence` or `hold` of this id."""
@@ -438,12 +438,12 @@ class LocalInstance:
     def _heard(self, agent: AgentProcess, event: control.Event) -> None:
         token = self.record.token
         match event:
-            case control.Exited(status, final, fenced, last_gasp, reason, took_us):
+            case control.Exited(status, final, fenced, last_gasp, reason, took_us, holders):
                 self._exited.set()
                 if self.record.role == "primary" and agent is self.agent:
                     self.tenure.lease = None
                     self.clients.let_go(token)
-                    self.ended = Ended(token, status, final, fenced, last_gasp, False, reason, took_us)
+                    self.ended = Ended(token, status, final, fenced, last_gasp, False, reason, took_us, holders)
                     log.info("the program ended", instance=self.place.instance, status=status, reason=reason)
                     self._around.changed()
             case control.Mirrored(instance) if instance == self.place.instance:

@@ -28,7 +28,6 @@ from cluster.messages import (
     DoesNotServe,
     Done,
     Forget,
-    HeldAt,
     Hold,
     InstanceState,
     LetGo,
@@ -184,7 +183,7 @@ class Supervisor:
                 if program in self.instances:
                     await self.instances[program].fence(token, fence_id)
             case Hold(program, token, fence_id):
-                return HeldAt(await self._instance(program).hold(token, fence_id))
+                return await self._instance(program).hold(token, fence_id)
             case ServeOn(program, token, fence_id):
                 await self._instance(program).serve_on(token, fence_id)
             case LetGo(program, token):

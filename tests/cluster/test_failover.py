@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.commands import Extend, Fenced, Ok, Promote, Rejected, Started, Unfence
@@ -248,10 +250,44 @@ def test_after_too_many_takeovers_it_is_started_without_its_context() -> None:
     leader = _up(Policy(takeovers_max=0))
     leader.wait(1.0)
     leader.tell(KILLED)
-    leader.mirrored("n2", 6, asked=True)
-    orders = leader.mirrored("n3", 6, asked=True)
+    orders = leader.mirrored("n2", 6, asked=True)
     assert names(orders)[:3] == ["Note", "Started", "RestartOn"]
     assert leader.entry.token == 2
+
+
+def test_nobody_is_waited_for_who_could_have_no_more_than_the_last_checkpoint() -> None:
+    leader = _up()
+    leader.wait(1.0)
+    leader.mirrored("n2", 6)
+    assert "ActivateOn" in names(leader.tell(KILLED)), "it said so before, and nothing follows the last checkpoint"
+
+
+def test_who_told_the_primary_of_the_last_checkpoint_is_believed() -> None:
+    leader = _up()
+    leader.wait(1.0)
+    leader.mirrored("n2", 4)
+    leader.mirrored("n3", 5)
+    [order] = of(leader.tell(replace(KILLED, holders=("p@n2",))), ActivateOn)
+    assert (order.node, order.version) == ("n2", Version(1, 6, 7))
+
+
+def test_a_mirror_that_was_made_anew_meanwhile_is_not() -> None:
+    leader = _up()
+    leader.wait(1.0)
+    leader.mirrored("n2", 4)
+    leader.tell(replace(KILLED, final=None))
+    leader.mirrored("n2", 0, asked=True)
+    assert not of(leader.tell(replace(KILLED, holders=("p@n2",))), ActivateOn)
+
+
+def test_an_older_checkpoint_is_not_enough() -> None:
+    leader = _up()
+    leader.wait(1.0)
+    leader.mirrored("n2", 5)
+    assert "ActivateOn" not in names(leader.tell(KILLED))
+    assert "ActivateOn" not in names(leader.mirrored("n2", 5, asked=True))
+    [order] = of(leader.mirrored("n3", 6, asked=True), ActivateOn)
+    assert order.node == "n3"
 
 
 def test_without_a_mirror_it_is_started_anew_and_each_time_later() -> None:

@@ -49,7 +49,6 @@ class Pair:
             lambda: ContextCapture(self.tracee, lambda path: "local"),
             self.encoder,
             OriginCapture(name, ""),
-            realtime=False,
         )
         self.acknowledged: list[Version] = []
         self.refused: list[str] = []
