@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-fence bench-raft
+.PHONY: help setup packages demo demo-pair test lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -61,6 +61,9 @@ bench-raft: setup ## agreement of three members: latency, throughput, elections
 
 bench-takeover: setup ## a takeover beside a restart from nothing
 	@$(PYTHON) -m tests.bench.takeover $(ARGS)
+
+bench-activation: setup ## how long a mirror takes to become the program, at 100 MiB and at 1 GiB
+	@$(PYTHON) -m tests.bench.activation $(ARGS)
 
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@deploy/setup lock
