@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kagemusha.inherited_signals import hear_all
 from kagemusha.privilege import require_root
 from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -> None:
     """Run this node's daemon, in the foreground: agents, links to the other nodes, and its part in deciding."""
     require_root("a node's daemon starts agents, which trace programs")
+    hear_all()
     be_punctual(DAEMON_PRIORITY)
     import uvloop
 

@@ -18,6 +18,7 @@ from cluster.messages import Look, ProgramRead, ReadProgram, Seen
 from cluster.news import SwitchRequested
 from cluster.orders import Note
 from cluster.runner import Given, Runner, boottime_s
+from kagemusha.inherited_signals import hear_all
 from kagemusha.program_reader import read_program
 from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
 from transport.errors import KagemushaError
@@ -95,5 +96,6 @@ async def run(path: str) -> None:
 
 
 if __name__ == "__main__":
+    hear_all()
     be_punctual(DAEMON_PRIORITY)
     uvloop.run(run(sys.argv[1]))
