@@ -491,7 +491,7 @@ class LocalInstance:
 
     async def _found_dead(self, reason: str) -> None:
         """The program is gone, and nobody saw how. It is fenced as soon as its address is known to be gone."""
-        self.tenure.lease = None
+        self.tenure.lease, self.reason = None, ""
         try:
             await self._fence()
         except KagemushaError as error:

@@ -51,8 +51,8 @@ def test_after_a_takeover_nobody_is_in_step_with_the_new_primary_before_it_has_i
     leader = Leader()
     leader.up()
     leader.tell(InstanceEnded("p", 1, "n1", 9, Version(1, 6, 7), True, "killed by signal 9"))
-    leader.mirrored("n3", 6, asked=True)
     leader.mirrored("n2", 6, asked=True)
+    leader.mirrored("n3", 6, asked=True)
     leader.serves("n2")
     leader.mirrored("n3", 6, token=1)
     assert _in_step(leader) == []

@@ -11,6 +11,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.cluster.operated import DESK, Operated, operated
 from tests.cluster.trio import NAMES
@@ -38,19 +39,20 @@ ROUNDS = (
 )
 
 
-_SETTINGS = """
+SETTINGS: Final = """
 [[operations]]
 include-operation-id = ["get_primary", "get_replica"]
 # 503 is what they are there for.
 checks.not_a_server_error.enabled = false
 """
+"""Of schemathesis, for this API."""
 
 
 async def fuzz(cluster: Operated, at: str, one: Round, examples: int, seed: int) -> tuple[int, str]:
     """Ask node `at`; gives schemathesis' exit code, and what it says."""
     url = f"https://{cluster.endpoint(at)}"
     settings = cluster.directory.path / "schemathesis.toml"
-    settings.write_text(_SETTINGS)
+    settings.write_text(SETTINGS)
     words = [
         "--config-file",
         str(settings),

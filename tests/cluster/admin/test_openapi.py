@@ -15,6 +15,7 @@ import pytest
 from cluster.admin.openapi import document
 from cluster.admin.problem import SORTS
 from cluster.admin.routes import ENDPOINTS, problems_of
+from tests.cluster.admin.fuzz import SETTINGS
 from tests.cluster.admin.served import Served
 
 
@@ -97,9 +98,13 @@ def server(tmp_path: Path) -> Iterator[tuple[str, str]]:
 def test_requests_that_nobody_thought_of(server: tuple[str, str], tmp_path: Path) -> None:
     """schemathesis makes requests from the document, right ones and wrong ones, and checks every answer against it."""
     url, token = server
+    settings = tmp_path / "schemathesis.toml"
+    settings.write_text(SETTINGS)
     done = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"),
+            "--config-file",
+            settings,
             "run",
             f"{url}/openapi.json",
             "--header",
