@@ -26,8 +26,6 @@ def _complain(line: str) -> None:
 
 def _harden() -> None:
     """Real-time and locked in memory. A container may forbid either: then it is as prompt as the others let it be."""
-    from kagemusha.inherited_signals import hear_all
     from kagemusha.promptness import WATCHDOG_PRIORITY, be_punctual
 
-    hear_all()
     be_punctual(WATCHDOG_PRIORITY)
