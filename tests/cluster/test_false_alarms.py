@@ -87,6 +87,7 @@ async def _is_quiet(seconds: float, niceness: int) -> None:
         assert after == before, f"logs in {cluster.directory.logs}"
 
 
+@pytest.mark.long
 async def test_niced_load_raises_no_alarm() -> None:
     await _is_quiet(SECONDS, 10)
 

@@ -30,7 +30,7 @@ from tests.cluster.simulation.trace import (
 )
 from transport.checkpoint import NOTHING, Version
 
-SEEDS = range(12)
+SEEDS = range(8)
 SEEDS_LONG = range(1000, 3000)
 SEEDS_OF_A_MUTANT = range(150)
 
