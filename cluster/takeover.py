@@ -226,8 +226,10 @@ class Takeover:
         if self.target:
             self.because = "a person asked for it"
             best = held.get(self.target) if self.target not in choice.against else None
+        limit_s = self.asked_s + patience.final_s
+        if best is not None and now_s < limit_s and self._is_a_makeshift(now_s, entry, facts, best):
+            return self._ask_for_final(now_s, entry, limit_s)
         if self.final is not None and (best is None or best.version != self.final):
-            limit_s = self.asked_s + patience.final_s
             if now_s < limit_s:
                 return self._ask_for_final(now_s, entry, limit_s)
             if self.planned:
@@ -262,7 +264,23 @@ class Takeover:
         """Whether no answer that is missing could name a better one."""
         if best is None or self.final is None or best.version != self.final or self.target not in ("", best.instance):
             return False
-        return not any(one.instance == best.instance and one.node in self.office.drained() for one in entry.instances)
+        return not self._is_drained(entry, best)
+
+    def _is_drained(self, entry: ProgramEntry, held: Held) -> bool:
+        return any(one.instance == held.instance and one.node in self.office.drained() for one in entry.instances)
+
+    def _is_a_makeshift(self, now_s: float, entry: ProgramEntry, facts: Facts, best: Held) -> bool:
+        """Whether it is on a drained node, nobody asked for it, and one that is not may have as much in a moment."""
+        if not self.planned or self.target or self.final is None or not self._is_drained(entry, best):
+            return False
+        return any(
+            one.node not in (entry.primary, *self.office.drained())
+            and one.role == "mirror"
+            and one.status == "mirrored"
+            and one.instance not in facts.excluded
+            and not self.office.lost(now_s, one.node)
+            for one in entry.instances
+        )
 
     def _exhausted(self, now_s: float, entry: ProgramEntry) -> bool:
         """Whether this state has been taken over so often that it is the state itself which fails."""

@@ -11,8 +11,10 @@ from cluster.news import (
     MirrorReported,
     RegistryChanged,
     StartRequested,
+    SwitchHeld,
+    SwitchRequested,
 )
-from cluster.orders import ActivateOn, Answer, AskFence, AskMirrors, ReleaseOn, RestartOn, ResumeOn
+from cluster.orders import ActivateOn, Answer, AskFence, AskMirrors, ReleaseOn, RestartOn, ResumeOn, SwitchOn
 from cluster.selection import Held
 from cluster.values import Policy
 from tests.cluster.leader import Leader, names, of, paused
@@ -105,3 +107,17 @@ def test_a_drained_node_is_taken_last() -> None:
     leader.mirrored("n2", 6, asked=True)
     orders = leader.mirrored("n3", 6, asked=True)
     assert [one.node for one in of(orders, ActivateOn)] == ["n3"]
+
+
+def test_a_drained_node_that_has_it_first_is_not_taken_before_the_other_could_have_it() -> None:
+    leader = _up()
+    leader.registry.apply(Drain("drain", "n2"))
+    [hold] = of(leader.tell(SwitchRequested("s", "p@n1")), SwitchOn)
+    final = Version(1, 9, 7)
+    leader.mirrored("n2", 8)
+    orders = leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, final, ("p@n2",)))
+    orders += leader.mirrored("n2", 9, asked=True)
+    orders += leader.mirrored("n3", 8, asked=True)
+    assert not of(orders, ActivateOn)
+    [order] = of(leader.mirrored("n3", 9, asked=True), ActivateOn)
+    assert order.node == "n3"
