@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
+.PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -29,6 +29,9 @@ demo-pair: setup ## the same with two nodes and a small controller of the demo's
 
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest $(ARGS)
+
+test-nodes: setup ## the tests that take whole clusters through failures: three minutes
+	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest -m nodes $(ARGS)
 
 lint: setup ## ruff (rules and format), mypy --strict
 	@$(PYTHON) -m ruff check .

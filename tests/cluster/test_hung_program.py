@@ -7,7 +7,11 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.cluster.trio import DEADLINE_S, Trio, is_text, say, trio
+
+pytestmark = pytest.mark.nodes
 
 HEALTH = """
 [[health]]

@@ -6,7 +6,11 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from tests.cluster.trio import is_text, say, trio
+
+pytestmark = pytest.mark.nodes
 
 
 def timeline(view: dict[str, Any], token: int) -> dict[str, int]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.cluster.trio import trio
 from tests.restarts.restart import KINDS, Clients, Stage
+
+pytestmark = pytest.mark.nodes
 
 
 async def test_a_daemon_and_an_agent_are_restarted_under_load() -> None:

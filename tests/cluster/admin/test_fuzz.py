@@ -7,6 +7,8 @@ import pytest
 from tests.cluster.admin.fuzz import ROUNDS, Round, fuzz, tidy_up
 from tests.cluster.operated import Operated
 
+pytestmark = pytest.mark.nodes
+
 
 @pytest.mark.parametrize("one", ROUNDS[:3], ids=[one.scope or "nobody" for one in ROUNDS[:3]])
 async def test_requests_that_nobody_thought_of(cluster: Operated, one: Round) -> None:

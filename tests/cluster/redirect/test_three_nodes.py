@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from agent.kernel.namespaces import in_network_namespace
 from cluster.fencing.addresses import Addresses
 from kagemusha.demo.nodes import ADDRESS, Node
 from tests.cluster.redirect.keepalived import COMMAND, DEADLINE_S, until
 from tests.cluster.trio import Trio, is_text, say, trio
+
+pytestmark = pytest.mark.nodes
 
 ROUTER_ID = 51
 

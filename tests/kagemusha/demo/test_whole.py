@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.nodes
+
 ROOT = Path(__file__).parents[3]
 RUN_S_MAX = 240
 
