@@ -78,6 +78,7 @@ PURE = {
     "transport/envelope.py",
     "transport/frame.py",
     "transport/messages.py",
+    "transport/netlink_format.py",
     "transport/pubsub.py",
     "transport/session.py",
 }

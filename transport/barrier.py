@@ -19,6 +19,18 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from transport.errors import KagemushaError
+from transport.netlink_format import (
+    ACK,
+    CREATE,
+    DUMP,
+    ERROR,
+    NESTED,
+    attribute,
+    attributes,
+    errno_of,
+    message,
+    messages,
+)
 
 NETLINK_NETFILTER: Final = 12
 PREFIX: Final = "kagemusha"
@@ -27,8 +39,8 @@ Exchange = Callable[[bytes], list[bytes]]
 """Sends one datagram to nfnetlink and gives all datagrams that answer it, which are there when it was sent."""
 Address = IPv4Address | IPv6Address
 
-_REQUEST, _ACK, _EXCL, _CREATE, _APPEND, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x800, 0x300
-_ERROR, _BATCH_BEGIN, _BATCH_END = 2, 16, 17
+_EXCL, _APPEND = 0x200, 0x800
+_BATCH_BEGIN, _BATCH_END = 16, 17
 _NFTABLES: Final = 10
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _GETRULE = 0, 1, 2, 3, 6, 7
 _NEWSET, _NEWSETELEM, _GETSETELEM, _DELSETELEM = 9, 12, 13, 14
@@ -36,12 +48,9 @@ _INET, _UNSPEC = 1, 0
 _PREROUTING, _LOCAL_OUT = 0, 3
 _FIRST: Final = -450
 """Before defragmentation (-400), and so before everything that could answer, translate or remember a packet."""
-_NESTED: Final = 0x8000
 _REGISTER, _VERDICT = 1, 0
 _META_NFPROTO: Final = 15
 _NETWORK_HEADER: Final = 1
-_HEADER: Final = struct.Struct("=IHHII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 # Family as NFPROTO_*, then where source and destination are in the header.
 _PLACES: Final = {4: (2, 12, 16), 6: (10, 8, 24)}
 _SET, _SET_ID = "silent", 1
@@ -72,7 +81,7 @@ class Barriers:
 
         Raises BarrierError.
         """
-        element = _message(_NEWSETELEM, _CREATE, _element(instance, address))
+        element = _message(_NEWSETELEM, CREATE, _element(instance, address))
         if self._change([element]) == 0 and self.stands(instance, address):
             return
         # Not staged, or not any more: somebody has flushed all tables, say.
@@ -102,25 +111,25 @@ class Barriers:
 
     def _is_silent(self, instance: str, address: Address) -> bool:
         """Whether the address is in the set, whatever that is good for."""
-        attributes = _text(1, _table(instance)) + _text(2, _SET)
-        for body in self._dump(_GETSETELEM, attributes):
-            elements = dict(_attributes(body)).get(3, b"")
-            for _, element in _attributes(elements):
-                key = dict(_attributes(dict(_attributes(element)).get(1, b"")))
+        of_the_set = _text(1, _table(instance)) + _text(2, _SET)
+        for body in self._dump(_GETSETELEM, of_the_set):
+            elements = dict(attributes(body)).get(3, b"")
+            for _, element in attributes(elements):
+                key = dict(attributes(dict(attributes(element)).get(1, b"")))
                 if key.get(1) == address.packed:
                     return True
         return False
 
     def instances(self) -> frozenset[str]:
         """For which instances there is something here. Raises BarrierError."""
-        names = (_name(dict(_attributes(body)), 1).split(".") for body in self._dump(_GETTABLE, b""))
+        names = (_name(dict(attributes(body)), 1).split(".") for body in self._dump(_GETTABLE, b""))
         return frozenset(f"{name[1]}@{name[2]}" for name in names if len(name) == 3 and name[0] == PREFIX)
 
     def _is_staged(self, instance: str, address: Address) -> bool:
         """Whether both rules are there, for addresses of this kind."""
         found = set()
         for body in self._dump(_GETRULE, _text(1, _table(instance))):
-            parts = dict(_attributes(body))
+            parts = dict(attributes(body))
             if _name(parts, 1) == _table(instance):
                 found.add((_name(parts, 2), parts.get(7, b"")))
         mark = _mark(address)
@@ -129,42 +138,38 @@ class Barriers:
     def _make(self, instance: str, address: Address, *more: bytes) -> None:
         table = _table(instance)
         name = _text(1, table)
-        messages = [
+        changes = [
             # A table of this name that is not as it should be goes with the same stroke.
-            _message(_NEWTABLE, _CREATE, name),
+            _message(_NEWTABLE, CREATE, name),
             _message(_DELTABLE, 0, name),
-            _message(_NEWTABLE, _CREATE | _EXCL, name),
-            _message(_NEWSET, _CREATE, _set(table, address)),
+            _message(_NEWTABLE, CREATE | _EXCL, name),
+            _message(_NEWSET, CREATE, _set(table, address)),
         ]
         _, source, destination = _PLACES[address.version]
         for chain, hook, offset in (("output", _LOCAL_OUT, source), ("input", _PREROUTING, destination)):
-            messages.append(_message(_NEWCHAIN, _CREATE, _chain(table, chain, hook)))
-            messages.append(_message(_NEWRULE, _CREATE | _APPEND, _rule(table, chain, address, offset)))
-        code = self._change([*messages, *more])
+            changes.append(_message(_NEWCHAIN, CREATE, _chain(table, chain, hook)))
+            changes.append(_message(_NEWRULE, CREATE | _APPEND, _rule(table, chain, address, offset)))
+        code = self._change([*changes, *more])
         if code:
             raise BarrierError(f"can't make a table to drop {address}: {os.strerror(code)}", hint="it takes nftables")
 
-    def _change(self, messages: list[bytes]) -> int:
+    def _change(self, changes: list[bytes]) -> int:
         """Do all of it or nothing; gives 0 or the first errno."""
         batch = struct.pack(">BBH", _UNSPEC, 0, _NFTABLES)
-        whole = [
-            _HEADER.pack(_HEADER.size + 4, _BATCH_BEGIN, _REQUEST, 0, 0) + batch,
-            *messages,
-            _HEADER.pack(_HEADER.size + 4, _BATCH_END, _REQUEST, 0, 0) + batch,
-        ]
+        whole = [message(_BATCH_BEGIN, 0, batch), *changes, message(_BATCH_END, 0, batch)]
         codes = [code for answer in self._exchange(b"".join(whole)) for code in _codes(answer)]
         if not codes:
             raise BarrierError("nftables: the kernel does not answer")
         return next((code for code in codes if code), 0)
 
-    def _dump(self, kind: int, attributes: bytes) -> list[bytes]:
+    def _dump(self, kind: int, content: bytes) -> list[bytes]:
         """The bodies of all objects of a kind, without their nfgenmsg. Raises BarrierError."""
         bodies: list[bytes] = []
-        request = _message(kind, _DUMP, attributes, ack=False)
+        request = _message(kind, DUMP, content, ack=False)
         for answer in self._exchange(request):
-            for found, body in _messages(answer):
-                if found == _ERROR:
-                    code = -int(struct.unpack_from("=i", body)[0])
+            for found, body in messages(answer):
+                if found == ERROR:
+                    code = errno_of(body)
                     if code not in (0, errno.ENOENT):
                         raise BarrierError(f"nftables can't be read: {os.strerror(code)}")
                 elif found >> 8 == _NFTABLES:
@@ -177,26 +182,21 @@ def _table(instance: str) -> str:
     return f"{PREFIX}.{instance.replace('@', '.')}"
 
 
-def _message(kind: int, flags: int, attributes: bytes, *, ack: bool = True) -> bytes:
-    body = struct.pack(">BBH", _INET, 0, 0) + attributes
-    flags |= _REQUEST | (_ACK if ack else 0)
-    return _HEADER.pack(_HEADER.size + len(body), _NFTABLES << 8 | kind, flags, 0, 0) + body
-
-
-def _attribute(kind: int, content: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(content), kind) + content + bytes(-len(content) % 4)
+def _message(kind: int, flags: int, content: bytes, *, ack: bool = True) -> bytes:
+    body = struct.pack(">BBH", _INET, 0, 0) + content
+    return message(_NFTABLES << 8 | kind, flags | (ACK if ack else 0), body)
 
 
 def _text(kind: int, text: str) -> bytes:
-    return _attribute(kind, text.encode() + b"\0")
+    return attribute(kind, text.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack(">i", value))
+    return attribute(kind, struct.pack(">i", value))
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:
-    return _attribute(_NESTED | kind, b"".join(parts))
+    return attribute(NESTED | kind, b"".join(parts))
 
 
 def _chain(table: str, name: str, hook: int) -> bytes:
@@ -215,7 +215,7 @@ def _set(table: str, address: Address) -> bytes:
 
 def _element(instance: str, address: Address) -> bytes:
     """NFTA_SET_ELEM_LIST_*: this address alone."""
-    element = _nest(1, _nest(1, _attribute(1, address.packed)))
+    element = _nest(1, _nest(1, attribute(1, address.packed)))
     return _text(1, _table(instance)) + _text(2, _SET) + _nest(3, element)
 
 
@@ -229,7 +229,7 @@ def _rule(table: str, chain: str, address: Address, offset: int) -> bytes:
     family, _, _ = _PLACES[address.version]
     expressions = (
         _expression("meta", _number(1, _REGISTER), _number(2, _META_NFPROTO)),
-        _expression("cmp", _number(1, _REGISTER), _number(2, 0), _nest(3, _attribute(1, bytes([family])))),
+        _expression("cmp", _number(1, _REGISTER), _number(2, 0), _nest(3, attribute(1, bytes([family])))),
         _expression(
             "payload",
             _number(1, _REGISTER),
@@ -240,7 +240,7 @@ def _rule(table: str, chain: str, address: Address, offset: int) -> bytes:
         _expression("lookup", _text(1, _SET), _number(2, _REGISTER), _number(4, _SET_ID)),
         _expression("immediate", _number(1, _VERDICT), _nest(2, _nest(2, _number(1, 0)))),
     )
-    return b"".join((_text(1, table), _text(2, chain), _nest(4, *expressions), _attribute(7, _mark(address))))
+    return b"".join((_text(1, table), _text(2, chain), _nest(4, *expressions), attribute(7, _mark(address))))
 
 
 def _expression(name: str, *parts: bytes) -> bytes:
@@ -251,27 +251,7 @@ def _name(parts: dict[int, bytes], kind: int) -> str:
     return parts.get(kind, b"").rstrip(b"\0").decode(errors="replace")
 
 
-def _messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _HEADER.size <= len(datagram):
-        length, kind, _, _, _ = _HEADER.unpack_from(datagram, at)
-        if length < _HEADER.size:
-            return
-        yield kind, datagram[at + _HEADER.size : at + length]
-        at += (length + 3) & ~3
-
-
 def _codes(datagram: bytes) -> Iterator[int]:
-    for kind, body in _messages(datagram):
-        if kind == _ERROR:
-            yield -int(struct.unpack_from("=i", body)[0])
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < 4:
-            return
-        yield kind & ~_NESTED, data[at + 4 : at + length]
-        at += (length + 3) & ~3
+    for kind, body in messages(datagram):
+        if kind == ERROR:
+            yield errno_of(body)

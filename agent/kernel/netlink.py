@@ -7,7 +7,6 @@ for it (a stopped program, a client during a takeover) must not wait for another
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,12 +15,9 @@ from numpy.typing import NDArray
 
 from agent.errors import KernelError
 from agent.kernel.libc import NR, attempt_held
+from transport.netlink_format import ACK, DUMP, ERROR, HEADER, errno_of
 
-REQUEST, ACK, DUMP, CREATE, REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
-HEADER_BYTES: Final = 16
-
-_HEADER: Final = struct.Struct("<IHHII")
-_ERROR, _DONE = 2, 3
+_DONE: Final = 3
 _SO_RCVBUFFORCE: Final = 33
 _BUFFER_BYTES: Final = 128 << 10
 _MSG_DONTWAIT: Final = 0x40
@@ -54,7 +50,7 @@ class Netlink:
     def send(self, kind: int, flags: int, body: bytes) -> int:
         """Send a request; give its sequence number."""
         self._sequence += 1
-        header = _HEADER.pack(HEADER_BYTES + len(body), kind, flags, self._sequence, 0)
+        header = HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0)
         self.send_datagram(header + body, f"request {kind}")
         return self._sequence
 
@@ -75,7 +71,7 @@ class Netlink:
 
     def header(self, at: int) -> tuple[int, int, int]:
         """Length, kind and sequence number of the message at offset `at` of the last datagram."""
-        length, kind, _, sequence, _ = _HEADER.unpack_from(self._view, at)
+        length, kind, _, sequence, _ = HEADER.unpack_from(self._view, at)
         return length, kind, sequence
 
     def exchange(self, kind: int, flags: int, body: bytes, target: str) -> list[bytes]:
@@ -86,8 +82,8 @@ class Netlink:
             for answer_kind, content in self.messages(len(self.receive()), sequence):
                 if answer_kind == _DONE:
                     return answers
-                if answer_kind == _ERROR:
-                    error = -int.from_bytes(content[:4], "little", signed=True)
+                if answer_kind == ERROR:
+                    error = errno_of(content)
                     if error:
                         raise KernelError(self.name, target, error)
                     return answers
@@ -98,12 +94,12 @@ class Netlink:
     def messages(self, size: int, sequence: int) -> Iterator[tuple[int, bytes]]:
         """Kind and body of each message of the last datagram that answers request `sequence`."""
         at = 0
-        while at + HEADER_BYTES <= size:
+        while at + HEADER.size <= size:
             length, kind, found = self.header(at)
-            if length < HEADER_BYTES:
+            if length < HEADER.size:
                 return
             if found == sequence:
-                yield kind, bytes(self._view[at + HEADER_BYTES : at + length])
+                yield kind, bytes(self._view[at + HEADER.size : at + length])
             at += (length + 3) & ~3
 
 
@@ -114,22 +110,4 @@ def is_end(kind: int) -> bool:
 
 def is_error(kind: int) -> bool:
     """Whether a message of this kind carries an error number (0: an acknowledgement)."""
-    return kind == _ERROR
-
-
-def attribute(kind: int, content: bytes) -> bytes:
-    """One attribute, padded."""
-    return struct.pack("<HH", 4 + len(content), kind) + content + bytes(-len(content) % 4)
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes in `data`, the last of each kind."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("<HH", data, at)
-        if length < 4:
-            break
-        found[kind] = data[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return found
+    return kind == ERROR

@@ -14,7 +14,8 @@ import numpy as np
 
 from agent.errors import KernelError
 from agent.kernel.libc import NR, attempt_held
-from agent.kernel.netlink import ACK, CREATE, DUMP, REPLACE, REQUEST, Netlink, attribute, attributes
+from agent.kernel.netlink import Netlink
+from transport.netlink_format import ACK, CREATE, DUMP, REPLACE, REQUEST, attribute, attributes
 
 NETLINK_ROUTE: Final = 0
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_GETROUTE = 16, 18, 20, 21, 22, 26
@@ -64,7 +65,7 @@ class RouteSocket:
         body = _LINK.pack(0, 0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, name.encode() + b"\0")
         answer = self._netlink.exchange(RTM_GETLINK, REQUEST, body, f"interface {name}")[0]
         _, _, _, index, flags, _ = _LINK.unpack_from(answer)
-        return Link(index, name, flags, attributes(answer[_LINK.size :]).get(_IFLA_ADDRESS, b""))
+        return Link(index, name, flags, dict(attributes(answer[_LINK.size :])).get(_IFLA_ADDRESS, b""))
 
     def set_link(self, link: Link, *, up: bool) -> None:
         """Bring an interface up or down."""
@@ -115,7 +116,7 @@ class RouteSocket:
         body = _ADDRESS.pack(family, 0, 0, 0, 0)
         for answer in self._netlink.exchange(RTM_GETADDR, REQUEST | DUMP, body, "addresses"):
             _, prefix, _, _, index = _ADDRESS.unpack_from(answer)
-            parts = attributes(answer[_ADDRESS.size :])
+            parts = dict(attributes(answer[_ADDRESS.size :]))
             found = parts.get(_IFA_LOCAL) or parts.get(_IFA_ADDRESS)
             if (index, prefix, found) == (link.index, address.network.prefixlen, address.packed):
                 return True

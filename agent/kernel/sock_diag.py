@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import KernelError
-from agent.kernel.netlink import ACK, DUMP, HEADER_BYTES, REQUEST, Netlink, is_end, is_error
+from agent.kernel.netlink import Netlink, is_end, is_error
+from transport.netlink_format import ACK, DUMP, HEADER, REQUEST
 
 Address = IPv4Address | IPv6Address
 
@@ -210,7 +211,7 @@ class SocketDiagnosis:
             if error.errno in _GONE:
                 return None
             raise
-        message = (HEADER_BYTES + len(answer)).to_bytes(HEADER_BYTES, "little") + answer
+        message = (HEADER.size + len(answer)).to_bytes(HEADER.size, "little") + answer
         padded = np.frombuffer(message + bytes(-len(message) % 4), dtype=np.uint8).reshape(1, -1)
         row = Row.read(read_alike(padded)[0].tobytes())
         return None if row.state in (LISTEN, TIME_WAIT, SYN_RECV) or row.peer_port != peer_port else row

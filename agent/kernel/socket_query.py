@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from agent.errors import KernelError
 from agent.kernel.libc import NR, attempt_held
-from agent.kernel.netlink import HEADER_BYTES, REQUEST, Netlink
+from agent.kernel.netlink import Netlink
 from agent.kernel.sock_diag import NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, SOCKET, Sockets, read_alike
+from transport.netlink_format import HEADER, REQUEST
 
 _HEADER: Final = struct.Struct("<IHHII")
 _SLOT_BYTES: Final = 1024
@@ -47,13 +48,13 @@ class SocketQuery:
     def prepare(self, bodies: Sequence[bytes]) -> None:
         """Set what is asked: requests made by `agent.kernel.sock_diag.request_one`."""
         self._count = count = len(bodies)
-        self._size = size = HEADER_BYTES + len(bodies[0]) if bodies else 0
+        self._size = size = HEADER.size + len(bodies[0]) if bodies else 0
         messages = np.zeros((count, size), dtype=np.uint8)
         if count:
-            words = messages[:, :HEADER_BYTES].view("<u4")
+            words = messages[:, : HEADER.size].view("<u4")
             words[:] = np.frombuffer(_HEADER.pack(size, SOCK_DIAG_BY_FAMILY, REQUEST, 0, 0), "<u4")
             words[:, 2] = np.arange(count)  # the sequence number comes back with the answer
-            messages[:, HEADER_BYTES:] = np.frombuffer(b"".join(bodies), np.uint8).reshape(count, -1)
+            messages[:, HEADER.size :] = np.frombuffer(b"".join(bodies), np.uint8).reshape(count, -1)
         self._requests = messages
         self._requests_at = int(messages.ctypes.data)
         if min(self._count, _AT_ONCE_MAX) > len(self._slots):
@@ -76,7 +77,7 @@ class SocketQuery:
         if got != count:
             self._drain()
             raise KernelError("answer of sock_diag", f"{count} known connections ({got})", max(-got, 0))
-        headers = self._slots[:got, :HEADER_BYTES].view("<u4")
+        headers = self._slots[:got, : HEADER.size].view("<u4")
         order = headers[:, 2].astype(np.intp)
         found = (headers[:, 1] & 0xFFFF) == SOCK_DIAG_BY_FAMILY  # the others say that there is no such connection
         if found.all() and len(read := read_alike(self._slots[:got])) == got:
