@@ -119,7 +119,16 @@ def clear_crashed_runs(root: Path = RUNS) -> list[str]:
         shutil.rmtree(path.parent, ignore_errors=True)
         lock.close()
         cleared.append(path.parent.name)
+    _clear_namespaces()
     return cleared
+
+
+def _clear_namespaces() -> None:
+    """Those of runs whose process is gone: who is killed while it clears up after itself has given its lock back."""
+    for namespace in named_namespaces(PREFIX):
+        pid = namespace.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            namespace.delete()
 
 
 class Machine:

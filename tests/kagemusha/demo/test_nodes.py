@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -100,6 +101,23 @@ def test_what_a_crashed_run_left_is_cleared_and_what_lives_is_not(machines: Mach
     assert not crashed.path.exists()
     assert machines.nodes["a"].network.processes()
     node.close()
+
+
+def test_namespaces_of_a_run_that_gave_its_lock_back_and_was_killed_then_are_cleared(runs: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = NetworkNamespace.create(f"{PREFIX}{gone.pid}-beef-a")
+    lives = NetworkNamespace.create(f"{PREFIX}{os.getpid()}-beef-a")
+    try:
+        process = subprocess.Popen(["ip", "netns", "exec", left.name, "sleep", "1000"])
+        while not left.processes():
+            assert process.poll() is None
+        assert clear_crashed_runs(runs) == []
+        assert process.wait(5) == -9
+        assert not left.path.exists()
+        assert lives.path.exists()
+    finally:
+        lives.delete()
 
 
 def test_two_runs_do_not_share_a_directory(directory: Directory, runs: Path) -> None:
