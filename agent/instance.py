@@ -439,7 +439,7 @@ class Instance:
         shadow = double.shadow
         try:
             with self._prompt():
-                taken = takeover.take_over(shadow, records, address, exact=header.final, between=lambda: None)
+                taken = takeover.take_over(shadow, records, address, exact=header.final)
         except KagemushaError:
             double.destroy()
             raise

@@ -87,8 +87,6 @@ class MemoryCapture:
         self._committed: tuple[Area, ...] = ()
         self._outstanding: Captured | None = None
         self._begun = False
-        self.fill_pages = 0
-        """How many pages the first image has, known as soon as `fill` has begun."""
 
     def close(self) -> None:
         """Stop tracking and let go of the process."""
@@ -120,7 +118,7 @@ class MemoryCapture:
         dirty = self.tracker.take_all()
         self.tracker.note_copies(dirty.all_written())
         pages = expand(dirty.all_written())
-        self.fill_pages, done = len(pages), 0
+        done = 0
         work = PageBuffer(chunk_pages, chunk_pages).rows
         try:
             yield from self._blank(dirty, pages, number)
@@ -257,8 +255,6 @@ class Captured:
 
     def __init__(self, capture: MemoryCapture, areas: tuple[Area, ...], carried: Ranges, last: _Layer) -> None:
         self.areas = areas
-        self.pages_stopped = count_pages(last.written)
-        """How many pages were copied while the program stood still."""
         self._capture, self._carried, self._last = capture, carried, last
 
     @property

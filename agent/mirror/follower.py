@@ -136,7 +136,6 @@ class Follower:
         self.held = Held()
         self.progress = SyncProgress()
         self.double: Double | None = None
-        self.apply_us = 0.0
         self.resyncs = 0
         self.applied = 0
         self.bytes = 0
@@ -275,7 +274,6 @@ class Follower:
             self._full = False
 
     def _apply(self, header: Header) -> None:
-        started_s = time.monotonic()
         records = self.held.records
         for part in self._staged_records:
             records = part.apply(records)
@@ -289,7 +287,6 @@ class Follower:
         self.progress.done = True
         self.held.records = records
         self.held.header = header
-        self.apply_us = (time.monotonic() - started_s) * 1e6
 
     def _shadow(self) -> Double:
         if self.double is None:

@@ -6,7 +6,6 @@ Belongs to the tracer thread, which stays the tracer of the program.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.context import descriptors
@@ -51,21 +50,17 @@ class _Rooms:
         self._sockets.finish()
 
 
-def take_over(
-    shadow: Shadow, records: Records, address: ServiceAddress | None, *, exact: bool, between: Callable[[], None]
-) -> Takeover:
+def take_over(shadow: Shadow, records: Records, address: ServiceAddress | None, *, exact: bool) -> Takeover:
     """Let the shadow go on as the program, which runs and is traced when this returns.
 
-    exact: `records` are of the program's very last moment. between: called just before the address is claimed, the last
-    moment at which everything can still be given up (by raising). Raises RestoreError, KernelError, TraceeGone; the
-    shadow must be destroyed then, and the address is not here.
+    exact: `records` are of the program's very last moment. Raises RestoreError, KernelError, TraceeGone; the shadow
+    must be destroyed then, and the address is not here.
     """
     handle = pidfd.open_pidfd(shadow.pid)
     sockets = RestoredSockets(handle, exact=exact)
 
     def claim() -> None:
         sockets.configure(records)
-        between()
         if address is not None:
             address.claim()
 

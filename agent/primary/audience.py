@@ -54,11 +54,6 @@ class Audience:
         """How many mirrors are connected."""
         return len(self._listeners)
 
-    @property
-    def listeners(self) -> tuple[Listener, ...]:
-        """The connected mirrors, for the status."""
-        return tuple(self._listeners.values())
-
     def open(self, publication: Publication) -> None:
         """This agent is the primary: subscribers are welcome from now on."""
         self._publication = publication

@@ -235,13 +235,3 @@ class FullTransfer:
         self._page_parts += 1
         self._sums.append(part_sum(part))
         return PagesMessage(part)
-
-
-def empty_memory() -> CapturedMemory:
-    """No page at all: a checkpoint of records alone."""
-    return _NoMemory()
-
-
-class _NoMemory:
-    def parts(self, image: Image, number: int) -> Iterable[Part]:
-        return ()

@@ -149,7 +149,6 @@ class RestartTable:
         self._restarted: dict[int, _Instance] = {}
         self._blocked: dict[int, BlockedCall] = {}
         self._last_mark = 0
-        self.repairs = 0
 
     def repair(self, tid: int, registers: Registers) -> bool:
         """Make an interrupted call of a stopped thread go on; True when `registers` (uint64[27]) were changed.
@@ -161,7 +160,6 @@ class RestartTable:
         result = signed(registers[r.RAX])
         if number < 0 or result != -r.EINTR or (call := _INTERRUPTED.get(number)) is None:
             return undone
-        self.repairs += 1
         registers[r.RAX] = r.word(-r.ERESTARTNOHAND)
         match call.timeout:
             case Timeout.MILLISECONDS:
