@@ -10,6 +10,7 @@ from cluster.failover import Failover
 from cluster.news import (
     ActivateDone,
     Committed,
+    InstanceEnded,
     InstanceReported,
     Leading,
     MirrorReported,
@@ -25,6 +26,8 @@ from transport.checkpoint import Version
 
 O = TypeVar("O")  # noqa: E741
 NODES = ("n1", "n2", "n3")
+KILLED = InstanceEnded("p", 1, "n1", 9, Version(1, 6, 7), True, "killed by signal 9", 0.004)
+"""The primary's last news of p."""
 
 
 class Leader:
@@ -118,3 +121,11 @@ def names(orders: list[Order]) -> list[str]:
 def paused(leader: Leader, value: bool) -> None:
     """Set maintenance behind the leader's back."""
     leader.registry._programs["p"] = replace(leader.entry, paused=value)
+
+
+def up(policy: Policy | None = None) -> Leader:
+    """p serves on n1 and is mirrored on the others; what was ordered until then is forgotten."""
+    leader = Leader(policy)
+    leader.up()
+    leader.orders.clear()
+    return leader

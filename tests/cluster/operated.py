@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 from agent.kernel.namespaces import in_network_namespace
 from kagemusha import command_line
-from kagemusha.demo.nodes import CHECKOUT, Directory, Machines, clear_crashed_runs, new_run_id
+from kagemusha.demo.nodes import CHECKOUT, Directory, Machines
 from tests.cluster.admin.served import tokens_in
-from tests.cluster.trio import DEADLINE_S, NAMES, Trio
+from tests.cluster.trio import DEADLINE_S, NAMES, Trio, on_three_machines
 
 DESK = "c"
 """The node at which the operator sits."""
@@ -130,22 +130,8 @@ class Operated(Trio):
 @asynccontextmanager
 async def operated() -> AsyncIterator[Operated]:
     """Three nodes without a program."""
-    clear_crashed_runs()
-    directory = Directory(new_run_id())
-    keep = True
-    try:
-        machines = Machines(directory, NAMES)
-        try:
-            cluster = Operated(directory, machines)
-            for name in NAMES:
-                cluster.start(name)
-            await cluster.assembled()
-            yield cluster
-            keep = False
-        finally:
-            machines.close()
-            for daemon in cluster.daemons.values():
-                if daemon.process is not None:
-                    daemon.process.wait(DEADLINE_S)
-    finally:
-        directory.close(keep=keep)
+    async with on_three_machines(Operated) as cluster:
+        for name in NAMES:
+            cluster.start(name)
+        await cluster.assembled()
+        yield cluster

@@ -47,17 +47,8 @@ from cluster.orders import (
 )
 from cluster.selection import Held
 from cluster.values import Policy
-from tests.cluster.leader import Leader, commands, names, of, paused
+from tests.cluster.leader import KILLED, Leader, commands, names, of, paused, up
 from transport.checkpoint import Version
-
-KILLED = InstanceEnded("p", 1, "n1", 9, Version(1, 6, 7), True, "killed by signal 9", 0.004)
-
-
-def _up(policy: Policy | None = None) -> Leader:
-    leader = Leader(policy)
-    leader.up()
-    leader.orders.clear()
-    return leader
 
 
 def _ask(leader: Leader, node: str = "n1", token: int = 1) -> list[object]:
@@ -75,7 +66,7 @@ def test_a_new_program_is_started_on_its_first_node_and_mirrored_on_the_others()
 
 
 def test_a_killed_program_is_fenced_by_its_end_and_continues_from_its_last_checkpoint() -> None:
-    leader = _up()
+    leader = up()
     assert names(leader.tell(KILLED)) == ["Fenced", "AskMirrors"]
     leader.mirrored("n2", 5, asked=True)
     assert names(leader.mirrored("n3", 6, asked=True)) == ["Promote", "ActivateOn"]
@@ -90,7 +81,7 @@ def test_a_killed_program_is_fenced_by_its_end_and_continues_from_its_last_check
 
 
 def test_it_waits_a_moment_for_the_last_checkpoint_and_not_for_ever() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     leader.mirrored("n2", 5, asked=True)
     leader.mirrored("n3", 4, asked=True)
@@ -99,7 +90,7 @@ def test_it_waits_a_moment_for_the_last_checkpoint_and_not_for_ever() -> None:
 
 
 def test_the_last_checkpoint_is_asked_for_again_and_again() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     leader.mirrored("n2", 5, asked=True)
     assert of(leader.mirrored("n3", 5, asked=True), AskMirrors) == [AskMirrors("p", ("n2", "n3"), Version(1, 6, 7))]
@@ -107,7 +98,7 @@ def test_the_last_checkpoint_is_asked_for_again_and_again() -> None:
 
 
 def test_a_lost_node_is_waited_out() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     assert of(_ask(leader), GrantLease)  # type: ignore[arg-type]
     leader.silent.add("n1")
@@ -123,7 +114,7 @@ def test_a_lost_node_is_waited_out() -> None:
 
 
 def test_a_closed_connection_is_a_loss_at_once_and_a_confirmed_fence_needs_no_wait() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     _ask(leader)
     [asked] = of(leader.tell(NodeClosed("n1")), AskFence)
@@ -134,7 +125,7 @@ def test_a_closed_connection_is_a_loss_at_once_and_a_confirmed_fence_needs_no_wa
 
 
 def test_a_node_that_comes_back_in_time_serves_on() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     _ask(leader)
     leader.silent.add("n1")
@@ -146,14 +137,14 @@ def test_a_node_that_comes_back_in_time_serves_on() -> None:
 
 
 def test_a_late_confirmation_of_another_fence_is_none() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     _ask(leader)
     assert not commands(leader.tell(NodeClosed("n1"), FenceConfirmed("p", 1, "n1", "1.99.fence")))
 
 
 def test_status_0_is_a_stop_and_no_failure() -> None:
-    leader = _up()
+    leader = up()
     orders = leader.tell(InstanceEnded("p", 1, "n1", 0, None, True, ""))
     assert leader.entry.instances[0].status == "stopped"
     assert {order.node for order in of(orders, TerminateOn)} == {"n2", "n3"}
@@ -164,7 +155,7 @@ def test_status_0_is_a_stop_and_no_failure() -> None:
 
 
 def test_during_maintenance_nothing_is_taken_over() -> None:
-    leader = _up()
+    leader = up()
     paused(leader, True)
     assert names(leader.tell(KILLED)) == ["SetInstance"]
     paused(leader, False)
@@ -172,7 +163,7 @@ def test_during_maintenance_nothing_is_taken_over() -> None:
 
 
 def test_a_switchover_loses_nothing_and_is_answered_when_the_new_primary_serves() -> None:
-    leader = _up()
+    leader = up()
     [hold] = of(leader.tell(SwitchRequested("r", "p@n2")), SwitchOn)
     assert of(_ask(leader), GrantLease)  # type: ignore[arg-type]
     assert of(leader.tell(SwitchRequested("r2", "p@n3")), Answer)[0].request_id == "r2"
@@ -185,7 +176,7 @@ def test_a_switchover_loses_nothing_and_is_answered_when_the_new_primary_serves(
 
 
 def test_a_primary_hands_over_to_the_best_mirror() -> None:
-    leader = _up()
+    leader = up()
     [hold] = of(leader.tell(SwitchRequested("r", "p@n1")), SwitchOn)
     leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, Version(1, 9, 7)))
     leader.mirrored("n2", 8, asked=True)
@@ -193,7 +184,7 @@ def test_a_primary_hands_over_to_the_best_mirror() -> None:
 
 
 def test_the_original_of_a_switchover_is_taken_back_if_the_new_primary_does_not_come_up() -> None:
-    leader = _up()
+    leader = up()
     [hold] = of(leader.tell(SwitchRequested("r", "p@n2")), SwitchOn)
     final = Version(1, 9, 7)
     leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, final))
@@ -209,7 +200,7 @@ def test_the_original_of_a_switchover_is_taken_back_if_the_new_primary_does_not_
 
 
 def test_a_switchover_whose_last_checkpoint_does_not_arrive_is_undone() -> None:
-    leader = _up()
+    leader = up()
     [hold] = of(leader.tell(SwitchRequested("r", "p@n2")), SwitchOn)
     leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, Version(1, 9, 7)))
     leader.mirrored("n2", 8, asked=True)
@@ -225,7 +216,7 @@ def test_a_switchover_whose_last_checkpoint_does_not_arrive_is_undone() -> None:
 
 
 def test_a_switchover_that_the_agent_refuses_is_given_up() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(SwitchRequested("r", "p@n2"))
     orders = leader.tell(SwitchFailed("p", 1, "n1", "no room"))
     assert names(orders) == ["ResumeOn", "Answer"]
@@ -233,13 +224,13 @@ def test_a_switchover_that_the_agent_refuses_is_given_up() -> None:
 
 @pytest.mark.parametrize("instance", ["p@n9", "q@n1", "nothing"])
 def test_a_switchover_to_nowhere_is_refused(instance: str) -> None:
-    [answer] = of(_up().tell(SwitchRequested("r", instance)), Answer)
+    [answer] = of(up().tell(SwitchRequested("r", instance)), Answer)
     assert isinstance(answer.result, Rejected)
     assert answer.result.code == "unknown"
 
 
 def test_a_mirror_that_is_not_up_to_date_can_not_be_switched_to() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(InstanceReported("p", "n2", "mirror", "syncing", 2, 1))
     [answer] = of(leader.tell(SwitchRequested("r", "p@n2")), Answer)
     assert isinstance(answer.result, Rejected)
@@ -247,7 +238,7 @@ def test_a_mirror_that_is_not_up_to_date_can_not_be_switched_to() -> None:
 
 
 def test_after_too_many_takeovers_it_is_started_without_its_context() -> None:
-    leader = _up(Policy(takeovers_max=0))
+    leader = up(Policy(takeovers_max=0))
     leader.wait(1.0)
     leader.tell(KILLED)
     orders = leader.mirrored("n2", 6, asked=True)
@@ -256,14 +247,14 @@ def test_after_too_many_takeovers_it_is_started_without_its_context() -> None:
 
 
 def test_nobody_is_waited_for_who_could_have_no_more_than_the_last_checkpoint() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     leader.mirrored("n2", 6)
     assert "ActivateOn" in names(leader.tell(KILLED)), "it said so before, and nothing follows the last checkpoint"
 
 
 def test_who_told_the_primary_of_the_last_checkpoint_is_believed() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     leader.mirrored("n2", 4)
     leader.mirrored("n3", 5)
@@ -272,7 +263,7 @@ def test_who_told_the_primary_of_the_last_checkpoint_is_believed() -> None:
 
 
 def test_a_mirror_that_was_made_anew_meanwhile_is_not() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     leader.mirrored("n2", 4)
     leader.tell(replace(KILLED, final=None))
@@ -281,7 +272,7 @@ def test_a_mirror_that_was_made_anew_meanwhile_is_not() -> None:
 
 
 def test_an_older_checkpoint_is_not_enough() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     leader.mirrored("n2", 5)
     assert "ActivateOn" not in names(leader.tell(KILLED))
@@ -291,7 +282,7 @@ def test_an_older_checkpoint_is_not_enough() -> None:
 
 
 def test_without_a_mirror_it_is_started_anew_and_each_time_later() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(
         InstanceReported("p", "n2", "mirror", "failed", 1, 1), InstanceReported("p", "n3", "mirror", "failed", 1, 1)
     )
@@ -310,7 +301,7 @@ def test_without_a_mirror_it_is_started_anew_and_each_time_later() -> None:
 
 
 def test_restart_never_leaves_it_until_a_person_starts_it() -> None:
-    leader = _up(Policy(restart="never", takeovers_max=0))
+    leader = up(Policy(restart="never", takeovers_max=0))
     leader.tell(KILLED)
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
@@ -320,7 +311,7 @@ def test_restart_never_leaves_it_until_a_person_starts_it() -> None:
 
 
 def test_a_mirror_that_was_up_to_date_is_waited_for_before_all_is_forgotten() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(InstanceReported("p", "n3", "mirror", "failed", 1, 1))
     leader.silent.add("n2")
     leader.wait(0.5)
@@ -332,7 +323,7 @@ def test_a_mirror_that_was_up_to_date_is_waited_for_before_all_is_forgotten() ->
 
 
 def test_stop_and_delete() -> None:
-    leader = _up()
+    leader = up()
     assert of(leader.tell(StopRequested("stop", "p", True)), TerminateOn) == [TerminateOn("n1", "p", 1)]
     orders = leader.tell(InstanceEnded("p", 1, "n1", 15, None, True, "killed by signal 15"))
     assert of(orders, Answer) == [Answer("stop", Ok("p"))]
@@ -361,7 +352,7 @@ def test_what_can_not_be_started_can_be_deleted() -> None:
 
 
 def test_what_can_not_be_reached_is_not_said_to_be_stopped() -> None:
-    leader = _up()
+    leader = up()
     leader.silent.add("n1")
     leader.tell(StopRequested("stop", "p", False))
     [answer] = of(leader.wait(0.3), Answer)
@@ -369,7 +360,7 @@ def test_what_can_not_be_reached_is_not_said_to_be_stopped() -> None:
 
 
 def test_who_does_not_lead_decides_nothing_and_grants_nothing() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(NotLeading())
     assert not leader.tell(KILLED, LeaseAsked("n1", "p", 1, 5.0), Tick())
     assert isinstance(of(leader.tell(SwitchRequested("r", "p@n2")), Answer)[0].result, Rejected)
@@ -377,7 +368,7 @@ def test_who_does_not_lead_decides_nothing_and_grants_nothing() -> None:
 
 
 def test_a_leader_whose_own_lease_ran_out_decides_nothing_until_it_holds_again() -> None:
-    leader = _up()
+    leader = up()
     leader.now_s += 0.4
     assert not leader.tell(KILLED)
     assert not _ask(leader)
@@ -385,7 +376,7 @@ def test_a_leader_whose_own_lease_ran_out_decides_nothing_until_it_holds_again()
 
 
 def test_a_command_without_an_outcome_is_proposed_again_as_it_was() -> None:
-    leader = _up()
+    leader = up()
     leader.applies = False
     [order] = of(leader.tell(KILLED), Commit)
     leader.tell(Committed(order.command, None))
@@ -393,7 +384,7 @@ def test_a_command_without_an_outcome_is_proposed_again_as_it_was() -> None:
 
 
 def test_a_new_leader_goes_on_where_the_one_before_stopped() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
@@ -402,7 +393,7 @@ def test_a_new_leader_goes_on_where_the_one_before_stopped() -> None:
 
 
 def test_a_new_leader_goes_on_from_a_fence_that_stands() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     new = Leader(registry=leader.registry, term=2)
     assert names(new.orders) == ["TakeOffice", "AskMirrors"]
@@ -411,7 +402,7 @@ def test_a_new_leader_goes_on_from_a_fence_that_stands() -> None:
 
 
 def test_a_mirror_that_does_not_come_up_is_followed_by_the_next() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
@@ -421,7 +412,7 @@ def test_a_mirror_that_does_not_come_up_is_followed_by_the_next() -> None:
 
 
 def test_an_agent_that_dies_alone_is_waited_for_as_nothing_newer_is_held_elsewhere() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(AgentLost("p", 1, "n1", True))
     assert not of(leader.wait(70.0), AskFence)
     leader.tell(InstanceReported("p", "n1", "primary", "running", 2, 1))
@@ -431,11 +422,11 @@ def test_an_agent_that_dies_alone_is_waited_for_as_nothing_newer_is_held_elsewhe
 
 
 def test_an_agent_that_takes_the_program_along_is_a_failure_at_once() -> None:
-    assert of(_up().tell(AgentLost("p", 1, "n1", False)), AskFence)
+    assert of(up().tell(AgentLost("p", 1, "n1", False)), AskFence)
 
 
 def test_a_program_that_does_not_answer_is_fenced_and_continued() -> None:
-    leader = _up()
+    leader = up()
     leader.wait(1.0)
     _ask(leader)
     assert of(leader.tell(HealthChanged("p", 1, "port 6379 refuses")), AskFence)
@@ -443,7 +434,7 @@ def test_a_program_that_does_not_answer_is_fenced_and_continued() -> None:
 
 
 def test_the_restart_of_a_daemon_that_was_announced_is_no_loss() -> None:
-    leader = _up()
+    leader = up()
     leader.registry.apply(Extend("extend", "p", 1, 3))
     leader.tell(RegistryChanged("p"), NodeClosed("n1"))
     leader.silent.add("n1")
@@ -454,7 +445,7 @@ def test_the_restart_of_a_daemon_that_was_announced_is_no_loss() -> None:
 
 
 def test_an_instance_of_an_older_token_is_told_so() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
@@ -464,7 +455,7 @@ def test_an_instance_of_an_older_token_is_told_so() -> None:
 
 
 def test_every_decision_names_what_it_rests_on() -> None:
-    leader = _up()
+    leader = up()
     leader.tell(KILLED)
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)

@@ -17,21 +17,12 @@ from cluster.news import (
 from cluster.orders import ActivateOn, Answer, AskFence, AskMirrors, ReleaseOn, RestartOn, ResumeOn, SwitchOn
 from cluster.selection import Held
 from cluster.values import Policy
-from tests.cluster.leader import Leader, names, of, paused
+from tests.cluster.leader import KILLED, names, of, paused, up
 from transport.checkpoint import Version
-
-KILLED = InstanceEnded("p", 1, "n1", 9, Version(1, 6, 7), True, "killed by signal 9", 0.004)
-
-
-def _up(policy: Policy | None = None) -> Leader:
-    leader = Leader(policy)
-    leader.up()
-    leader.orders.clear()
-    return leader
 
 
 def test_a_pause_ends_by_itself() -> None:
-    leader = _up()
+    leader = up()
     leader.registry.apply(Pause("pause", "p", int(1e6 + leader.now_s - 100) + 5))
     leader.tell(RegistryChanged("p"))
     leader.tell(KILLED)
@@ -44,14 +35,14 @@ def test_a_pause_ends_by_itself() -> None:
 
 
 def test_a_person_starts_it_during_a_pause() -> None:
-    leader = _up(Policy(restart="never", takeovers_max=0))
+    leader = up(Policy(restart="never", takeovers_max=0))
     leader.tell(InstanceEnded("p", 1, "n1", 0, None, True, ""))
     paused(leader, True)
     assert of(leader.tell(StartRequested("start", "p")), RestartOn)
 
 
 def test_a_failover_by_hand_is_refused_while_the_primary_serves() -> None:
-    leader = _up()
+    leader = up()
     [answer] = of(leader.tell(FailoverRequested("f", "p@n2", False)), Answer)
     assert isinstance(answer.result, Rejected)
     assert "serves" in answer.result.reason
@@ -59,7 +50,7 @@ def test_a_failover_by_hand_is_refused_while_the_primary_serves() -> None:
 
 
 def test_a_failover_by_force_fences_what_serves_and_names_its_mirror() -> None:
-    leader = _up()
+    leader = up()
     [fence] = of(leader.tell(FailoverRequested("f", "p@n3", True)), AskFence)
     leader.tell(FenceConfirmed("p", 1, "n1", fence.fence_id))
     leader.mirrored("n2", 9, asked=True)
@@ -72,7 +63,7 @@ def test_a_failover_by_force_fences_what_serves_and_names_its_mirror() -> None:
 
 
 def test_a_failover_by_force_without_a_mirror_is_undone() -> None:
-    leader = _up()
+    leader = up()
     [fence] = of(leader.tell(FailoverRequested("f", "p@n1", True)), AskFence)
     leader.tell(InstanceReported("p", "n1", "primary", "fenced", 1, 1, fence_id=fence.fence_id))
     leader.tell(FenceConfirmed("p", 1, "n1", fence.fence_id))
@@ -86,7 +77,7 @@ def test_a_failover_by_force_without_a_mirror_is_undone() -> None:
 
 
 def test_during_a_pause_a_person_decides() -> None:
-    leader = _up()
+    leader = up()
     paused(leader, True)
     leader.tell(KILLED)
     assert not of(leader.wait(1.0), AskMirrors)
@@ -100,7 +91,7 @@ def test_during_a_pause_a_person_decides() -> None:
 
 
 def test_a_drained_node_is_taken_last() -> None:
-    leader = _up()
+    leader = up()
     leader.registry.apply(Drain("drain", "n2"))
     leader.tell(FailoverRequested("f", "p@n1", True))
     leader.tell(KILLED)
@@ -110,7 +101,7 @@ def test_a_drained_node_is_taken_last() -> None:
 
 
 def test_a_drained_node_that_has_it_first_is_not_taken_before_the_other_could_have_it() -> None:
-    leader = _up()
+    leader = up()
     leader.registry.apply(Drain("drain", "n2"))
     [hold] = of(leader.tell(SwitchRequested("s", "p@n1")), SwitchOn)
     final = Version(1, 9, 7)

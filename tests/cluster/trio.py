@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.kernel.namespaces import in_network_namespace
 from kagemusha.demo.nodes import ADDRESS, CHECKOUT, Directory, Machines, Node, clear_crashed_runs, new_run_id
@@ -174,26 +174,20 @@ def is_text(reply: bytes, text: str) -> bool:
     return reply == bulk(text.encode())
 
 
+AnyTrio = TypeVar("AnyTrio", bound=Trio)
+
+
 @asynccontextmanager
-async def trio(
-    more: str = "", takeovers_max: int = 0, furnish: Callable[[Trio], None] = lambda _: None
-) -> AsyncIterator[Trio]:
-    """A cluster whose redis runs on a and is mirrored on b and c. more, takeovers_max: see `Trio`. furnish: changes
-    what stands in the files of its nodes, before anything is started."""
+async def on_three_machines(make: Callable[[Directory, Machines], AnyTrio]) -> AsyncIterator[AnyTrio]:
+    """The cluster that `make` makes of machines for three nodes. In the end nothing is left of it but, after an error,
+    the logs."""
     clear_crashed_runs()
     directory = Directory(new_run_id())
     keep = True
     try:
         machines = Machines(directory, NAMES)
         try:
-            cluster = Trio(directory, machines, more, takeovers_max)
-            furnish(cluster)
-            for daemon in cluster.daemons.values():
-                daemon.start()
-            await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")
-            created = await cluster.daemons["b"].ask(do="create", file=cluster.program, nodes=NAMES)
-            assert created == {"value": "redis"}, created
-            await cluster.served()
+            cluster = make(directory, machines)
             yield cluster
             keep = False
         finally:
@@ -203,3 +197,20 @@ async def trio(
                     daemon.process.wait(DEADLINE_S)
     finally:
         directory.close(keep=keep)
+
+
+@asynccontextmanager
+async def trio(
+    more: str = "", takeovers_max: int = 0, furnish: Callable[[Trio], None] = lambda _: None
+) -> AsyncIterator[Trio]:
+    """A cluster whose redis runs on a and is mirrored on b and c. more, takeovers_max: see `Trio`. furnish: changes
+    what stands in the files of its nodes, before anything is started."""
+    async with on_three_machines(lambda directory, machines: Trio(directory, machines, more, takeovers_max)) as cluster:
+        furnish(cluster)
+        for daemon in cluster.daemons.values():
+            daemon.start()
+        await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")
+        created = await cluster.daemons["b"].ask(do="create", file=cluster.program, nodes=NAMES)
+        assert created == {"value": "redis"}, created
+        await cluster.served()
+        yield cluster

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import sys
 from collections.abc import Iterable
 
 from cluster.fencing.cgroup import CgroupError, ProgramCgroup
 from kagemusha.demo.errors import DemoError
-from kagemusha.demo.nodes import CHECKOUT, Directory, Node
+from kagemusha.demo.nodes import Directory, Node
+from kagemusha.demo.process import last_line, start_python
 from kagemusha.demo.story import PROGRAM_ID
 
 COMMAND: tuple[str, ...] = ("-m", "kagemusha", "node")
@@ -47,21 +46,12 @@ class Daemon:
     async def start(self) -> None:
         """Start it; it may not answer yet."""
         config = self.node.directory.node / "node.toml"
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.node.command(sys.executable, *COMMAND, "--config", str(config)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-                start_new_session=True,
-            )
+        self._process = await start_python(self.node, (*COMMAND, "--config", str(config)), self.log)
 
     def check(self) -> None:
         """DemoError, with its own words, if it has ended though nobody killed its node."""
         if self._process is not None and self._process.returncode is not None and not self.node.is_cut:
-            lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-            words = next((line for line in reversed(lines) if not line.startswith("hint:")), "it said nothing")
+            words = last_line(self.log)
             what = f"the daemon of node {self.node.name} ended with status {self._process.returncode}: {words}"
             raise DemoError(what, hint=f"see {self.log}")
 

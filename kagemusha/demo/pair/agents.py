@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from kagemusha.demo.errors import DemoError
-from kagemusha.demo.nodes import CHECKOUT, Node
+from kagemusha.demo.nodes import Node
+from kagemusha.demo.process import last_line, start_python
 from kagemusha.demo.story import STREAM_PORT
 from transport.control import Event, GetStatus, Ok, Quit, Reply, Request, Status
 from transport.control_socket import ControlClient
@@ -55,15 +54,7 @@ class Agent:
             "--pki": self.node.directory.node / "pki",
         }
         words = [str(word) for pair in arguments.items() for word in pair]
-        with self.log.open("w") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.node.command(sys.executable, *COMMAND, *words),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-                start_new_session=True,
-            )
+        self._process = await start_python(self.node, (*COMMAND, *words), self.log)
         self._client = await self._connected(outside)
 
     async def _connected(self, path: Path) -> ControlClient:
@@ -86,9 +77,7 @@ class Agent:
 
     def last_words(self) -> str:
         """The last line of its log; of one that ends with a traceback, which is one line there, the error alone."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        line = next((line for line in reversed(lines) if not line.startswith("hint:")), "it said nothing")
-        return line.split("\\n")[-1].strip('"')
+        return last_line(self.log).split("\\n")[-1].strip('"')
 
     async def request(self, message: Request, deadline_s: float = REQUEST_S) -> Reply:
         """Send a request; DemoError, with the agent's own words, if it is refused or has no reply in time."""
