@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from transport.errors import ConfigError
+from transport.trust import other_writer
 
 FILE_BYTES_MAX: Final = 1 << 20
 
@@ -107,16 +108,15 @@ def _trusted_text(path: str, name: str, where: str) -> str:
 
 
 def _require_root_only(path: str, status: os.stat_result) -> None:
-    if status.st_uid != 0:
+    writer = other_writer(status)
+    if writer == "its owner":
         raise ConfigError(
             f"belongs to the user with the number {status.st_uid}, who could make root start anything",
             hint=f"chown root {path}",
         )
-    others = status.st_mode & stat.S_IWOTH
-    group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
-    if others or group:
+    if writer:
         raise ConfigError(
-            f"can be written by {'everybody' if others else 'its group'}, who could make root start anything",
+            f"can be written by {writer}, who could make root start anything",
             hint=f"chmod go-w {path}",
         )
 

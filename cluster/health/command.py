@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import stat
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from cluster.health.check import Exec
+from transport.trust import other_writer
 
 OUTPUT_BYTES_MAX: Final = 4096
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -68,8 +68,7 @@ def _trouble_with(path: str) -> str:
             file.read(OUTPUT_BYTES_MAX)
     except OSError as error:
         return f"can't be started: {error.strerror}"
-    by_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
-    if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & stat.S_IWOTH or by_group):
+    if os.geteuid() == 0 and other_writer(status):
         return "is not started: others than root can write it"
     return ""
 

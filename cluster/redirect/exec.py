@@ -13,6 +13,7 @@ from cluster.health.command import run
 from cluster.redirect.address import ensure_carried
 from cluster.redirect.driver import Carrier, RedirectError, Tokens
 from cluster.redirect.redirection import Redirection
+from transport.trust import other_writer
 
 Action = Literal["claim", "release", "check"]
 
@@ -97,8 +98,7 @@ def require_trusted(path: str, name: str) -> None:
         raise RedirectError(f"{name}: {error.strerror}") from None
     if not stat.S_ISREG(found.st_mode) or not os.access(path, os.X_OK):
         raise RedirectError(f"{name}: is no executable file", hint=f"chmod +x {path}")
-    by_group = found.st_mode & stat.S_IWGRP and found.st_gid != 0
-    if os.geteuid() == 0 and (found.st_uid != 0 or found.st_mode & stat.S_IWOTH or by_group):
+    if os.geteuid() == 0 and other_writer(found):
         raise RedirectError(
             f"{name}: others than root can write it, and root would run it",
             hint=f"chown root {path}; chmod go-w {path}",

@@ -5,7 +5,7 @@ the address where it would put it, and announces it once more. Release: the 0 fi
 an address that it carries back within milliseconds. Always both: with the 0 alone it would stay where keepalived hangs.
 
 keepalived that is not there, killed or hung changes nothing for clients: the address is where the agent put it.
-keepalived that starts takes the address away for a moment; whoever looks after the claim (`keeper`) puts it back.
+keepalived that starts takes the address away for a moment; whoever looks after the claim (`guide`) puts it back.
 """
 
 from __future__ import annotations
