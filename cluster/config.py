@@ -11,7 +11,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cluster.lease import LeaseTimes
+from cluster.leader.lease import LeaseTimes
 from transport.settings import Misfit, Section
 from transport.settings_file import SettingsFile
 

@@ -8,9 +8,9 @@ from agent.program import HealthCheck
 from agent.program_file import load_definition
 from agent.redirect import Redirect
 from cluster.health.check import Check, Exchange, Exec, Http, Question, Tcp
-from cluster.program import ProgramFile
+from cluster.node.program import ProgramFile
 from cluster.redirect.redirection import Redirection
-from cluster.values import Policy
+from cluster.registry.values import Policy
 
 
 def read_program(path: Path) -> ProgramFile:

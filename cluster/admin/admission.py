@@ -8,9 +8,9 @@ from typing import Final
 
 from cluster.admin.models import Create
 from cluster.admin.port import FilesDiffer, Unfit
-from cluster.messages import AnswerBody, CheckProgram, OrderBody, ProgramChecked, ProgramRead, ReadProgram
-from cluster.peers import OrderLost
-from cluster.values import NodeId
+from cluster.node.messages import AnswerBody, CheckProgram, OrderBody, ProgramChecked, ProgramRead, ReadProgram
+from cluster.node.peers import OrderLost
+from cluster.registry.values import NodeId
 from transport.errors import ConfigError, KagemushaError, PreflightError
 
 Ask = Callable[[NodeId, OrderBody, float], Awaitable[AnswerBody]]

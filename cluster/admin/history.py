@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cluster.admin.models import Event, EventKind
-from cluster.commands import (
+from cluster.registry.commands import (
     Command,
     CreateProgram,
     DeleteProgram,
@@ -26,7 +26,7 @@ from cluster.commands import (
     TakeOffice,
     Unfence,
 )
-from cluster.values import Placement
+from cluster.registry.values import Placement
 
 
 def moment(at_s: int) -> str:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from cluster.admin.models import Create, Drained, Event, Health, InstanceView, NodeView, ProgramView, Switchover
-from cluster.commands import Rejected
-from cluster.values import InstanceId, NodeId, ProgramId
+from cluster.registry.commands import Rejected
+from cluster.registry.values import InstanceId, NodeId, ProgramId
 from transport.context_schema import Context
 from transport.errors import KagemushaError
 

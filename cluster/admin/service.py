@@ -27,14 +27,14 @@ from cluster.admin.views import (
     program_view,
     view_without_agent,
 )
-from cluster.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume
-from cluster.messages import InstanceState, Look, LookInside, Seen, SeenInside
-from cluster.news import FailoverRequested, News, StartRequested, StopRequested, SwitchRequested
-from cluster.orders import Note
-from cluster.peers import OrderLost
+from cluster.leader.news import FailoverRequested, News, StartRequested, StopRequested, SwitchRequested
+from cluster.leader.orders import Note
+from cluster.node.messages import InstanceState, Look, LookInside, Seen, SeenInside
+from cluster.node.peers import OrderLost
+from cluster.node.runner import Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
-from cluster.runner import Runner, boottime_s
-from cluster.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
+from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume
+from cluster.registry.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
 from transport.checkpoint import NOTHING
 from transport.context_schema import Context
 from transport.errors import KagemushaError

@@ -19,8 +19,8 @@ from cluster.admin.models import (
     Step,
 )
 from cluster.admin.models import Sync as SyncView
-from cluster.messages import Load
-from cluster.values import InstanceEntry, InstanceId, NodeEntry, NodeId, Placement, ProgramEntry
+from cluster.node.messages import Load
+from cluster.registry.values import InstanceEntry, InstanceId, NodeEntry, NodeId, Placement, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import Status, Sync
 

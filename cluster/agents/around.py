@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cluster.agents.ports import StreamPorts
 from cluster.config import NodeConfig
 from cluster.fencing.guard import Guard
-from cluster.program import ReadProgramFile
-from cluster.values import ProgramId
+from cluster.node.program import ReadProgramFile
+from cluster.registry.values import ProgramId
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cluster.agents.place import Place
 from cluster.agents.tenure import Tenure
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.netlink import Netlink
-from cluster.program import ProgramFile
+from cluster.node.program import ProgramFile
 from cluster.redirect.exec import require_trusted
 from cluster.redirect.guide import Guide
 from cluster.redirect.keepalived_host import KeepalivedHost

@@ -22,9 +22,9 @@ from cluster.agents.process import AgentProcess
 from cluster.agents.record import InstanceRecord, start_ticks_of
 from cluster.agents.tenure import Tenure
 from cluster.config import host_and_port
-from cluster.messages import Ended, HeldAt
-from cluster.program import ProgramFile
-from cluster.values import NodeId
+from cluster.node.messages import Ended, HeldAt
+from cluster.node.program import ProgramFile
+from cluster.registry.values import NodeId
 from transport import control
 from transport.checkpoint import Version
 from transport.control import Status

@@ -6,7 +6,7 @@ import time
 
 from cluster.agents.instance import LocalInstance
 from cluster.health.rounds import Primary
-from cluster.messages import InstanceState
+from cluster.node.messages import InstanceState
 from transport.checkpoint import NOTHING
 from transport.control import InstanceStatus
 

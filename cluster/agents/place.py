@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config import NodeConfig, host_and_port
-from cluster.values import ProgramId
+from cluster.registry.values import ProgramId
 
 
 @dataclass(frozen=True, slots=True)

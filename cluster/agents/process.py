@@ -14,7 +14,7 @@ import structlog
 
 from cluster.agents.place import Place
 from cluster.agents.ports import StreamPorts
-from cluster.spawn import reap, spawn
+from cluster.node.spawn import reap, spawn
 from transport.checkpoint import NOTHING, Version
 from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, SetLeash, Status
 from transport.control_socket import ControlClient

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from cluster.values import NodeId, ProgramId
+from cluster.registry.values import NodeId, ProgramId
 from transport.codec import Form, MessageSet
 from transport.errors import ConfigError, FrameError
 

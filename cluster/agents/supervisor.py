@@ -20,8 +20,8 @@ from cluster.agents.record import InstanceRecord
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.guard import Guard
 from cluster.health.rounds import Rounds
-from cluster.load import LoadMeter
-from cluster.messages import (
+from cluster.node.load import LoadMeter
+from cluster.node.messages import (
     ActivateHere,
     AnswerBody,
     CheckProgram,
@@ -49,8 +49,8 @@ from cluster.messages import (
     Stop,
     StopServing,
 )
-from cluster.program import PreflightProgram, ReadProgramFile, nothing_against
-from cluster.values import ProgramId
+from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
+from cluster.registry.values import ProgramId
 from transport.context_schema import Context
 from transport.control import GetContext
 from transport.errors import ConfigError, ControlError, KagemushaError

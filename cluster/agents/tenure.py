@@ -18,9 +18,9 @@ from cluster.agents.record import start_ticks_of
 from cluster.fencing.cgroup import CgroupError, ProgramCgroup
 from cluster.fencing.guard import Guard
 from cluster.fencing.lease_file import NO_LEASE_NS, Fencing, Watched
-from cluster.lease import LeaseTimes, ServingLease
-from cluster.program import ProgramFile
-from cluster.values import ProgramId
+from cluster.leader.lease import LeaseTimes, ServingLease
+from cluster.node.program import ProgramFile
+from cluster.registry.values import ProgramId
 from transport.errors import KagemushaError
 
 log = structlog.get_logger()

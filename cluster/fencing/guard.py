@@ -21,7 +21,7 @@ import structlog
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import NO_LEASE_NS, SLOTS, Fencing, LeaseFile, Watched
 from cluster.fencing.watchdog import WAKE, Watchdog, boottime_ns
-from cluster.spawn import reap, spawn
+from cluster.node.spawn import reap, spawn
 from transport.errors import KagemushaError
 
 log = structlog.get_logger()

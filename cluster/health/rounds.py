@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 
 from cluster.health.patrol import Patrol, Target
-from cluster.program import ProgramFile, ReadProgramFile
-from cluster.values import ProgramId
+from cluster.node.program import ProgramFile, ReadProgramFile
+from cluster.registry.values import ProgramId
 from transport.errors import ConfigError
 
 log = structlog.get_logger()

@@ -39,7 +39,7 @@ async def _run(config: NodeConfig) -> int:
     from cluster.admin.auth import Tokens
     from cluster.admin.service import ClusterService
     from cluster.config import host_and_port
-    from cluster.runner import Given, Runner
+    from cluster.node.runner import Given, Runner
     from kagemusha.program_reader import preflight, read_program
     from transport.errors import ConfigError
     from transport.pki import NODE_CERTIFICATE

@@ -12,12 +12,12 @@ from typing import Any
 
 import uvloop
 
-from cluster.commands import CreateProgram, Ok
 from cluster.config import NODE_FILE
-from cluster.messages import Look, ProgramRead, ReadProgram, Seen
-from cluster.news import SwitchRequested
-from cluster.orders import Note
-from cluster.runner import Given, Runner, boottime_s
+from cluster.leader.news import SwitchRequested
+from cluster.leader.orders import Note
+from cluster.node.messages import Look, ProgramRead, ReadProgram, Seen
+from cluster.node.runner import Given, Runner, boottime_s
+from cluster.registry.commands import CreateProgram, Ok
 from kagemusha.inherited_signals import hear_all
 from kagemusha.program_reader import read_program
 from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers

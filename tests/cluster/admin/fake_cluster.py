@@ -21,7 +21,7 @@ from cluster.admin.models import (
     Sync,
 )
 from cluster.admin.port import Exists, Unfit, Unknown
-from cluster.values import Placement
+from cluster.registry.values import Placement
 from transport.checkpoint import Version
 from transport.context_schema import (
     ConnectionView,

@@ -20,8 +20,8 @@ from cluster.admin.port import (
     Unknown,
     refusal_of,
 )
-from cluster.commands import Rejected
 from cluster.raft.errors import NoQuorum, Overloaded, StorageError, UnknownOutcome
+from cluster.registry.commands import Rejected
 from tests.cluster.admin.fake_cluster import FakeCluster, event
 from tests.cluster.admin.served import Served
 from transport.errors import ConfigError, ControlError, KagemushaError, PeerRefused, PreflightError

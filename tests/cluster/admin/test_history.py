@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.admin.history import event_of
-from cluster.commands import (
+from cluster.registry.commands import (
     Command,
     CreateProgram,
     DeleteProgram,
@@ -22,7 +22,7 @@ from cluster.commands import (
     TakeOffice,
     Unfence,
 )
-from cluster.values import MirrorMember
+from cluster.registry.values import MirrorMember
 from transport.checkpoint import Version
 
 COMMANDS: list[tuple[Command, Ok, str]] = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from cluster.admin.views import Served, instance_view, node_views, program_view
-from cluster.messages import Load
-from cluster.values import Fence, InstanceEntry, MirrorMember, NodeEntry, Policy, ProgramEntry, Promotion
+from cluster.node.messages import Load
+from cluster.registry.values import Fence, InstanceEntry, MirrorMember, NodeEntry, Policy, ProgramEntry, Promotion
 from tests.transport.sample_status import VERSION, sample_status
 from transport.checkpoint import NOTHING
 

@@ -15,7 +15,7 @@ from cluster.agents.supervisor import Supervisor
 from cluster.config import Cluster, NodeConfig
 from cluster.fencing.guard import Guard
 from cluster.fencing.lease_file import LeaseFile
-from cluster.messages import InstanceState
+from cluster.node.messages import InstanceState
 from kagemusha.program_reader import read_program
 from tests.cluster.cluster_of import configs
 

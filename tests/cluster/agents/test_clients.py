@@ -18,11 +18,11 @@ from cluster.fencing.addresses import Addresses
 from cluster.fencing.guard import Guard
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import Watched
-from cluster.lease import LeaseTimes
-from cluster.program import ProgramFile
+from cluster.leader.lease import LeaseTimes
+from cluster.node.program import ProgramFile
 from cluster.redirect.probe import AddressInUse
 from cluster.redirect.redirection import Redirection
-from cluster.values import Policy
+from cluster.registry.values import Policy
 from tests.agent.lan import Lan
 from tests.cluster.cluster_of import configs
 

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.agents.place import Place
 from cluster.agents.record import start_ticks_of
-from cluster.messages import (
+from cluster.node.messages import (
     ActivateHere,
     DoesNotServe,
     Done,

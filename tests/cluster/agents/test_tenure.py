@@ -10,9 +10,9 @@ from cluster.agents.tenure import Tenure
 from cluster.fencing.guard import Guard
 from cluster.fencing.lease_file import LeaseFile, Watched
 from cluster.fencing.watchdog import Watchdog, boottime_ns
-from cluster.lease import LeaseTimes
-from cluster.program import ProgramFile
-from cluster.values import Policy
+from cluster.leader.lease import LeaseTimes
+from cluster.node.program import ProgramFile
+from cluster.registry.values import Policy
 from tests.cluster.cluster_of import configs
 
 FAR_S = 3600.0

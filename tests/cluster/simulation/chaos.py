@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from cluster.commands import CreateProgram, SetNode
-from cluster.news import SwitchRequested
+from cluster.leader.news import SwitchRequested
+from cluster.registry.commands import CreateProgram, SetNode
 from tests.cluster.simulation.node import PROGRAM, Node
 from tests.cluster.simulation.world import World
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cluster import orders as o
-from cluster.commands import Command, Fenced, Promote, Started
-from cluster.failover import Failover
-from cluster.lease import LeaseTimes, ServingLease
-from cluster.news import (
+from cluster.leader import orders as o
+from cluster.leader.failover import Failover
+from cluster.leader.lease import LeaseTimes, ServingLease
+from cluster.leader.news import (
     ActivateDone,
     ActivateFailed,
     Committed,
@@ -26,8 +25,9 @@ from cluster.news import (
     SwitchHeld,
     Tick,
 )
-from cluster.registry import Registry
-from cluster.selection import Held
+from cluster.leader.selection import Held
+from cluster.registry.commands import Command, Fenced, Promote, Started
+from cluster.registry.state_machine import Registry
 from tests.cluster.simulation.trace import Served
 from tests.cluster.simulation.world import HEARTBEAT_S, Member, World
 from transport.checkpoint import NOTHING, Version

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from cluster.detector import Detector
-from cluster.takeover import Takeover
-from cluster.values import ProgramEntry
-from cluster.watch import Watch
+from cluster.leader.detector import Detector
+from cluster.leader.takeover import Takeover
+from cluster.leader.watch import Watch
+from cluster.registry.values import ProgramEntry
 from tests.cluster.simulation.chaos import Ended, finish, leader, new_world, primary
 from tests.cluster.simulation.trace import violations
 

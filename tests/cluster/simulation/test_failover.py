@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from cluster import registry as registry_module
-from cluster import takeover as takeover_module
-from cluster.lease import Grantor, ServingLease
-from cluster.office import Office
-from cluster.registry import Registry
-from cluster.selection import Choice, select
-from cluster.values import Fence
-from cluster.watch import Watch
+from cluster.leader import takeover as takeover_module
+from cluster.leader.lease import Grantor, ServingLease
+from cluster.leader.office import Office
+from cluster.leader.selection import Choice, select
+from cluster.leader.watch import Watch
+from cluster.registry import state_machine
+from cluster.registry.state_machine import Registry
+from cluster.registry.values import Fence
 from tests.cluster.simulation.chaos import KINDS, Ended, run_chaos
 from tests.cluster.simulation.node import Instance
 from tests.cluster.simulation.trace import (
@@ -128,8 +128,8 @@ MUTANTS = {
         "I2",
         _remove(
             (Registry, "_check_office", _nothing),
-            (registry_module, "_expect_token", _nothing),
-            (registry_module, "_expect_fence", lambda entry, fence_id: entry.fence or Fence(fence_id, 0, "", True)),
+            (state_machine, "_expect_token", _nothing),
+            (state_machine, "_expect_fence", lambda entry, fence_id: entry.fence or Fence(fence_id, 0, "", True)),
         ),
     ),
     "a mirror is chosen for more than it holds": ("I7", _remove((takeover_module, "select", _next_version))),

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cluster.commands import Command, Ok, Promote, Started, decode_command, encode
-from cluster.lease import LeaseTimes
-from cluster.registry import Registry
+from cluster.leader.lease import LeaseTimes
+from cluster.registry.commands import Command, Ok, Promote, Started, decode_command, encode
+from cluster.registry.state_machine import Registry
 from tests.cluster.simulation.trace import Granted, Trace
 
 if TYPE_CHECKING:

@@ -1,0 +1,139 @@
+"""Which mirror continues a program: the newest complete checkpoint first, then who is better off. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from cluster.registry.values import InstanceEntry, InstanceId, MirrorMember, NodeId, ProgramEntry
+from transport.checkpoint import NOTHING, Version
+from transport.control import InstanceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a mirror said of itself: in a heartbeat, or asked.
+
+    version: the newest checkpoint that it holds complete and verified. captured_ns: CLOCK_REALTIME of the stop that it
+    was taken in (on the primary's node), 0 when unknown. staleness_ms: age of that. load: of its node, runnable tasks
+    for each processor. latency_ms: of the path to it. healthy: nothing speaks against its node.
+    """
+
+    instance: InstanceId
+    incarnation: int
+    status: InstanceStatus
+    version: Version
+    captured_ns: int = 0
+    staleness_ms: float = 0.0
+    load: float = 0.0
+    latency_ms: float = 0.0
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best mirror, None when none will do; for each that will not do, why; and because of what it is the best."""
+
+    best: Held | None
+    against: Mapping[InstanceId, str]
+    because: str = ""
+
+
+def select(
+    entry: ProgramEntry,
+    held: Mapping[InstanceId, Held],
+    reachable: Collection[NodeId],
+    excluded: Mapping[InstanceId, str],
+    drained: Collection[NodeId] = (),
+) -> Choice:
+    """Return the mirror to promote. excluded: mirrors that have been tried in vain, with the reason. drained: nodes
+    that are only taken where no other holds as new a checkpoint.
+
+    The original of a switchover comes before all: it has everything, and need not be made again. Then the
+    order: token, then time of the stop, then number of its checkpoint (numbers begin anew when the primary's agent is
+    started again, so the time comes first); not drained; health, load, latency; and the order of the program's
+    instances, so that the choice is the same wherever it is made.
+    """
+    against: dict[InstanceId, str] = {}
+    fit: list[_Candidate] = []
+    for place, one in enumerate(entry.instances):
+        if one.node == entry.primary:
+            continue
+        mirror = held.get(one.instance)
+        reason = excluded.get(one.instance) or _reason_against(entry, one, mirror, one.node in reachable)
+        if reason or mirror is None:
+            against[one.instance] = reason
+            continue
+        if _is_original(entry, mirror):
+            return Choice(mirror, against, "it is the original, and has everything")
+        fit.append(_Candidate(mirror, one.node in drained, place))
+    fit.sort(key=lambda candidate: candidate.order)
+    if not fit:
+        return Choice(None, against)
+    because = fit[0].before(fit[1]) if len(fit) > 1 else _alone(against)
+    return Choice(fit[0].mirror, against, because)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A mirror that will do."""
+
+    mirror: Held
+    is_drained: bool
+    place: int
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """The lower, the better; what comes first counts most."""
+        version, mirror = self.mirror.version, self.mirror
+        newest = (-version.token, -mirror.captured_ns, -version.number)
+        return (*newest, self.is_drained, not mirror.healthy, mirror.load, mirror.latency_ms, self.place)
+
+    def before(self, other: _Candidate) -> str:
+        """Why this one is better than that one, by the first thing in which they differ."""
+        own, name = self.mirror, other.mirror.instance
+        by = next(place for place, (one, two) in enumerate(zip(self.order, other.order, strict=True)) if one != two)
+        newer_ms = (own.captured_ns - other.mirror.captured_ns) / 1e6
+        return (
+            f"its checkpoint is of a later primary than that of {name}",
+            f"its checkpoint is {newer_ms:.0f} ms newer than that of {name}",
+            f"its checkpoint is newer than that of {name}",
+            f"the node of {name}, which holds as much, is drained",
+            f"the node of {name}, which holds as much, is not well",
+            f"its node is less busy ({own.load:.0%}) than that of {name} ({other.mirror.load:.0%}), with as much",
+            f"its node is nearer than that of {name}, which holds as much",
+            f"it comes first, and {name} holds as much",
+        )[by]
+
+
+def _alone(against: Mapping[InstanceId, str]) -> str:
+    if not against:
+        return "it is the only mirror"
+    return "no other will do: " + ", ".join(f"{instance} {reason}" for instance, reason in against.items())
+
+
+def _is_original(entry: ProgramEntry, mirror: Held) -> bool:
+    """Whether it is the program itself, held at the checkpoint which the present primary was to continue from."""
+    promotion = entry.last_promotion
+    return mirror.status == "fenced" and promotion is not None and mirror.version == promotion.version != NOTHING
+
+
+def _reason_against(entry: ProgramEntry, one: InstanceEntry, mirror: Held | None, reachable: bool) -> str:
+    """Why this mirror can't be promoted, "" when it can."""
+    if not reachable:
+        return f"node {one.node} can't be reached"
+    if mirror is None:
+        return "has not said what it holds"
+    if mirror.incarnation < one.incarnation:
+        return f"what it said was of incarnation {mirror.incarnation}, it is in {one.incarnation} now"
+    if one.status == "failed" and mirror.incarnation == one.incarnation:
+        return f"has failed: {one.reason}"
+    if mirror.status in ("failed", "fenced", "stopped") and not _is_original(entry, mirror):
+        return f"is {mirror.status}"
+    if mirror.version == NOTHING:
+        return "holds no complete checkpoint yet"
+    if mirror.version.token > entry.token:
+        return f"holds {mirror.version}, which no primary up to token {entry.token} made"
+    if entry.policy.guarantee == "sync" and MirrorMember(one.instance, mirror.incarnation) not in entry.in_sync:
+        return "is not in the in-sync set"
+    return ""
