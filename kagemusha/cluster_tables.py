@@ -131,6 +131,10 @@ def _node_line(node: Json) -> Text:
         line.append(f"  cpu {node['cpu']:.0%}", "dim")
     if node["free_bytes"] is not None:
         line.append(f"  {size(node['free_bytes'])} free", "dim")
+    if node["latency_ms"] is not None:
+        line.append(f"  {age(node['latency_ms'])} from the others", "dim")
+    if node["trouble"]:
+        line.append(f"  {node['trouble']}", "yellow")
     return line
 
 

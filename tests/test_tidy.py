@@ -48,6 +48,8 @@ PURE = {
     "cluster/admin/views.py",
     "cluster/registry/commands.py",
     "cluster/leader/detector.py",
+    "cluster/node/condition.py",
+    "cluster/node/round_trips.py",
     "cluster/leader/facts.py",
     "cluster/leader/failover.py",
     "cluster/health/check.py",

@@ -226,6 +226,8 @@ class NodeView(Answer):
     heartbeat_age_ms: float | None = Field(description="Since it was last heard from; null: never.")
     cpu: float | None = Field(description="Share of its processors in use, 0 to 1.")
     free_bytes: int | None = Field(description="Memory that is free on it.")
+    latency_ms: float | None = Field(description="Median of its round trips to the other nodes.")
+    trouble: str = Field(description="What speaks against having a program served there; empty: nothing is known.")
     instances: tuple[InstanceName, ...]
     drained: bool = Field(description="No program comes to it while another node will do.")
 

@@ -192,6 +192,8 @@ def node_views(
             heartbeat_age_ms=heard_ms.get(name),
             cpu=loads[name].cpu if name in loads else None,
             free_bytes=loads[name].free_bytes if name in loads else None,
+            latency_ms=loads[name].latency_ms if name in loads else None,
+            trouble=loads[name].trouble if name in loads else "",
             instances=tuple(sorted(instances.get(name, ()))),
             drained=nodes[name].drained,
         )

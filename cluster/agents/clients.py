@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from ipaddress import ip_interface
 from typing import Any, Final
 
+import psutil
 import structlog
 
 from cluster.agents.place import Place
@@ -27,6 +29,7 @@ from transport.errors import KagemushaError
 log = structlog.get_logger()
 
 NO_WAIT_S: Final = 0.0
+AHEAD_S: Final = 1.0
 
 
 class Clients:
@@ -46,6 +49,26 @@ class Clients:
         self._keepalived = keepalived_of(place.config)
         self._said = Redirection()
         self._guide: Guide | None = None
+        self.unready = ""
+        self._ahead_s = float("-inf")
+
+    def look_ahead(self) -> None:
+        """See what would be in the way of its clients if a mirror here were to serve now: `unready`, "" for nothing.
+
+        It may be called often, and looks once a second.
+        """
+        now_s = time.monotonic()
+        if now_s - self._ahead_s < AHEAD_S:
+            return
+        self._ahead_s = now_s
+        try:
+            said = self._file().redirection
+        except KagemushaError as error:
+            self.unready = error.what
+            return
+        self.unready = _interface_trouble(said.interface)
+        if said.driver == "keepalived":
+            self.unready = self.unready or self._keepalived.absence(self._place.program, said)
 
     @property
     def trouble(self) -> str:
@@ -178,6 +201,16 @@ async def obstacles(config: NodeConfig, file: ProgramFile, *, known: bool) -> tu
     except KagemushaError as error:
         found.append((error.what, error.hint))
     return tuple(found)
+
+
+def _interface_trouble(name: str) -> str:
+    """Why this interface can't carry an address, "" where it can, or none is named."""
+    if not name:
+        return ""
+    found = psutil.net_if_stats().get(name)
+    if found is None:
+        return f"there is no interface {name}"
+    return "" if found.isup else f"interface {name} is down"
 
 
 def lift_barrier(instance: str, address: str) -> None:

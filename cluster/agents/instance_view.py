@@ -24,7 +24,7 @@ def _is_still(instance: LocalInstance) -> bool:
 
 
 def state_of(instance: LocalInstance, unhealthy: str = "") -> InstanceState:
-    """What is known of it now; nobody is asked. unhealthy: what its health checks say."""
+    """What is known of it now; nobody is asked. unhealthy: what its health checks say, or is in its clients' way."""
     agent, record = instance.agent, instance.record
     status = agent.last_status if agent is not None else None
     version = status.version if status is not None and record.role != "none" else NOTHING

@@ -80,7 +80,7 @@ class Supervisor:
         self._config = config
         self._read_program = read_program
         self._preflight = preflight
-        self._meter = LoadMeter()
+        self.meter = LoadMeter(config.node.id, config.times.lease_ms / 2000, lambda: guard.is_watched)
         ports = StreamPorts(self._busy_ports)
         self._around = Around(config, command, guard, read_program, changed, ask_lease, ports)
         self._rounds = Rounds(read_program, changed)
@@ -120,13 +120,15 @@ class Supervisor:
     @property
     def load(self) -> Load:
         """How busy the node is."""
-        return self._meter.read()
+        return self.meter.read()
 
     def states(self) -> tuple[InstanceState, ...]:
         """What is known of every instance now."""
         return tuple(map(self._state, self.instances.values()))
 
     def _state(self, instance: LocalInstance) -> InstanceState:
+        if instance.record.role == "mirror":
+            return state_of(instance, instance.clients.unready)
         return state_of(instance, self._rounds.reason(instance.record.program))
 
     def leases(self) -> list[tuple[ProgramId, int]]:
@@ -260,6 +262,9 @@ class Supervisor:
                 except OSError as error:
                     log.warning("output is not read", reason=str(error))
             self._rounds.look(filter(None, map(primary_of, self.instances.values())))
+            for instance in self.instances.values():
+                if instance.record.role == "mirror":
+                    instance.clients.look_ahead()
             await asyncio.gather(*(instance.poll() for instance in tuple(self.instances.values())))
             await asyncio.sleep(POLL_S)
 

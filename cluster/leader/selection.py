@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from cluster.registry.values import InstanceEntry, InstanceId, MirrorMember, NodeId, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import InstanceStatus
+
+LOAD_STEP: Final = 0.1
+"""Loads that differ by less count as equal: what is measured is never the same twice, and would decide by chance."""
+LATENCY_STEP_MS: Final = 2.0
+"""The same for round trips; nodes of one site are all as near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,9 @@ class Held:
     """What a mirror said of itself: in a heartbeat, or asked.
 
     version: the newest checkpoint that it holds complete and verified. captured_ns: CLOCK_REALTIME of the stop that it
-    was taken in (on the primary's node), 0 when unknown. staleness_ms: age of that. load: of its node, runnable tasks
-    for each processor. latency_ms: of the path to it. healthy: nothing speaks against its node.
+    was taken in (on the primary's node), about, 0 when unknown. staleness_ms: age of that. load: of its node, share of
+    all processors in use. latency_ms: of the path from its node to the others. unwell: what speaks against it as the
+    next primary, though it could be one; "" for nothing.
     """
 
     instance: InstanceId
@@ -27,7 +34,7 @@ class Held:
     staleness_ms: float = 0.0
     load: float = 0.0
     latency_ms: float = 0.0
-    healthy: bool = True
+    unwell: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,12 @@ def select(
 
     The original of a switchover comes before all: it has everything, and need not be made again. Then the
     order: token, then time of the stop, then number of its checkpoint (numbers begin anew when the primary's agent is
-    started again, so the time comes first); not drained; health, load, latency; and the order of the program's
-    instances, so that the choice is the same wherever it is made.
+    started again, so the time comes first); not drained; health, load, latency; and the id, so that the choice is the
+    same wherever it is made.
     """
     against: dict[InstanceId, str] = {}
     fit: list[_Candidate] = []
-    for place, one in enumerate(entry.instances):
+    for one in entry.instances:
         if one.node == entry.primary:
             continue
         mirror = held.get(one.instance)
@@ -66,7 +73,7 @@ def select(
             continue
         if _is_original(entry, mirror):
             return Choice(mirror, against, "it is the original, and has everything")
-        fit.append(_Candidate(mirror, one.node in drained, place))
+        fit.append(_Candidate(mirror, one.node in drained, _captured_ns(mirror, held.values())))
     fit.sort(key=lambda candidate: candidate.order)
     if not fit:
         return Choice(None, against)
@@ -74,35 +81,44 @@ def select(
     return Choice(fit[0].mirror, against, because)
 
 
+def _captured_ns(mirror: Held, held: Iterable[Held]) -> int:
+    """When its checkpoint was taken: one time for all who hold that checkpoint, as each knows it only about."""
+    return max((one.captured_ns for one in held if one.version == mirror.version), default=mirror.captured_ns)
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A mirror that will do."""
+    """A mirror that will do. captured_ns: of its checkpoint, the same for all who hold it."""
 
     mirror: Held
     is_drained: bool
-    place: int
+    captured_ns: int
 
     @property
-    def order(self) -> tuple[float, ...]:
+    def order(self) -> tuple[float | str, ...]:
         """The lower, the better; what comes first counts most."""
         version, mirror = self.mirror.version, self.mirror
-        newest = (-version.token, -mirror.captured_ns, -version.number)
-        return (*newest, self.is_drained, not mirror.healthy, mirror.load, mirror.latency_ms, self.place)
+        newest = (-version.token, -self.captured_ns, -version.number)
+        off = (self.is_drained, bool(mirror.unwell))
+        steps = (round(mirror.load / LOAD_STEP), round(mirror.latency_ms / LATENCY_STEP_MS))
+        return (*newest, *off, *steps, mirror.instance)
 
     def before(self, other: _Candidate) -> str:
         """Why this one is better than that one, by the first thing in which they differ."""
-        own, name = self.mirror, other.mirror.instance
+        own, second = self.mirror, other.mirror
+        name = second.instance
         by = next(place for place, (one, two) in enumerate(zip(self.order, other.order, strict=True)) if one != two)
-        newer_ms = (own.captured_ns - other.mirror.captured_ns) / 1e6
+        newer_ms = (self.captured_ns - other.captured_ns) / 1e6
         return (
             f"its checkpoint is of a later primary than that of {name}",
             f"its checkpoint is {newer_ms:.0f} ms newer than that of {name}",
             f"its checkpoint is newer than that of {name}",
             f"the node of {name}, which holds as much, is drained",
-            f"the node of {name}, which holds as much, is not well",
-            f"its node is less busy ({own.load:.0%}) than that of {name} ({other.mirror.load:.0%}), with as much",
-            f"its node is nearer than that of {name}, which holds as much",
-            f"it comes first, and {name} holds as much",
+            f"{name}, which holds as much, is not well: {second.unwell}",
+            f"its node is less busy ({own.load:.0%}) than that of {name} ({second.load:.0%}), with as much",
+            f"its node is nearer to the others ({own.latency_ms:.0f} ms) than that of {name} "
+            f"({second.latency_ms:.0f} ms), which holds as much",
+            f"its id comes first, and {name} holds as much and is as well off",
         )[by]
 
 

@@ -103,5 +103,7 @@ def _mirror(node: NodeId, state: InstanceState, load: Load, *, asked: bool) -> M
         state.captured_ns,
         state.staleness_ms,
         load.cpu,
+        load.latency_ms,
+        load.trouble or state.unhealthy,
     )
     return MirrorReported(state.program, node, held, asked)

@@ -48,10 +48,25 @@ class Unwelcome:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy a node is. cpu: share of all CPUs in use, 0 to 1, over the last second. free: memory in bytes."""
+    """How busy a node is. cpu: share of all CPUs in use, 0 to 1, over the last second. free: memory in bytes.
+
+    latency_ms: the median of its round trips to the other nodes. trouble: what speaks against having a program served
+    there, in a few words, "" for nothing.
+    """
 
     cpu: float
     free_bytes: int
+    latency_ms: float = 0.0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The newest heartbeat of `node` was sent at `sent_ns` of its own clock, and came here `held_ns` ago."""
+
+    node: NodeId
+    sent_ns: int
+    held_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +96,8 @@ class InstanceState:
     on the node where that was; 0: unknown. staleness_ms: as in `transport.control.Status`, when this was sent. stream:
     where its agent offers checkpoints, `host:port`, "" without an agent. fence_id: of the order that keeps it still, ""
     when none does. lease_out: its lease ended, and the watchdog stopped it. agent_lost: its agent is gone while the
-    program runs on; another one is on its way. unhealthy: why its health checks say that it has failed, "" while they
-    do not.
+    program runs on; another one is on its way. unhealthy: why the health checks of a primary say that it has failed, ""
+    while they do not; of a mirror, what would be in the way of its clients here.
     """
 
     program: ProgramId
@@ -104,12 +119,14 @@ class InstanceState:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The state of the sender. sent_ns: its own CLOCK_BOOTTIME; nobody else's clock is compared with it."""
+    """The state of the sender. sent_ns: its own CLOCK_BOOTTIME; nobody else's clock is compared with it. echoes: see
+    `cluster.node.round_trips`."""
 
     number: int
     sent_ns: int
     load: Load
     instances: tuple[InstanceState, ...]
+    echoes: tuple[Echo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -402,6 +402,9 @@ class Runner:
         match message:
             case Heartbeat():
                 self._heard_at_s[node] = boottime_s()
+                if node != self.node:
+                    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+                    self.supervisor.meter.round_trips.heard(now_ns, node, message.sent_ns, message.echoes)
                 for news in self.desk.heartbeat(node, message):
                     self._step(news)
             case RenewLease(program, token, sent_s):
@@ -425,16 +428,22 @@ class Runner:
         self._beat_soon()
 
     def _lost(self, node: NodeId) -> None:
+        self.supervisor.meter.round_trips.forget(node)
         self._step(NodeClosed(node))
 
     # ------------------------------------------------------------ heartbeats and leases
 
     async def _beat(self) -> None:
+        interval_s = self.config.times.heartbeat_ms / 1000
+        due_s = boottime_s()
         while True:
             for program, token in self.supervisor.leases():
                 self._ask_lease(program, token)
+            now_s = boottime_s()
+            self.supervisor.meter.condition.beat(now_s, now_s - due_s)
             self._beat_now()
-            await asyncio.sleep(self.config.times.heartbeat_ms / 1000)
+            due_s = boottime_s() + interval_s
+            await asyncio.sleep(interval_s)
 
     def _beat_soon(self) -> None:
         """Something has changed: everybody is to know at once."""
@@ -446,7 +455,8 @@ class Runner:
         self._beat_due = False
         self._beats += 1
         sent_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        beat = Heartbeat(self._beats, sent_ns, self.supervisor.load, self.supervisor.states())
+        echoes = self.supervisor.meter.round_trips.echoes(sent_ns)
+        beat = Heartbeat(self._beats, sent_ns, self.supervisor.load, self.supervisor.states(), echoes)
         self.peers.send_to_all(beat)
         self._heard(self.node, beat)
 

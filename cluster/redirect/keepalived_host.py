@@ -89,14 +89,24 @@ class KeepalivedHost:
         processes = self._processes()
         if not processes:
             self._still = False
+        missing = self._absence(processes, program, said)
+        return missing or ("keepalived hangs" if self._hangs(processes) else "")
+
+    def absence(self, program: str, said: Redirection) -> str:
+        """Why keepalived could not carry the address here, "" when nothing is known to speak against it.
+
+        For a node whose keepalived carries nothing: that it hangs can't be told from its having nothing to do.
+        """
+        return self._absence(self._processes(), program, said)
+
+    def _absence(self, processes: list[int], program: str, said: Redirection) -> str:
+        if not processes:
             return "keepalived is not running"
         try:
             self._check_files(program, said)
         except RedirectError as error:
             return error.what
-        if any(_state(pid) in "Tt" for pid in processes):
-            return "keepalived is stopped by a signal"
-        return "keepalived hangs" if self._hangs(processes) else ""
+        return "keepalived is stopped by a signal" if any(_state(pid) in "Tt" for pid in processes) else ""
 
     def _hangs(self, processes: list[int]) -> bool:
         """Its process for VRRP wakes ten times a second while it carries an address."""

@@ -203,6 +203,8 @@ class FakeCluster:
                 heartbeat_age_ms=None if name == "c" else 12.0,
                 cpu=0.25,
                 free_bytes=3 << 30,
+                latency_ms=0.4,
+                trouble="it was 230 ms late with a heartbeat of late" if name == "b" else "",
                 instances=(f"redis@{name}",),
                 drained=False,
             )

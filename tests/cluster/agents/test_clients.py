@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -143,3 +144,18 @@ async def test_without_an_agent_clients_are_led_back_by_the_daemon_if_it_may(
         guard.close()
         hands.close()
         addresses.close()
+
+
+async def test_a_mirror_knows_what_would_be_in_the_way_of_its_clients(config: NodeConfig) -> None:
+    def unready(said: Redirection) -> str:
+        clients = Clients(Place(config, "redis"), lambda: file_of(said), lambda: False, lambda: None)
+        clients.look_ahead()
+        return clients.unready
+
+    with Lan() as lan, lan.inside("first"):
+        assert unready(Redirection("address", FREE, "eth0")) == ""
+        assert unready(Redirection()) == ""
+        assert unready(Redirection("address", FREE, "none7")) == "there is no interface none7"
+        assert unready(Redirection("keepalived", FREE, "eth0", 51)) == "keepalived is not running"
+        subprocess.run(["ip", "link", "set", "eth0", "down"], check=True)
+        assert unready(Redirection("address", FREE, "eth0")) == "interface eth0 is down"

@@ -27,7 +27,7 @@ def _chosen(*mirrors: Held, entry: ProgramEntry | None = None, reachable: tuple[
 
 
 def test_the_newest_checkpoint_wins_over_everything_else() -> None:
-    busy = replace(_held("n3", 11, 1050), load=9.0, latency_ms=80.0, healthy=False)
+    busy = replace(_held("n3", 11, 1050), load=0.9, latency_ms=80.0, unwell="it has no watchdog")
     assert _chosen(_held("n2"), busy) == "p@n3"
 
 
@@ -39,14 +39,28 @@ def test_numbers_that_began_anew_do_not_mislead() -> None:
     assert _chosen(_held("n2", 900, 1000), _held("n3", 2, 2000)) == "p@n3"
 
 
-@pytest.mark.parametrize("worse", [{"healthy": False}, {"load": 1.0}, {"latency_ms": 1.0}])
-def test_of_equals_the_better_off_wins(worse: dict[str, float]) -> None:
+@pytest.mark.parametrize("worse", [{"unwell": "keepalived is not running"}, {"load": 0.5}, {"latency_ms": 30.0}])
+def test_of_equals_the_better_off_wins(worse: dict[str, object]) -> None:
     assert _chosen(replace(_held("n2"), **worse), _held("n3")) == "p@n3"  # type: ignore[arg-type]
     assert _chosen(_held("n2"), replace(_held("n3"), **worse)) == "p@n2"  # type: ignore[arg-type]
 
 
-def test_of_the_very_same_the_first_wins() -> None:
+def test_of_the_very_same_the_first_id_wins() -> None:
     assert _chosen(_held("n3"), _held("n2")) == "p@n2"
+    turned = replace(_entry(), instances=tuple(reversed(_entry().instances)))
+    assert _chosen(_held("n3"), _held("n2"), entry=turned) == "p@n2"
+
+
+def test_who_holds_the_same_checkpoint_holds_as_much_whatever_each_knows_of_its_age() -> None:
+    busy = replace(_held("n2", captured_ns=2_000_000), load=0.8)
+    assert _chosen(busy, _held("n3", captured_ns=1_000_000)) == "p@n3"
+    choice = select(_entry(), {"p@n2": busy, "p@n3": _held("n3")}, NODES, {}, ["n2"])
+    assert choice.because == "the node of p@n2, which holds as much, is drained"
+
+
+@pytest.mark.parametrize("noise", [{"load": 0.04}, {"latency_ms": 0.9}])
+def test_what_is_within_a_measurement_decides_nothing(noise: dict[str, object]) -> None:
+    assert _chosen(replace(_held("n2"), **noise), _held("n3")) == "p@n2"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -95,10 +109,10 @@ def test_what_the_primary_says_of_itself_makes_it_no_mirror() -> None:
         ({"version": Version(4, 11, 7), "captured_ns": 70_000_000}, {}, "is 70 ms newer than that of p@n3"),
         ({"version": Version(4, 11, 7)}, {}, "its checkpoint is newer than that of p@n3"),
         ({}, {"version": Version(3, 99, 7)}, "of a later primary than that of p@n3"),
-        ({}, {"healthy": False}, "the node of p@n3, which holds as much, is not well"),
+        ({}, {"unwell": "it has no watchdog"}, "p@n3, which holds as much, is not well: it has no watchdog"),
         ({"load": 0.1}, {"load": 0.75}, "less busy (10%) than that of p@n3 (75%)"),
-        ({}, {"latency_ms": 3.0}, "nearer than that of p@n3"),
-        ({}, {}, "it comes first, and p@n3 holds as much"),
+        ({}, {"latency_ms": 30.0}, "nearer to the others (0 ms) than that of p@n3 (30 ms)"),
+        ({}, {}, "its id comes first, and p@n3 holds as much"),
         ({}, {"status": "failed"}, "no other will do: p@n3 is failed"),
     ],
 )

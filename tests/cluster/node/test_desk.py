@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cluster.leader.news import AgentLost, InstanceEnded, InstanceReported, MirrorReported, News, NodeHeard
+from cluster.leader.news import (
+    AgentLost,
+    HealthChanged,
+    InstanceEnded,
+    InstanceReported,
+    MirrorReported,
+    News,
+    NodeHeard,
+)
 from cluster.node.desk import Desk
 from cluster.node.messages import Ended, Heartbeat, InstanceState, Load
 from transport.checkpoint import NOTHING, Version
 
-LOAD = Load(0.25, 1 << 30)
+LOAD = Load(0.25, 1 << 30, 7.5)
 PRIMARY = InstanceState(
     program="redis",
     incarnation=5,
@@ -73,13 +81,23 @@ def test_what_mirrors_hold() -> None:
     assert isinstance(held, MirrorReported)
     assert not held.asked
     assert (held.held.instance, held.held.version, held.held.captured_ns) == ("redis@b", Version(3, 9, 1), 77)
-    assert held.held.load == LOAD.cpu
+    assert (held.held.load, held.held.latency_ms, held.held.unwell) == (LOAD.cpu, 7.5, "")
     (answer,) = desk.answer("redis", "b", MIRROR, LOAD)
     assert isinstance(answer, MirrorReported)
     assert answer.asked
     (answer,) = desk.answer("redis", "c", None, LOAD)
     assert isinstance(answer, MirrorReported)
     assert (answer.held.status, answer.held.version, answer.asked) == ("stopped", NOTHING, True)
+
+
+def test_what_speaks_against_a_mirror_is_of_its_node_or_of_itself() -> None:
+    desk = Desk()
+    news = desk.answer("redis", "b", replace(MIRROR, unhealthy="keepalived is not running"), LOAD)
+    news += desk.answer("redis", "b", MIRROR, replace(LOAD, trouble="it has no watchdog"))
+    held = [one.held.unwell for one in news if isinstance(one, MirrorReported)]
+    assert held == ["keepalived is not running", "it has no watchdog"]
+    # It is no failed health check of what serves.
+    assert not any(isinstance(one, HealthChanged) for one in news)
 
 
 def test_where_to_subscribe() -> None:
