@@ -14,18 +14,19 @@ from kagemusha.demo.nodes import CHECKOUT, Machine
 
 
 class Client:
-    """Runs `kagemusha.demo.load` on a machine. Its log is `log`."""
+    """Runs `kagemusha.demo.load`, or another module that answers as it does, on a machine. Its log is `log`."""
 
-    def __init__(self, machine: Machine, log: Path) -> None:
+    def __init__(self, machine: Machine, log: Path, module: str = "kagemusha.demo.load") -> None:
         self._machine = machine
         self._log = log
+        self._module = module
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start the process."""
         with self._log.open("w") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._machine.command(sys.executable, "-m", "kagemusha.demo.load"),
+                *self._machine.command(sys.executable, "-m", self._module),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

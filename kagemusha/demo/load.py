@@ -5,7 +5,8 @@
 reads one request a line from its standard input, `{"do": NAME, ...}`, and answers each with one line, `{"done": NAME,
 ...}` or `{"failed": NAME, "why": ...}`. One request at a time.
 
-    connect  host port idle busy anew    connect all, begin to write; answers when each has had a reply
+    connect  host port idle busy anew    connect all, begin to write; answers when each has had a reply; `first`, if
+                                         given: the number of the first of each kind, for what writes elsewhere
     rate     per_second                  writes of all busy connections together; 0: as fast as they are answered
     measure  seconds                     answers with the writes per second of this time
     ping                                 every idle connection asks once; answers with how many did get their reply
@@ -147,12 +148,12 @@ class Load:
 
     # The requests
 
-    def connect(self, host: str, port: int, idle: int, busy: int, anew: int) -> dict[str, Any]:
+    def connect(self, host: str, port: int, idle: int, busy: int, anew: int, first: int = 0) -> dict[str, Any]:
         """Connect all and begin to write."""
         self.target = (host, port)
-        self.idlers = [Idler(self, number) for number in range(idle)]
-        self.writers = [Writer(self, "busy", number) for number in range(busy)]
-        self.writers += [Writer(self, "anew", number) for number in range(anew)]
+        self.idlers = [Idler(self, first + number) for number in range(idle)]
+        self.writers = [Writer(self, "busy", first + number) for number in range(busy)]
+        self.writers += [Writer(self, "anew", first + number) for number in range(anew)]
         for client in self.clients:
             client.connect()
         self.look_for_hangs()

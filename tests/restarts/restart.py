@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from cluster.agents.record import start_ticks_of
 from kagemusha.demo.client import Client
-from kagemusha.demo.nodes import ADDRESS
+from kagemusha.demo.nodes import ADDRESS, Node
 from kagemusha.demo.story import PORT
 from tests.cluster.trio import DEADLINE_S, Trio
 
@@ -177,24 +177,28 @@ class Stage:
 
     async def _agent(self, node: str) -> None:
         """Without a warning: SIGKILL. The supervisor starts another one."""
-        pid = self._pid_of_agent(node)
-        handle = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            # What is said of mirrors from here on is said by its successor.
-            await asyncio.to_thread(_await_end, handle)
-        finally:
-            os.close(handle)
+        await kill_agent(self._cluster.machines.nodes[node])
 
-    def _pid_of_agent(self, node: str) -> int:
-        for pid in self._cluster.machines.nodes[node].network.processes():
-            try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"kagemusha" in words and b"agent" in words:
-                return pid
-        raise AssertionError(f"there is no agent on {node}")
+
+async def kill_agent(node: Node) -> None:
+    """Kill the agent of a node, and wait for its end: what is said of mirrors from then on is said by its successor."""
+    handle = os.pidfd_open(_pid_of_agent(node))
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        await asyncio.to_thread(_await_end, handle)
+    finally:
+        os.close(handle)
+
+
+def _pid_of_agent(node: Node) -> int:
+    for pid in node.network.processes():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"kagemusha" in words and b"agent" in words:
+            return pid
+    raise AssertionError(f"there is no agent on {node.name}")
 
 
 def _await_end(handle: int) -> None:

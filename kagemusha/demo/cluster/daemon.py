@@ -55,6 +55,11 @@ class Daemon:
             what = f"the daemon of node {self.node.name} ended with status {self._process.returncode}: {words}"
             raise DemoError(what, hint=f"see {self.log}")
 
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     async def boot(self) -> None:
         """The node's power is back: what a boot empties is empty, and the daemon is started again."""
         await self.ended()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,13 +12,12 @@ import pytest
 
 from agent.kernel.namespaces import in_network_namespace
 from cluster.fencing.addresses import Addresses
-from kagemusha.demo.nodes import ADDRESS, Node
-from tests.cluster.redirect.keepalived import COMMAND, DEADLINE_S, until
+from kagemusha.demo.nodes import ADDRESS
+from tests.cluster.redirect.keepalived import DEADLINE_S, until
+from tests.cluster.redirect.on_nodes import KeepalivedOnNodes, by_keepalived
 from tests.cluster.trio import Trio, is_text, say, trio
 
 pytestmark = pytest.mark.nodes
-
-ROUTER_ID = 51
 
 
 class Carried:
@@ -27,42 +25,22 @@ class Carried:
 
     def __init__(self) -> None:
         self.cluster: Trio
-        self.keepalived: dict[str, subprocess.Popen[bytes]] = {}
+        self.keepalived = KeepalivedOnNodes({})
         self._addresses: dict[str, Addresses] = {}
 
     def furnish(self, cluster: Trio) -> None:
         """Before the daemons start: their settings, and keepalived."""
         self.cluster = cluster
-        here = cluster.directory.node
+        self.keepalived = KeepalivedOnNodes(cluster.machines.nodes)
         for name, node in cluster.machines.nodes.items():
             program = node.own / "program.toml"
-            wish = f'driver = "keepalived"\nrouter_id = {ROUTER_ID}'
-            program.write_text(program.read_text().replace('driver = "address"', wish))
+            program.write_text(by_keepalived(program.read_text()))
             with (node.own / "node.toml").open("a") as settings:
-                settings.write(
-                    f'[keepalived]\nconfig = "{here}/keepalived.conf"\ndirectory = "{here}/keepalived"\n'
-                    f'pid_file = "{here}/keepalived.pid"\n'
-                )
-            (node.own / "keepalived").mkdir()
-            (node.own / "keepalived.conf").write_text(f"include {here}/keepalived/*.conf\n")
-            self.start(name)
+                settings.write(self.keepalived.settings(name))
+            self.keepalived.furnish(name)
+            self.keepalived.start(name)
             with open(node.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
                 self._addresses[name] = Addresses()
-
-    def start(self, name: str) -> None:
-        """Start keepalived on a node."""
-        node = self.cluster.machines.nodes[name]
-        here = self.cluster.directory.node
-        words = ["stdbuf", "-oL", COMMAND, "-n", "-l", "-D", "-P", "-f", f"{here}/keepalived.conf"]
-        words += ["-p", f"{here}/keepalived.pid", "-r", f"{here}/vrrp.pid"]
-        with self.log(node).open("ab") as log:
-            self.keepalived[name] = subprocess.Popen(
-                node.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def log(self, node: Node) -> Path:
-        """What keepalived says on a node."""
-        return node.directory.logs / f"keepalived-{node.name}.log"
 
     def holders(self) -> set[str]:
         """The nodes that have the address now."""
@@ -78,21 +56,16 @@ class Carried:
         """Wait until the address is on this node alone, and its keepalived carries it."""
         what = f"the address is not on {node} alone"
         await until(lambda: self.holders() == {node} and self.allowed() == {node}, what)
-        log = self.log(self.cluster.machines.nodes[node])
-        await until(lambda: states(log)[-1:] == ["MASTER"], f"keepalived of {node}: {states(log)}")
+        await until(lambda: self._states(node)[-1:] == ["MASTER"], f"keepalived of {node}: {self._states(node)}")
+
+    def _states(self, node: str) -> list[str]:
+        return self.keepalived.states(node, "kagemusha-redis")
 
     def close(self) -> None:
         """Close what looks; the nodes end their processes themselves."""
         for addresses in self._addresses.values():
             addresses.close()
-        for process in self.keepalived.values():
-            process.wait(DEADLINE_S)
-
-
-def states(log: Path) -> list[str]:
-    """The states that keepalived has gone through."""
-    lines = [line for line in log.read_text().splitlines() if "(kagemusha-redis) " in line and "STATE" in line.upper()]
-    return [line.upper().split("ENTERING ")[1].split()[0] for line in lines if "ENTERING " in line.upper()]
+        self.keepalived.close()
 
 
 @asynccontextmanager
@@ -126,12 +99,11 @@ async def test_a_takeover_and_a_switchover_take_keepalived_along() -> None:
         await scene.until_carried_by("a")
 
         # keepalived is killed where the program serves: the address is there all the same, or again.
-        scene.keepalived["a"].send_signal(signal.SIGKILL)
-        scene.keepalived["a"].wait(DEADLINE_S)
+        killed = scene.keepalived.processes["a"]
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(DEADLINE_S)
         assert is_text(say(connection, "GET", "colour"), "vermilion")
-        for name in ("keepalived.pid", "vrrp.pid"):
-            (cluster.machines.nodes["a"].own / name).unlink(missing_ok=True)
-        scene.start("a")
+        scene.keepalived.start("a")
         await scene.until_carried_by("a")
         assert is_text(say(connection, "GET", "colour"), "vermilion")
         connection.close()

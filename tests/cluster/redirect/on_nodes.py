@@ -1,0 +1,71 @@
+"""A real keepalived on each node of a demo's machines, and what the nodes' files say of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from kagemusha.demo.nodes import Node
+from tests.cluster.redirect.keepalived import COMMAND, DEADLINE_S
+
+ROUTER_ID: Final = 51
+
+
+class KeepalivedOnNodes:
+    """One for each node; all of it lies in the node's own directory, so what it is told survives a boot."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def furnish(self, name: str, config: str = "") -> None:
+        """Write its configuration. config: what stands in it; "": what the node's daemon adds, and nothing else."""
+        node = self._nodes[name]
+        (node.own / "keepalived").mkdir()
+        text = config or f"include {node.directory.node}/keepalived/*.conf\n"
+        (node.own / "keepalived.conf").write_text(text)
+
+    def settings(self, name: str) -> str:
+        """The table of a node.toml that leads the daemon there."""
+        here = self._nodes[name].directory.node
+        return (
+            f'[keepalived]\nconfig = "{here}/keepalived.conf"\ndirectory = "{here}/keepalived"\n'
+            f'pid_file = "{here}/keepalived.pid"\n'
+        )
+
+    def start(self, name: str) -> None:
+        """Start it; one that was killed before has left the names of its processes."""
+        node = self._nodes[name]
+        here = node.directory.node
+        for pid_file in ("keepalived.pid", "vrrp.pid"):
+            (node.own / pid_file).unlink(missing_ok=True)
+        words = ["stdbuf", "-oL", COMMAND, "-n", "-l", "-D", "-P", "-f", f"{here}/keepalived.conf"]
+        words += ["-p", f"{here}/keepalived.pid", "-r", f"{here}/vrrp.pid"]
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                node.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def log(self, name: str) -> Path:
+        """What it says on a node."""
+        return self._nodes[name].directory.logs / f"keepalived-{name}.log"
+
+    def states(self, name: str, instance: str) -> list[str]:
+        """The states that a VRRP instance has gone through on a node, in capitals."""
+        lines = [line.upper() for line in self.log(name).read_text().splitlines() if f"({instance}) " in line]
+        return [line.split("ENTERING ")[1].split()[0] for line in lines if "ENTERING " in line and "STATE" in line]
+
+    def close(self) -> None:
+        """Wait for their ends, which come with their nodes'."""
+        for process in self.processes.values():
+            process.wait(DEADLINE_S)
+
+
+def by_keepalived(program: str) -> str:
+    """The text of a program.toml whose address keepalived carries, made of one without."""
+    before, after = 'driver = "address"', f'driver = "keepalived"\nrouter_id = {ROUTER_ID}'
+    if before not in program:
+        raise ValueError(f"{before} is not in {program}")
+    return program.replace(before, after)
