@@ -8,7 +8,7 @@ from agent.program import HealthCheck
 from agent.program_file import load_definition
 from agent.redirect import Redirect
 from cluster.health.check import Check, Exchange, Exec, Http, Question, Tcp
-from cluster.node.program import ProgramFile
+from cluster.node.program import Findings, ProgramFile
 from cluster.redirect.redirection import Redirection
 from cluster.registry.values import Policy
 
@@ -35,14 +35,30 @@ def read_program(path: Path) -> ProgramFile:
     )
 
 
-def preflight(path: Path) -> tuple[tuple[str, str], ...]:
-    """What stands in the way of mirroring the program of that file from and to this node, each as what and remedy.
+def preflight(path: Path) -> Findings:
+    """What stands in the way of mirroring the program of that file from and to this node, and what that node is like.
 
     Raises ConfigError for a file that can't be used, PreflightError where the kernel can't be probed.
     """
     from agent.preflight.check import preflight as look
 
-    return tuple((str(reason), reason.remedy) for reason in look(load_definition(path)).reasons)
+    found = look(load_definition(path))
+    reasons = tuple((str(reason), reason.remedy) for reason in found.reasons)
+    return Findings(reasons, found.facts.to_json() if found.facts is not None else "")
+
+
+def alike(first: str, facts: str, second: str, other_facts: str) -> tuple[tuple[str, str], ...]:
+    """Why what runs on the node `first` could not go on on `second`, by what `preflight` said on each.
+
+    Raises PreflightError where that is no such thing: the daemon there is of another release.
+    """
+    from agent.preflight.fingerprint import Fingerprint, differences
+
+    if not facts or not other_facts:
+        return ()
+    one, other = Fingerprint.from_json(facts, f"node {first}"), Fingerprint.from_json(other_facts, f"node {second}")
+    found = differences(one, other, f"on node {first}", f"on node {second}")
+    return tuple((reason.what, reason.remedy) for reason in found)
 
 
 def _redirection(redirect: Redirect | None) -> Redirection:

@@ -88,20 +88,23 @@ def fingerprint(program: str, definition: str, xstate_bytes: int, files: Iterabl
     )
 
 
-def differences(ours: Fingerprint, theirs: Fingerprint) -> list[Reason]:
-    """Everything in which this node ("here") and another one ("there") must not differ, and do."""
+def differences(ours: Fingerprint, theirs: Fingerprint, here: str = "here", there: str = "there") -> list[Reason]:
+    """Everything in which two nodes must not differ, and do. here, there: what to call the first and the second."""
     place = f"node {theirs.node}"
     if ours.program != theirs.program:
         what = f"the fingerprint is of program {theirs.program}, not of {ours.program}"
         return [Reason(what, place, "compare fingerprints of one program")]
     found = [
         Reason(
-            f"{what} differs: {_short(getattr(ours, name))} here, {_short(getattr(theirs, name))} there", place, remedy
+            f"{what} differs: {_short(getattr(ours, name))} {here}, {_short(getattr(theirs, name))} {there}",
+            place,
+            remedy,
         )
         for name, what, remedy in _SCALARS
         if getattr(ours, name) != getattr(theirs, name)
     ]
-    return found + _flag_differences(ours, theirs, place) + _file_differences(ours, theirs, place)
+    found += _flag_differences(ours, theirs, place, here, there)
+    return found + _file_differences(ours, theirs, place, here, there)
 
 
 _SAME_KERNEL = "install the same kernel package on both nodes and reboot into it"
@@ -117,24 +120,23 @@ _SCALARS = (
 )
 
 
-def _flag_differences(ours: Fingerprint, theirs: Fingerprint, place: str) -> list[Reason]:
-    here = set(ours.cpu_flags) - set(theirs.cpu_flags)
-    there = set(theirs.cpu_flags) - set(ours.cpu_flags)
+def _flag_differences(ours: Fingerprint, theirs: Fingerprint, place: str, here: str, there: str) -> list[Reason]:
+    first, second = set(ours.cpu_flags), set(theirs.cpu_flags)
     return [
         Reason(f"CPU features that are only {where}: {_some(flags)}", place, _SAME_CPU)
-        for where, flags in (("here", here), ("there", there))
+        for where, flags in ((here, first - second), (there, second - first))
         if flags
     ]
 
 
-def _file_differences(ours: Fingerprint, theirs: Fingerprint, place: str) -> list[Reason]:
+def _file_differences(ours: Fingerprint, theirs: Fingerprint, place: str, here: str, there: str) -> list[Reason]:
     found = []
     for path in sorted(ours.files.keys() | theirs.files.keys()):
-        here, there = ours.files.get(path), theirs.files.get(path)
-        if here is None or there is None:
-            found.append(Reason(f"{path} is used only {'there' if here is None else 'here'}", place, _SAME_PACKAGE))
-        elif here != there:
-            what = f"{path} differs: SHA-256 {_short(here)} here, {_short(there)} there"
+        first, second = ours.files.get(path), theirs.files.get(path)
+        if first is None or second is None:
+            found.append(Reason(f"{path} is used only {there if first is None else here}", place, _SAME_PACKAGE))
+        elif first != second:
+            what = f"{path} differs: SHA-256 {_short(first)} {here}, {_short(second)} {there}"
             found.append(Reason(what, place, _SAME_PACKAGE))
     return found
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from cluster.admin.models import Create
 from cluster.admin.port import FilesDiffer, Unfit
 from cluster.node.messages import AnswerBody, CheckProgram, OrderBody, ProgramChecked, ProgramRead, ReadProgram
 from cluster.node.peers import OrderLost
+from cluster.node.program import CompareNodes
 from cluster.registry.values import NodeId
 from transport.errors import ConfigError, KagemushaError, PreflightError
 
@@ -41,18 +42,35 @@ async def same_file(ask: Ask, request: Create, nodes: Sequence[NodeId]) -> Progr
     return first
 
 
-async def require_mirrorable(ask: Ask, path: str, nodes: Sequence[NodeId]) -> None:
-    """Raise PreflightError for the first thing that stands in the way on a node, Unfit for one that does not say."""
+async def require_mirrorable(ask: Ask, path: str, nodes: Sequence[NodeId], compare: CompareNodes) -> None:
+    """Raise PreflightError for the first thing that stands in the way on a node, or in which a node differs from the
+    first one so that a mirror on it could not go on; Unfit for one that does not say."""
     answers = await _ask_all(ask, CheckProgram(path), nodes, PREFLIGHT_S)
     for node, error in answers.items():
         if isinstance(error, KagemushaError):
             raise PreflightError(f"node {node}: {error.what}", hint=error.hint)
-    found = {node: one.reasons for node, one in answers.items() if isinstance(one, ProgramChecked) and one.reasons}
+    checked = {node: one for node, one in answers.items() if isinstance(one, ProgramChecked)}
+    found = {node: one.reasons for node, one in checked.items() if one.reasons}
     for node, reasons in found.items():
         what, hint = reasons[0]
         more = sum(map(len, found.values())) - 1
         rest = f"{more} more: kagemusha preflight {path}, on {', '.join(found)}" if more else ""
         raise PreflightError(f"node {node}: {what}", hint="; ".join(filter(None, (hint, rest))))
+    _require_alike(checked, nodes, compare)
+
+
+def _require_alike(checked: Mapping[NodeId, ProgramChecked], nodes: Sequence[NodeId], compare: CompareNodes) -> None:
+    """Each may become the primary of each other; who is like the first one is like all that are."""
+    first = nodes[0]
+    for node in nodes[1:]:
+        reasons = compare(first, checked[first].facts, node, checked[node].facts)
+        if reasons:
+            what, hint = reasons[0]
+            more = f" (and {len(reasons) - 1} more differences)" if len(reasons) > 1 else ""
+            raise PreflightError(
+                f"node {node} could not go on with what runs on node {first}: {what}{more}",
+                hint="; ".join(filter(None, (hint, "or leave the node out: kagemusha create --node"))),
+            )
 
 
 async def _ask_all(

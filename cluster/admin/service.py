@@ -31,6 +31,7 @@ from cluster.leader.news import FailoverRequested, News, StartRequested, StopReq
 from cluster.leader.orders import Note
 from cluster.node.messages import InstanceState, Look, LookInside, Seen, SeenInside
 from cluster.node.peers import OrderLost
+from cluster.node.program import CompareNodes, all_alike
 from cluster.node.runner import Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume
@@ -45,10 +46,11 @@ _SEE_ALL: Final = "`kagemusha list` shows all"
 
 
 class ClusterService:
-    """See `port.Cluster`."""
+    """See `port.Cluster`. compare: whether nodes are alike enough for a program."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, compare: CompareNodes = all_alike) -> None:
         self._runner = runner
+        self._compare = compare
         self._log = EventLog()
         self._file = HistoryFile(Path(runner.config.node.data) / "history.jsonl")
         self._log.remember(self._file.load())
@@ -68,7 +70,7 @@ class ClusterService:
                 raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
         file = await same_file(runner.ask, request, nodes)
         if request.program_id not in runner.registry.programs:
-            await require_mirrorable(runner.ask, request.config_file, nodes)
+            await require_mirrorable(runner.ask, request.config_file, nodes, self._compare)
         command = CreateProgram(request_id, request.program_id, request.config_file, file.digest, nodes, file.policy)
         _checked(await runner.propose(command))
         return self._view(self._entry(request.program_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -57,8 +58,10 @@ from transport.errors import ConfigError, ControlError, KagemushaError
 
 log = structlog.get_logger()
 
-POLL_S: Final = 0.1
-"""How often agents are asked for what events do not tell."""
+LOOK_S: Final = 0.1
+"""How often health checks and what programs write are looked after."""
+LOOKS_PER_POLL: Final = 5
+"""How rarely agents are asked for what events do not tell: it takes an agent's time as well as the daemon's."""
 CONTEXT_S: Final = 5.0
 Result = TypeVar("Result")
 
@@ -173,7 +176,7 @@ class Supervisor:
                 file = await asyncio.to_thread(self._read_program, Path(config_file))
                 return ProgramRead(file.program, file.digest, file.policy)
             case CheckProgram(config_file):
-                return ProgramChecked(await self._check(Path(config_file)))
+                return await self._check(Path(config_file))
             case Start(program, config_file, token):
                 self._rounds.started_anew(program, token)
                 return await self._serving(self._have(program, config_file).start(config_file, token))
@@ -217,11 +220,12 @@ class Supervisor:
         except KagemushaError as error:
             return DoesNotServe(error.what[:4000], error.hint[:4000], fenced=True)
 
-    async def _check(self, path: Path) -> tuple[tuple[str, str], ...]:
+    async def _check(self, path: Path) -> ProgramChecked:
         """What stands in the way of mirroring a program here, and of leading its clients here."""
-        reasons = await asyncio.to_thread(self._preflight, path)
+        found = await asyncio.to_thread(self._preflight, path)
         file = await asyncio.to_thread(self._read_program, path)
-        return (*reasons, *await obstacles(self._config, file, known=file.program in self.instances))
+        more = await obstacles(self._config, file, known=file.program in self.instances)
+        return ProgramChecked((*found.reasons, *more), found.facts)
 
     async def _inside(self, program: ProgramId) -> Context:
         instance = self._instance(program)
@@ -255,7 +259,7 @@ class Supervisor:
 
     async def _look_after(self) -> None:
         """Ask agents, and pass on what programs write."""
-        while True:
+        for look in itertools.count():
             for tail in tuple(self._tails.values()):
                 try:
                     tail.read()
@@ -265,8 +269,9 @@ class Supervisor:
             for instance in self.instances.values():
                 if instance.record.role == "mirror":
                     instance.clients.look_ahead()
-            await asyncio.gather(*(instance.poll() for instance in tuple(self.instances.values())))
-            await asyncio.sleep(POLL_S)
+            if look % LOOKS_PER_POLL == 0:
+                await asyncio.gather(*(instance.poll() for instance in tuple(self.instances.values())))
+            await asyncio.sleep(LOOK_S)
 
     def _keep(self, job: Coroutine[object, object, Result]) -> asyncio.Task[Result]:
         task = asyncio.create_task(job)

@@ -396,9 +396,10 @@ class ProgramRead:
 
 @dataclass(frozen=True, slots=True)
 class ProgramChecked:
-    """What stands in the way, each as what and remedy."""
+    """What stands in the way, each as what and remedy. facts: see `cluster.node.program.Findings`."""
 
     reasons: tuple[tuple[str, str], ...]
+    facts: str = ""
 
 
 AnswerBody = (

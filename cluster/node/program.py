@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.health.check import Check
 from cluster.redirect.redirection import Redirection
-from cluster.registry.values import Policy, ProgramId
+from cluster.registry.values import NodeId, Policy, ProgramId
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,30 @@ class ProgramFile:
 
 ReadProgramFile = Callable[[Path], ProgramFile]
 """Reads the file at a path. Raises ConfigError."""
-PreflightProgram = Callable[[Path], tuple[tuple[str, str], ...]]
-"""What stands in the way of mirroring the program of that file from and to this node, each as what and remedy."""
+Reasons = tuple[tuple[str, str], ...]
+"""What stands in the way, each as what and remedy."""
 
 
-def nothing_against(_: Path) -> tuple[tuple[str, str], ...]:
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """reasons: against mirroring the program from and to this node. facts: what must be equal on two nodes for a mirror
+    to go on where its primary was, as text that only who wrote it reads; "" if that can't be said."""
+
+    reasons: Reasons = ()
+    facts: str = ""
+
+
+PreflightProgram = Callable[[Path], Findings]
+"""Looks at the program of that file and at this node. Raises KagemushaError."""
+CompareNodes = Callable[[NodeId, str, NodeId, str], Reasons]
+"""Why what runs on the first node, with these facts, could not go on on the second one, with those."""
+
+
+def nothing_against(_: Path) -> Findings:
     """A preflight that looks at nothing."""
+    return Findings()
+
+
+def all_alike(*_: object) -> Reasons:
+    """A comparison that looks at nothing."""
     return ()

@@ -40,7 +40,7 @@ async def _run(config: NodeConfig) -> int:
     from cluster.admin.service import ClusterService
     from cluster.config import host_and_port
     from cluster.node.runner import Given, Runner
-    from kagemusha.program_reader import preflight, read_program
+    from kagemusha.program_reader import alike, preflight, read_program
     from transport.errors import ConfigError
     from transport.pki import NODE_CERTIFICATE
     from transport.tls import Tls
@@ -54,7 +54,7 @@ async def _run(config: NodeConfig) -> int:
     runner = Runner(config, tls, given)
     host, port = host_and_port(config.own.admin)
     https = Settings(config.node.id, host, port, *contexts_of(Path(config.node.pki)))
-    api = Api(ClusterService(runner), Tokens(Path(config.api.tokens)), https)
+    api = Api(ClusterService(runner, alike), Tokens(Path(config.api.tokens)), https)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(punctual_workers())

@@ -66,6 +66,15 @@ def test_each_difference_is_one_line() -> None:
     )
 
 
+def test_the_nodes_may_have_names() -> None:
+    other = dataclasses.replace(THERE, kernel="6.9", cpu_flags=("sse2",))
+    found = [reason.what for reason in differences(HERE, other, "on node x", "on node y")]
+    assert found == [
+        "the kernel release differs: 6.18.1 on node x, 6.9 on node y",
+        "CPU features that are only on node x: avx",
+    ]
+
+
 def test_another_program_is_compared_no_further() -> None:
     assert only(program="nginx", kernel="6.9") == "node b: the fingerprint is of program nginx, not of redis"
 

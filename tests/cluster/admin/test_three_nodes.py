@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from pathlib import Path
 
 from kagemusha.exit_codes import ExitCode
@@ -76,6 +78,23 @@ async def test_what_can_not_be_started() -> None:
         code, line, _ = await cluster.refused("create", "redis", cluster.program)
         assert code == ExitCode.PREFLIGHT
         assert line.startswith("node a: program.command: ")
+        assert await cluster.found("list") == []
+
+        # The same release of everything, but for one file of the program on node c.
+        write(*NAMES)
+        server = Path(shutil.which("redis-server") or "").resolve()
+        own = cluster.machines.nodes["c"].own / "redis-server"
+        own.write_bytes(server.read_bytes() + b"patched")
+        own.chmod(0o755)
+        seen = str(cluster.directory.node / own.name)
+        subprocess.run(cluster.machines.nodes["c"].command("mount", "--bind", seen, str(server)), check=True)
+        code, line, hint = await cluster.refused("create", "redis", cluster.program)
+        assert code == ExitCode.PREFLIGHT
+        assert line.startswith("node c could not go on with what runs on node a: /usr/bin/redis-")
+        assert " differs: SHA-256 " in line
+        assert line.endswith(" on node c")
+        assert hint.startswith("install the same version of the package on both nodes; or leave the node out")
+        subprocess.run(cluster.machines.nodes["c"].command("umount", str(server)), check=True)
         assert await cluster.found("list") == []
 
         write(*NAMES, **{"--save": "--no-such-option"})
