@@ -172,15 +172,12 @@ class KeepalivedSettings(Section):
 
     config: str = Field(
         default="/etc/keepalived/keepalived.conf",
-        description="keepalived's configuration. It is only read, and must include the files in `directory`.",
-    )
-    directory: str = Field(
-        default="/etc/keepalived/kagemusha", description="Directory for a file NAME.conf for each program."
+        description="keepalived's configuration. It is only read, and must include `keepalived/*.conf` in `node.run`.",
     )
     pid_file: str = Field(default="/run/keepalived.pid", description="Where keepalived writes its pid.")
     command: str = Field(default="/usr/sbin/keepalived", description="keepalived itself, to check a configuration.")
 
-    _are_paths = field_validator("config", "directory", "pid_file", "command")(_directory)
+    _are_paths = field_validator("config", "pid_file", "command")(_directory)
 
 
 class NodeConfig(Section):

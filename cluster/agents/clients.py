@@ -181,7 +181,8 @@ class Clients:
 def keepalived_of(config: NodeConfig) -> KeepalivedHost:
     """The keepalived of a node."""
     own = host_and_port(config.own.address)[0]
-    return KeepalivedHost(config.keepalived, own, [host_and_port(one.address)[0] for one in config.others])
+    peers = [host_and_port(one.address)[0] for one in config.others]
+    return KeepalivedHost(config.keepalived, config.node.run, own, peers)
 
 
 async def obstacles(config: NodeConfig, file: ProgramFile, *, known: bool) -> tuple[tuple[str, str], ...]:

@@ -24,10 +24,15 @@ _FILES_MAX: Final = 1000
 
 
 class KeepalivedHost:
-    """own, peers: addresses of this node and of all others, without ports."""
+    """run: the node's directory that a boot empties. own, peers: addresses of this node and the others, without ports.
 
-    def __init__(self, settings: KeepalivedSettings, own: str, peers: Sequence[str]) -> None:
+    Our files are in `run`, as the track files are: keepalived takes an instance whose track file's directory is missing
+    for one that may have its address. A file that outlived a boot would be read before anybody has made the directory.
+    """
+
+    def __init__(self, settings: KeepalivedSettings, run: str, own: str, peers: Sequence[str]) -> None:
         self._settings = settings
+        self._directory = Path(run) / "keepalived"
         self._own = own
         self._peers = tuple(peers)
         self._lock = asyncio.Lock()
@@ -119,7 +124,7 @@ class KeepalivedHost:
         return self._still
 
     def _file(self, program: str) -> Path:
-        return Path(self._settings.directory) / f"{program}.conf"
+        return self._directory / f"{program}.conf"
 
     def _check_files(self, program: str, said: Redirection) -> None:
         """Raises RedirectError: our files are not read, or others are in the way."""
@@ -130,7 +135,7 @@ class KeepalivedHost:
             raise RedirectError(f"{settings.config}: {error.strerror}", hint=f"it must say: {self._wish}") from None
         if self._file(program) not in files:
             raise RedirectError(
-                f"{settings.config} does not include {settings.directory}/*.conf", hint=f"add the line: {self._wish}"
+                f"{settings.config} does not include {self._directory}/*.conf", hint=f"add the line: {self._wish}"
             )
         for path, text in files.items():
             if path != self._file(program):
@@ -140,7 +145,7 @@ class KeepalivedHost:
 
     @property
     def _wish(self) -> str:
-        return f"include {self._settings.directory}/*.conf"
+        return f"include {self._directory}/*.conf"
 
     async def _test(self) -> None:
         """Raises RedirectError when keepalived refuses its configuration."""

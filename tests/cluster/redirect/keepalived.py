@@ -53,19 +53,24 @@ class RealKeepalived:
         self.lan = lan
         self.node = node
         self.directory = directory / node
-        (self.directory / "kagemusha").mkdir(parents=True)
+        self.run = self.directory / "run"
+        self.run.mkdir(parents=True)
         self.settings = KeepalivedSettings(
             config=str(self.directory / "keepalived.conf"),
-            directory=str(self.directory / "kagemusha"),
             pid_file=str(self.directory / "pid"),
             command=COMMAND,
         )
         self.config = Path(self.settings.config)
-        self.config.write_text(f"global_defs {{\n    router_id {node}\n}}\ninclude {self.settings.directory}/*.conf\n")
+        self.config.write_text(f"global_defs {{\n    router_id {node}\n}}\n{self.include}\n")
         numbers = {"first": ("10.91.0.1", "10.91.0.2"), "second": ("10.91.0.2", "10.91.0.1")}
         own, peer = numbers[node]
-        self.host = KeepalivedHost(self.settings, own, [peer])
+        self.host = KeepalivedHost(self.settings, str(self.run), own, [peer])
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def include(self) -> str:
+        """The line that its configuration must have."""
+        return f"include {self.run}/keepalived/*.conf"
 
     @property
     def log(self) -> str:

@@ -23,17 +23,13 @@ class KeepalivedOnNodes:
     def furnish(self, name: str, config: str = "") -> None:
         """Write its configuration. config: what stands in it; "": what the node's daemon adds, and nothing else."""
         node = self._nodes[name]
-        (node.own / "keepalived").mkdir()
-        text = config or f"include {node.directory.node}/keepalived/*.conf\n"
+        text = config or f"include {node.directory.node}/run/keepalived/*.conf\n"
         (node.own / "keepalived.conf").write_text(text)
 
     def settings(self, name: str) -> str:
         """The table of a node.toml that leads the daemon there."""
         here = self._nodes[name].directory.node
-        return (
-            f'[keepalived]\nconfig = "{here}/keepalived.conf"\ndirectory = "{here}/keepalived"\n'
-            f'pid_file = "{here}/keepalived.pid"\n'
-        )
+        return f'[keepalived]\nconfig = "{here}/keepalived.conf"\npid_file = "{here}/keepalived.pid"\n'
 
     def start(self, name: str) -> None:
         """Start it; one that was killed before has left the names of its processes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -60,7 +61,7 @@ async def make_node(stack: ExitStack, lan: Lan, name: str, directory: Path, said
     """A node with keepalived running, and the program's file in its configuration."""
     keepalived = RealKeepalived(lan, name, directory)
     stack.callback(keepalived.close)
-    track = TrackFile(directory / name / "redis.track")
+    track = TrackFile(keepalived.run / "redis.track")
     with lan.inside(name):
         carrier = LocalCarrier(f"redis@{name}", said.address, said.interface)
         agent = ServiceAddress([said.address], said.interface)
@@ -193,10 +194,31 @@ async def test_killed_hung_and_started_again(tmp_path: Path) -> None:
         assert not second.has()
 
 
+async def test_after_a_boot_keepalived_knows_of_no_program_until_the_daemon_says_so(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, _, _):
+        await first.take_over(1)
+        await first.keepalived.until_it_says("(kagemusha-redis) Entering MASTER STATE")
+        # The power goes: what lies in /run and the address are gone. keepalived is there before any daemon.
+        first.keepalived.kill()
+        shutil.rmtree(first.keepalived.run)
+        first.addresses.drop(SAID.address)
+        for name in ("pid", "vrrp.pid"):
+            (first.keepalived.directory / name).unlink()
+        said = len(first.keepalived.log)
+        first.keepalived.start()
+        await first.keepalived.until_it_says("no configuration to run", said)
+        assert not first.has()
+        with first.lan.inside("first"):
+            await first.keepalived.host.install("redis", SAID, first.track.path)
+        await first.keepalived.until_it_says("(kagemusha-redis) entering FAULT state", said)
+        assert "MASTER STATE" not in first.keepalived.log[said:]
+        assert not first.has()
+
+
 async def test_a_configuration_that_can_not_be_used_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     async with nodes(tmp_path) as (first, _, _):
         keepalived = first.keepalived
-        host, path = keepalived.host, Path(keepalived.settings.directory) / "redis.conf"
+        host, path = keepalived.host, keepalived.run / "keepalived" / "redis.conf"
         before = path.read_text()
         assert "weight 0 reverse" in before
         assert "init_file" not in before
@@ -212,9 +234,9 @@ async def test_a_configuration_that_can_not_be_used_is_refused_and_changes_nothi
         with pytest.raises(RedirectError, match="vrrp_instance theirs has virtual_router_id 51 on eth0"):
             await host.check("redis", SAID)
         keepalived.config.write_text("global_defs {\n}\n")
-        with pytest.raises(RedirectError, match=r"does not include .*/kagemusha/\*\.conf"):
+        with pytest.raises(RedirectError, match=r"does not include .*/run/keepalived/\*\.conf"):
             await host.check("redis", SAID)
-        keepalived.config.write_text(f"vrrp_nonsense {{\n}}\ninclude {keepalived.settings.directory}/*.conf\n")
+        keepalived.config.write_text(f"vrrp_nonsense {{\n}}\n{keepalived.include}\n")
         with pytest.raises(RedirectError, match=r"keepalived refuses its configuration: .*vrrp_nonsense"):
             await host.install("redis", replace(SAID, router_id=53), first.track.path)
         assert path.read_text() == before
@@ -256,6 +278,6 @@ async def test_not_installed(tmp_path: Path) -> None:
     with Lan() as lan:
         keepalived = RealKeepalived(lan, "first", tmp_path)
         settings = keepalived.settings.model_copy(update={"command": str(tmp_path / "none")})
-        host = type(keepalived.host)(settings, "10.91.0.1", ["10.91.0.2"])
+        host = type(keepalived.host)(settings, str(keepalived.run), "10.91.0.1", ["10.91.0.2"])
         with pytest.raises(RedirectError, match="keepalived is not installed: there is no"):
             await host.check("redis", SAID)
