@@ -38,7 +38,7 @@ from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
 from agent.tracing.tracer import Tracer
 from transport import control
-from transport.checkpoint import NOTHING, PAGE_BYTES, Records, Version
+from transport.checkpoint import NOTHING, PAGE_BYTES, Header, Records, Version
 from transport.control import Activated, Event, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled
 from transport.counters import Counters
 from transport.errors import ControlError, KagemushaError, PreflightError
@@ -365,9 +365,10 @@ class Instance:
         if self.subscription is not None:
             self._start_task(self.subscription.close())
 
-    def _mirrored(self, version: Version) -> None:
+    def _mirrored(self, header: Header) -> None:
         """In the tracer thread."""
-        self._loop.call_soon_threadsafe(self.around.emit, Mirrored(self.name, self.incarnation, version))
+        held = Mirrored(self.name, self.incarnation, header.version, header.captured_ns)
+        self._loop.call_soon_threadsafe(self.around.emit, held)
 
     async def _activate(self, token: int, version: Version | None) -> Reply:
         if self.serving is not None and self.token == token:

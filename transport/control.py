@@ -274,11 +274,16 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """`instance` holds `version`, complete and verified (told by a primary of its mirrors, by a mirror of itself)."""
+    """`instance` holds `version`, complete and verified (told by a mirror of itself, and by a primary of the first that
+    each of its mirrors holds).
+
+    captured_ns: CLOCK_REALTIME of the stop in which it was taken, on the node where that was; 0: not known here.
+    """
 
     instance: str
     incarnation: int
     version: Version
+    captured_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

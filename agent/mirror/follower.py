@@ -129,7 +129,7 @@ class Follower:
         staging: Staging,
         make_double: Callable[[Records], Double],
         outgoing: Outgoing,
-        mirrored: Callable[[Version], None],
+        mirrored: Callable[[Header], None],
         hopeless: Callable[[PreflightError], None],
     ) -> None:
         self.session = session
@@ -171,7 +171,7 @@ class Follower:
                 self._perform(self.session.step(time.monotonic_ns(), ApplyFailed(header.version, error.what)))
             else:
                 self._perform(self.session.step(time.monotonic_ns(), Applied(header.version)))
-                self._mirrored(header.version)
+                self._mirrored(header)
 
     def redirect(self, outgoing: Outgoing) -> None:
         """Send answers there from now on: another primary is followed."""

@@ -47,7 +47,7 @@ class Audience:
         self._next = 1
         self._progress = asyncio.Condition()
         self.on_progress: Callable[[str, int, Version], None] = lambda instance, incarnation, version: None
-        """Told of each acknowledgement: instance, incarnation, version."""
+        """Told of the first acknowledgement over each connection: instance, incarnation, version."""
 
     @property
     def count(self) -> int:
@@ -158,9 +158,10 @@ class Audience:
 
     async def _note(self, listener: Listener, version: Version) -> None:
         async with self._progress:
-            listener.acked = version
+            first, listener.acked = listener.acked == NOTHING, version
             self._progress.notify_all()
-        self.on_progress(listener.instance, listener.incarnation, version)
+        if first:
+            self.on_progress(listener.instance, listener.incarnation, version)
 
     def _post(self, publication: Publication, event: PublisherEvent) -> None:
         self._tracer.post(partial(publication.event, event))

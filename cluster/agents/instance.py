@@ -446,7 +446,7 @@ class LocalInstance:
                     self.ended = Ended(token, status, final, fenced, last_gasp, False, reason, took_us, holders)
                     log.info("the program ended", instance=self.place.instance, status=status, reason=reason)
                     self._around.changed()
-            case control.Mirrored(instance) if instance == self.place.instance:
+            case control.Mirrored() if agent.heard(event):
                 self._jobs.start(self.poll())
             case control.Activated(_, _, timeline):
                 self._timeline = timeline

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from cluster.agents.place import Place
 from cluster.agents.ports import StreamPorts
 from cluster.node.spawn import reap, spawn
 from transport.checkpoint import NOTHING, Version
-from transport.control import Event, GetStatus, Hello, Quit, Reply, Request, SetLeash, Status
+from transport.control import Event, GetStatus, Hello, Mirrored, Quit, Reply, Request, SetLeash, Status
 from transport.control_socket import ControlClient
 from transport.errors import ControlError
 
@@ -117,7 +118,10 @@ class AgentProcess:
         return reply
 
     async def poll(self, timeout_s: float) -> bool:
-        """Ask for the status; whether there is news. An agent that does not answer has none."""
+        """Ask for the status; whether another one, or another process, is news. An agent that does not answer has none.
+
+        Another checkpoint is none: heartbeats tell of it in their own time.
+        """
         try:
             status = await self.status(timeout_s)
         except ControlError:
@@ -125,7 +129,20 @@ class AgentProcess:
         before, self.last_status = self.last_status, status
         holds = status.version != NOTHING and status.role == "mirror"
         self.captured_ns = time.time_ns() - int(status.staleness_ms * 1e6) if holds else 0
-        return before is None or (before.status, before.version) != (status.status, status.version)
+        return before is None or (before.status, before.pid) != (status.status, status.pid)
+
+    def heard(self, progress: Mirrored) -> bool:
+        """Take in what it says of a mirror's progress; whether it must be asked what it is now: its status is another.
+
+        Its own, as a mirror: from then on the version and its age are known without asking. One of its mirrors', as a
+        primary: the first.
+        """
+        status = self.last_status
+        if status is None or status.status != "mirrored":
+            return True
+        if progress.instance == self.place.instance:
+            self.last_status, self.captured_ns = replace(status, version=progress.version), progress.captured_ns
+        return False
 
     async def leash(self, after_ms: int) -> None:
         """See `control.SetLeash`. An agent that does not answer is as good as gone, which is noticed elsewhere."""

@@ -109,7 +109,7 @@ class Joined:
             Staging(PAGES_MAX),
             self.make_double,
             self,
-            lambda version: None,
+            lambda header: None,
             self.hopeless,
         )
         self.outbound: deque[tuple[StreamMessage, bool]] = deque()

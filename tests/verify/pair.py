@@ -59,7 +59,7 @@ class Pair:
             return ShadowDouble(spawner, records)
 
         self.follower = Follower(
-            session, f"{name}@here", 1, name, staging, double, self, lambda version: None, self.hopeless
+            session, f"{name}@here", 1, name, staging, double, self, lambda header: None, self.hopeless
         )
 
     def send(self, message: StreamMessage) -> None:

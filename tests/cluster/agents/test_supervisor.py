@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,18 @@ async def test_a_mirror_whose_agent_dies_is_built_again(tmp_path: Path) -> None:
         incarnation = b.state.incarnation
         os.kill(b.agent_pid, 9)
         await b.until(lambda state: state.incarnation not in (0, incarnation) and state.status == "mirrored")
+
+
+async def test_what_a_mirror_holds_is_known_without_asking_and_tells_nobody_at_once(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        b.changed.clear()
+        seen, ends_s = {b.state.version}, time.monotonic() + 2.0  # So many answers to questions would take 5 s.
+        while len(seen) < 10:
+            assert time.monotonic() < ends_s
+            await asyncio.sleep(0.002)
+            seen.add(b.state.version)
+        assert not b.changed.is_set()
 
 
 async def test_a_daemon_that_comes_again_finds_everything(tmp_path: Path) -> None:
