@@ -17,6 +17,7 @@ from typing import ParamSpec
 import structlog
 
 from agent.context.origin import require_same_origin
+from agent.kernel.repair_mode import LeftBehind, end_repair_mode
 from agent.launch.adoption import find_running
 from agent.launch.launching import launch, output_path, room_for_image_bytes
 from agent.launch.spawner import Spawner
@@ -185,6 +186,10 @@ class Instance:
         if self.serving is not None or self.follower is not None:
             raise ControlError(f"{self.name} is {self.role} already", hint="use another agent, or end this one")
         started = await asyncio.to_thread(find_running, self.definition, pid, start_ticks)
+        left = await asyncio.to_thread(end_repair_mode, started.pid, all_of_them=True)
+        if left != LeftBehind():
+            log.warning("the agent before was killed while it read", going_on=left.going_on, reset=left.reset)
+        await asyncio.to_thread(self.around.spawner.mind, started.pid)
         self.token = token
         try:
             await self.around.tracer.call(lambda: self._serve(takeover.trace(started.pid)))

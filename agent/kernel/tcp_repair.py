@@ -20,12 +20,20 @@ import numpy as np
 
 from agent.errors import CaptureError, KernelError
 from agent.kernel.libc import NR, attempt_held
+from agent.kernel.repair_mode import (
+    NO_QUEUE,
+    RECEIVE_QUEUE,
+    REPAIR_OFF,
+    REPAIR_OFF_SILENT,
+    REPAIR_ON,
+    SEND_QUEUE,
+    TCP_REPAIR,
+    TCP_REPAIR_QUEUE,
+)
 
 TCP_MAXSEG, TCP_INFO = 2, 11
-TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS = 19, 20, 21, 22
+TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS = 21, 22
 TCP_TIMESTAMP, TCP_REPAIR_WINDOW = 24, 29
-REPAIR_OFF, REPAIR_ON, REPAIR_OFF_SILENT = 0, 1, -1
-NO_QUEUE, RECEIVE_QUEUE, SEND_QUEUE = 0, 1, 2
 
 OPTION_TIMESTAMPS, OPTION_SACK, OPTION_SCALE = 1, 2, 4
 """Bits of tcpi_options: what both sides agreed on when they connected."""
@@ -178,6 +186,8 @@ def read_connection(connection: socket.socket, *, keep_repair: bool = False) -> 
             # In this order: with an empty send queue the counters, read after it, can't have moved.
             send_next, send_queue = _read_send_queue(connection)
             information, receive_next, receive_queue = _read_receive_queue(connection)
+            # Were the agent killed now: what the program writes would go where its peer's bytes are.
+            connection.setsockopt(tcp, TCP_REPAIR_QUEUE, NO_QUEUE if keep_repair else SEND_QUEUE)
             clock_ms = time.monotonic() * 1000
             state = Connection(
                 state=information[0],

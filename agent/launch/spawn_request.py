@@ -41,12 +41,13 @@ class Launch:
 class Request:
     """One order to the helper.
 
-    kind: "init" (process 1 of a new PID namespace), "program", "shadow". init: host pid of the namespace's process 1.
-    number: the id inside that namespace. offsets: (monotonic, boottime) nanoseconds of a new time namespace, counted
+    kind: "init" (process 1 of a new PID namespace), "program", "shadow"; "mind": nothing is made, and `number` is the
+    host pid of a program that the agent has found running. init: host pid of the namespace's process 1. number: the id
+    inside that namespace. offsets: (monotonic, boottime) nanoseconds of a new time namespace, counted
     from the machine's own clocks.
     """
 
-    kind: Literal["init", "program", "shadow"]
+    kind: Literal["init", "program", "shadow", "mind"]
     init: int = 0
     number: int = 0
     offsets: tuple[int, int] | None = None

@@ -104,6 +104,10 @@ class Spawner:
         """
         return self._ask(Request("shadow", init, number, self._absolute(offsets), network=network, own_proc=own_proc))
 
+    def mind(self, pid: int) -> None:
+        """Should the agent die, the helper does for this running program what it does for those that were made here."""
+        self._ask(Request("mind", number=pid))
+
     def reap(self, pid: int) -> int | None:
         """Wait for the end of a child that nobody traces; gives its raw status, None if it was reaped before."""
         return wait.reap(pid)

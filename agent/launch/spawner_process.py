@@ -10,13 +10,14 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NoReturn
 
-from agent.errors import KernelError
+from agent.errors import KernelError, TraceeGone
 from agent.kernel import elf, namespaces, pidfd
 from agent.kernel.clone import CLONE_NEWPID, CLONE_PARENT, clone3
+from agent.kernel.repair_mode import end_repair_mode
 from agent.launch.birth import Birth
 from agent.launch.spawn_request import Reply, Request
 
@@ -29,10 +30,18 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     own_offsets = namespaces.time_offsets()
     stub = elf.executable_memfd("kgm-stub", elf.stub_executable())
+    programs = []
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as stream:
         while line := stream.readline():
-            stream.write(_make(Request.decode(line), stub, own_offsets).encode())
+            request = Request.decode(line)
+            reply = Reply(request.number) if request.kind == "mind" else _make(request, stub, own_offsets)
+            stream.write(reply.encode())
             stream.flush()
+            if reply.pid and request.kind != "init":
+                programs.append(reply.pid)
+    for pid in programs:
+        with suppress(KernelError, TraceeGone, OSError):  # it is gone, too
+            end_repair_mode(pid, all_of_them=False)
 
 
 def _make(request: Request, stub: int, own_offsets: namespaces.TimeOffsets) -> Reply:

@@ -11,6 +11,7 @@ import pytest
 from agent.context.tcp import socket_address
 from agent.errors import KernelError
 from agent.kernel import tcp_repair
+from agent.kernel.repair_mode import TCP_REPAIR
 from agent.kernel.sock_diag import ESTABLISHED
 
 
@@ -40,7 +41,7 @@ def test_reading_leaves_no_mark(stack: ExitStack) -> None:
         state, _ = tcp_repair.read_connection(accepted)
         assert state.state == ESTABLISHED
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
-        assert accepted.getsockopt(socket.IPPROTO_TCP, tcp_repair.TCP_REPAIR) == 0
+        assert accepted.getsockopt(socket.IPPROTO_TCP, TCP_REPAIR) == 0
         exchange(client, accepted)
 
 
