@@ -5,7 +5,7 @@ ARGS ?=
 TEST_SECONDS_MAX ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
+.PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -28,7 +28,7 @@ demo-pair: setup ## the same with two nodes and a small controller of the demo's
 	@$(PYTHON) -m kagemusha demo --pair $(ARGS)
 
 test: setup ## every test but the long ones; needs root
-	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest $(ARGS)
+	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m tests $(ARGS)
 
 test-nodes: setup ## the tests that take whole clusters through failures: three minutes
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest -m nodes $(ARGS)
@@ -43,6 +43,21 @@ verify: setup ## every byte of mirrors against their stopped originals, 1,000 ch
 
 restarts: setup ## daemons and agents are restarted under load, ten of each; the last line is one JSON object
 	@$(PYTHON) -m tests.restarts $(ARGS)
+
+partitions: setup ## divide the network of a cluster, a client on each side: nobody serves beside another; ARGS="--runs 50 --seed 7"
+	@$(PYTHON) -m tests.partitions $(ARGS)
+
+agent-kills: setup ## kill agents at random points of their work: the program stays whole; ARGS="--runs 100 --seed 7"
+	@$(PYTHON) -m tests.agent_kills $(ARGS)
+
+false-alarms: setup ## saturate every CPU: nothing is fenced, nobody is elected; ARGS="--minutes 60"
+	@$(PYTHON) -m tests.false_alarms $(ARGS)
+
+chaos: setup ## harm a cluster by a seed and judge what was seen: docs/chaos.md; ARGS="--seconds 60 --seed 7 --json"
+	@$(PYTHON) -m tests.chaos $(ARGS)
+
+chaos-selftest: setup ## a short run, and a violation for each checker planted in what was seen of it
+	@$(PYTHON) -m tests.chaos.selftest $(ARGS)
 
 fuzz-api: setup ## requests that nobody thought of, to three real nodes, with tokens of all scopes and none; ARGS="--examples 100"
 	@$(PYTHON) -m tests.cluster.admin.fuzz $(ARGS)

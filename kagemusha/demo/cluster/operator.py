@@ -52,6 +52,10 @@ class Operator:
         """All nodes; who is alive, and who leads."""
         return await self._call(self._client.list_nodes())
 
+    async def history(self, limit: int) -> list[Json]:
+        """The newest of what was agreed, as the first of the endpoints that answers remembers it."""
+        return await self._call(self._client.get_history(limit=limit))
+
     async def _call(self, question: Coroutine[Any, Any, Result]) -> Result:
         try:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(question, self._loop))

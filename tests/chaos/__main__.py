@@ -1,0 +1,97 @@
+"""`python -m tests.chaos`: harm a cluster by a seed or a plan, and judge; the last line is one JSON object with --json.
+
+Exit status: 0 everything was kept; 1 something was violated; 2 the command line or the plan is wrong; 3 the run is
+invalid, as too little was written or a fault had no effect; 4 the run could not be carried through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.faults.all import KINDS
+from tests.chaos.plan import Plan, PlanError, Step, make_plan
+from tests.chaos.run import Outcome, Verdict, carry_out
+from tests.chaos.shrink import shrink
+
+_EXIT_CODES: dict[Verdict, int] = {"kept": 0, "violated": 1, "invalid": 3, "broken": 4}
+_WRONG = 2
+
+
+def main() -> int:
+    """One run; with --shrink, after a violation, as many as it takes."""
+    parser = argparse.ArgumentParser(prog="make chaos ARGS=...", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the plan takes, about (default: 60)")
+    parser.add_argument("--seed", type=int, help="what the plan is made of (default: by chance)")
+    parser.add_argument("--plan", type=Path, help="a plan to be carried out again")
+    parser.add_argument("--only", action="append", choices=sorted(KINDS), help="this kind of fault; again for more")
+    parser.add_argument("--shrink", action="store_true", help="after a violation: look for the shortest plan with one")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    options = parser.parse_args()
+    try:
+        plan = _plan(options)
+    except (PlanError, OSError) as error:
+        _say(str(error))
+        return _WRONG
+    _say(f"seed {plan.seed}: {len(plan.steps)} steps, {sum(len(step.strikes) for step in plan.steps)} faults")
+    outcome = asyncio.run(_carry_out(plan, options.keep, options.shrink))
+    _tell(outcome)
+    if options.json:
+        sys.stdout.write(json.dumps(outcome.figures()) + "\n")
+    return _EXIT_CODES[outcome.verdict]
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    if options.plan is not None:
+        return Plan.parse(options.plan.read_text(), KINDS)
+    seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
+    kinds = {kind: targets for kind, targets in KINDS.items() if options.only is None or kind in options.only}
+    return make_plan(seed, options.seconds, kinds)
+
+
+async def _carry_out(plan: Plan, keep: bool, shorten: bool) -> Outcome:
+    outcome = await carry_out(plan, _say, keep=keep)
+    if not shorten or outcome.verdict != "violated":
+        return outcome
+    last = outcome
+
+    async def fails(steps: Sequence[Step]) -> bool:
+        nonlocal last
+        _say(f"--- with {len(steps)} steps")
+        tried = await carry_out(plan.with_steps(steps), _say)
+        if tried.verdict == "violated":
+            last = tried
+        return tried.verdict == "violated"
+
+    await shrink(plan.steps, fails)
+    return last
+
+
+def _tell(outcome: Outcome) -> None:
+    for violation in outcome.violations:
+        _say(f"{violation.invariant} is violated: {violation.what}")
+    for why in outcome.invalid:
+        _say(f"invalid: {why}")
+    if outcome.broken:
+        _say(f"could not be carried through: {outcome.broken}")
+    figures = outcome.figures()
+    _say(f"{outcome.verdict}: {figures['writes_acknowledged']} writes acknowledged, {figures['writes_lost']} lost")
+    if outcome.kept_in:
+        _say(f"plan.json, evidence.jsonl and merged.log are in {outcome.kept_in}")
+        if outcome.verdict == "violated":
+            sys.stderr.write(outcome.plan.text())
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

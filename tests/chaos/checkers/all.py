@@ -1,0 +1,29 @@
+"""All checkers, and what they say together."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from tests.chaos.checkers.recovery import all_is_whole_again, nothing_leaks, registries_are_equal
+from tests.chaos.checkers.serving import one_serves_at_a_time
+from tests.chaos.checkers.tokens import tokens_rise
+from tests.chaos.checkers.verdict import Checker, Violation
+from tests.chaos.checkers.writes import nothing_comes_back, nothing_is_invented, nothing_is_lost
+from tests.chaos.evidence import Evidence
+
+CHECKERS: tuple[Checker, ...] = (
+    one_serves_at_a_time,
+    tokens_rise,
+    nothing_is_lost,
+    nothing_is_invented,
+    nothing_comes_back,
+    registries_are_equal,
+    all_is_whole_again,
+    nothing_leaks,
+)
+_OF_EACH_MAX = 20
+
+
+def violations(evidence: Evidence) -> list[Violation]:
+    """What is wrong; at most twenty of a kind, for one mistake is found a thousand times."""
+    return [violation for checker in CHECKERS for violation in islice(checker(evidence), _OF_EACH_MAX)]

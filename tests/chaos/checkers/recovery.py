@@ -1,0 +1,54 @@
+"""I10, I12 and I13: what must be so when all is quiet again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.chaos.checkers.verdict import Violation
+from tests.chaos.evidence import NS_PER_S, Census, Evidence
+
+WHOLE_S_MAX = 60.0
+"""From the end of a fault until everything is served and mirrored. Generous: machines that run this are slow."""
+GROWTH_MAX = 12
+"""So many more descriptors than at first may be open on a node for one role: connections of clients and of peers."""
+
+
+def registries_are_equal(evidence: Evidence) -> Iterator[Violation]:
+    """Every node tells the same history, as far back as both remember."""
+    told: dict[str, dict[int, tuple[str, str, str, str]]] = {}
+    for one in evidence.history:
+        told.setdefault(one.teller, {})[one.index] = (one.kind, one.program, one.node, one.text)
+    if not told:
+        return
+    first, *others = sorted(told)
+    for other in others:
+        since = max(min(told[first], default=0), min(told[other], default=0))
+        for index in sorted(told[first].keys() | told[other].keys()):
+            mine, theirs = told[first].get(index), told[other].get(index)
+            if index >= since and mine != theirs:
+                yield Violation("I10", f"event {index} is {mine} for node {first} and {theirs} for node {other}")
+                break
+
+
+def all_is_whole_again(evidence: Evidence) -> Iterator[Violation]:
+    """After each fault is over, the program is served and mirrored everywhere within WHOLE_S_MAX."""
+    for one in evidence.struck:
+        if one.whole_ns is None:
+            yield Violation("I12", f"after fault {one.number} ({one.kind}) it is never whole again: {one.unhealed}")
+        elif (took_s := (one.whole_ns - one.healed_ns) / NS_PER_S) > WHOLE_S_MAX:
+            yield Violation("I12", f"after fault {one.number} ({one.kind}) it takes {took_s:.1f} s to be whole again")
+
+
+def nothing_leaks(evidence: Evidence) -> Iterator[Violation]:
+    """Of each role there are as many processes on a node as at first, and no more descriptors than a few."""
+    counts: dict[tuple[str, str], list[Census]] = {}
+    for one in evidence.census:
+        counts.setdefault((one.node, one.role), []).append(one)
+    for (node, role), found in sorted(counts.items()):
+        first, last = found[0], found[-1]
+        if last.processes > first.processes:
+            yield Violation("I13", f"node {node} has {last.processes} processes {role}, and had {first.processes}")
+        # A primary's agent has the connections of its program; what it may have at most is what any node had.
+        most = max(one.descriptors for key, counted in counts.items() if key[1] == role for one in counted[:1])
+        if last.descriptors > most + GROWTH_MAX:
+            yield Violation("I13", f"processes {role} of node {node} have {last.descriptors} descriptors, once {most}")

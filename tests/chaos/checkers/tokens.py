@@ -1,0 +1,46 @@
+"""I2: fencing tokens rise by one with each grant, and none is granted twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tests.chaos.checkers.verdict import Violation
+from tests.chaos.evidence import Agreed, Evidence
+
+_GRANTS = ("primary-promoted", "program-started")
+_TOKEN = re.compile(r" under token (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A token and the node that it was granted to."""
+
+    index: int
+    token: int
+    node: str
+
+
+def grants(history: Iterable[Agreed]) -> list[Grant]:
+    """All grants that any node tells of, in their order, each once."""
+    found = {
+        Grant(one.index, int(match[1]), one.node)
+        for one in history
+        if one.kind in _GRANTS and (match := _TOKEN.search(one.text))
+    }
+    return sorted(found, key=lambda grant: (grant.index, grant.token, grant.node))
+
+
+def tokens_rise(evidence: Evidence) -> Iterator[Violation]:
+    """Each grant's token is the one before and one more; and what clients were told never goes back."""
+    before = 0
+    for grant in grants(evidence.history):
+        if grant.token != before + 1:
+            yield Violation("I2", f"token {grant.token} was granted to node {grant.node} after token {before}")
+        before = max(before, grant.token)
+    said = 0
+    for report in evidence.reports:
+        if report.token < said:
+            yield Violation("I2", f"the cluster said token {report.token} after it had said {said}")
+        said = max(said, report.token)

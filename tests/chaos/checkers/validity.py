@@ -1,0 +1,35 @@
+"""Whether a run says anything: a cluster that nobody uses or harms keeps every promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.chaos.evidence import NS_PER_S, Evidence
+
+WRITES_PER_S_MIN = 20.0
+
+
+def why_invalid(evidence: Evidence) -> Iterator[str]:
+    """Why nothing follows from this run; nothing: it counts."""
+    if not evidence.struck:
+        yield "no fault was in force"
+    for one in evidence.struck:
+        if not one.effect:
+            yield f"fault {one.number} ({one.kind} at the {one.target}) had no effect"
+    written = [one for one in evidence.operations if one.kind == "append" and one.ok]
+    if written:
+        passed_s = max((written[-1].ended_ns - written[0].ended_ns) / NS_PER_S, 1.0)
+        rate = len(written) / passed_s
+        if rate < WRITES_PER_S_MIN:
+            yield f"only {rate:.1f} writes a second were acknowledged, at least {WRITES_PER_S_MIN:g} are asked for"
+    else:
+        yield "no write was acknowledged"
+    for name, found in (
+        ("reads", [one for one in evidence.operations if one.kind == "read" and one.ok]),
+        ("packets of the program", evidence.servings),
+        ("reports of the staleness", [one for one in evidence.reports if one.lag_ms is not None]),
+        ("lists in the end", evidence.contents),
+        ("events", evidence.history),
+    ):
+        if not found:
+            yield f"there are no {name}"

@@ -1,0 +1,150 @@
+"""What was seen of a run, as plain values, and the file that keeps them (pure but for `add` and `save`).
+
+All times are CLOCK_MONOTONIC of the machine that looks, in nanoseconds. Checkers get nothing but this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+Loses = Literal["nothing", "staleness", "everything"]
+"""What a fault may cost: no write that was acknowledged, those that are newer than the reported staleness, or all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One question of a client and its answer. A client has one list, which nobody else appends to.
+
+    append: `number` (1, 2, 3, ...) was appended, and the list had `length` entries then. read: the list had `length`.
+    ok: whether it was answered; else nobody knows whether it was done, and `length` is 0.
+    """
+
+    client: str
+    kind: Literal["append", "read"]
+    number: int
+    length: int
+    begun_ns: int
+    ended_ns: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The whole list of a client, read when all was quiet."""
+
+    client: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A run of packets with data that a node sent from the program's address, with none of another node between."""
+
+    node: str
+    first_ns: int
+    last_ns: int
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the cluster said of the program. asked_ns: before it was asked. lag_ms: the reported staleness."""
+
+    asked_ns: int
+    token: int
+    primary: str
+    lag_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """An event of the cluster's history, as the node `teller` tells it."""
+
+    teller: str
+    index: int
+    kind: str
+    program: str
+    node: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A fault that was in force. effect: how it showed, "" where it did not. whole_ns: when the program was served and
+    mirrored again on every node, with all of them there; None: not within the time that was given. unhealed: why
+    not."""
+
+    number: int
+    kind: str
+    target: str
+    loses: Loses
+    begun_ns: int
+    healed_ns: int
+    whole_ns: int | None
+    effect: str
+    unhealed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Processes of a kind on a node and the descriptors that they have open together, at a time when all was whole."""
+
+    at_ns: int
+    node: str
+    role: str
+    processes: int
+    descriptors: int
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All of it."""
+
+    operations: list[Operation] = field(default_factory=list)
+    contents: list[Content] = field(default_factory=list)
+    servings: list[Serving] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    history: list[Agreed] = field(default_factory=list)
+    struck: list[Struck] = field(default_factory=list)
+    census: list[Census] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write it down, one JSON object a line."""
+        with path.open("w") as file:
+            for line in self._lines():
+                file.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for name in _KINDS:
+            yield from map(as_line, getattr(self, name))
+
+    def add(self, path: Path) -> None:
+        """Take in what `save` wrote, or another witness in the same form."""
+        places = {kind.__name__: (getattr(self, name), kind) for name, kind in _KINDS.items()}
+        for line in path.read_text().splitlines():
+            fields = json.loads(line)
+            place, kind = places[fields.pop("what")]
+            place.append(kind(**{key: tuple(one) if isinstance(one, list) else one for key, one in fields.items()}))
+
+
+def as_line(one: Any) -> dict[str, Any]:
+    """One value as `Evidence.add` reads it."""
+    return {"what": type(one).__name__, **asdict(one)}
+
+
+_KINDS: dict[str, type[Any]] = {
+    "operations": Operation,
+    "contents": Content,
+    "servings": Serving,
+    "reports": Report,
+    "history": Agreed,
+    "struck": Struck,
+    "census": Census,
+}

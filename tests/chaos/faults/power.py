@@ -1,0 +1,50 @@
+"""The power of one node goes, or of all; it comes back when it is healed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.chaos.faults.fault import Fault
+
+
+class NodeKilled(Fault):
+    """Every process of a node is gone at once, and what a boot empties is empty afterwards."""
+
+    kind = "node-killed"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        self.scene.keepers[self.node].leave()
+        self._killed = await asyncio.to_thread(self.scene.nodes[self.node].kill)
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        left = self.scene.nodes[self.node].network.processes()
+        return f"{self._killed} processes of node {self.node} are gone" if self._killed and not left else ""
+
+    async def heal(self) -> None:
+        """See `Fault`."""
+        await self.scene.keepers[self.node].boot()
+
+
+class AllKilled(Fault):
+    """All nodes at once. Contexts live in memory alone: what the program knew is gone, what was agreed is not."""
+
+    kind = "all-nodes-killed"
+    targets = ("primary",)
+    loses = "everything"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        for keeper in self.scene.keepers.values():
+            keeper.leave()
+        kills = (asyncio.to_thread(node.kill) for node in self.scene.nodes.values())
+        self._killed = sum(await asyncio.gather(*kills))
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        return f"{self._killed} processes of all nodes are gone" if self._killed else ""
+
+    async def heal(self) -> None:
+        """See `Fault`."""
+        await asyncio.gather(*(keeper.boot() for keeper in self.scene.keepers.values()))

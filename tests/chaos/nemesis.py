@@ -1,0 +1,124 @@
+"""Walks through a plan: does the harm of a step, lets it last, asks for its effect, heals it, waits for the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kagemusha.demo.errors import DemoError
+from tests.chaos.evidence import Census, Loses, Struck
+from tests.chaos.faults.all import FAULTS
+from tests.chaos.faults.fault import Fault
+from tests.chaos.plan import Plan, Step, Strike
+from tests.chaos.processes import NoProcess
+from tests.chaos.scene import Scene
+
+_TROUBLE = (NoProcess, DemoError, OSError, TimeoutError, subprocess.SubprocessError)
+"""Of a fault that could not be done: it had no effect, and the run says so."""
+
+
+class Notes:
+    """What the nemesis does, in a log with times and, when it is over, to whoever listens."""
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self._path = path
+        self._tell = tell
+
+    def write(self, line: str) -> None:
+        """Into the log."""
+        with self._path.open("a") as file:
+            file.write(f"{datetime.now(UTC).isoformat().replace('+00:00', 'Z')} {line}\n")
+
+    def tell(self, line: str) -> None:
+        """Into the log, and to whoever listens."""
+        self.write(line)
+        self._tell(line)
+
+
+class Nemesis:
+    """struck: the faults that there were. census: taken whenever all was whole."""
+
+    def __init__(self, scene: Scene, plan: Plan, notes: Notes) -> None:
+        self.struck: list[Struck] = []
+        self.census: list[Census] = []
+        self._scene = scene
+        self._plan = plan
+        self._notes = notes
+        self._chance = random.Random(plan.seed)
+
+    async def run(self) -> None:
+        """The whole plan, or until the cluster is not whole again."""
+        await self._scene.until_whole()
+        self.census += self._scene.census()
+        for number, step in enumerate(self._plan.steps, start=1):
+            if not await self._step(number, step):
+                return
+            await asyncio.sleep(step.rest_s)
+
+    async def _step(self, number: int, step: Step) -> bool:
+        faults = [(strike, await self._fault(strike)) for strike in step.strikes]
+        alone = len(faults) == 1
+        struck = []
+        for strike, fault in faults:
+            self._notes.write(f"begins: {fault.kind} at node {fault.node}")
+            begun_ns = time.monotonic_ns()
+            trouble = await _tried(fault.begin())
+            loses = _loses(fault, alone)
+            one = Struck(number, fault.kind, f"{strike.target} ({fault.node})", loses, begun_ns, 0, None, "", trouble)
+            struck.append(one)
+        await asyncio.sleep(step.for_s)
+        pairs = [(one, fault) for one, (_, fault) in zip(struck, faults, strict=True)]
+        effects = ["" if one.unhealed else await self._effect(fault) for one, fault in pairs]
+        for one, fault in pairs:
+            if not one.unhealed:
+                self._notes.write(f"is healed: {fault.kind} at node {fault.node}")
+                await _tried(fault.heal())
+        healed_ns = time.monotonic_ns()
+        missing = await self._scene.until_whole()
+        whole_ns = None if missing else time.monotonic_ns()
+        for one, effect in zip(struck, effects, strict=True):
+            unhealed = missing or one.unhealed
+            done = replace(one, healed_ns=healed_ns, whole_ns=whole_ns, effect=effect, unhealed=unhealed)
+            self.struck.append(done)
+            self._notes.tell(_line(done))
+        if not missing:
+            self.census += self._scene.census()
+        return not missing
+
+    async def _fault(self, strike: Strike) -> Fault:
+        node = await self._scene.node_of(strike.target)
+        return FAULTS[strike.kind](self._scene, node, self._chance)
+
+    async def _effect(self, fault: Fault) -> str:
+        try:
+            return await fault.effect()
+        except _TROUBLE:
+            return ""
+
+
+def _loses(fault: Fault, alone: bool) -> Loses:
+    """Two failures at once may cost all."""
+    return fault.loses if alone else "everything"
+
+
+async def _tried(deed: Awaitable[None]) -> str:
+    """Do it; gives what went wrong."""
+    try:
+        await deed
+    except _TROUBLE as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _line(one: Struck) -> str:
+    if one.whole_ns is None:
+        end = f"NOT WHOLE AGAIN: {one.unhealed}"
+    else:
+        end = f"whole again {(one.whole_ns - one.healed_ns) / 1e9:.1f} s after its end"
+    return f"{one.number:3} {one.kind} at the {one.target}: {one.effect or 'NO EFFECT ' + one.unhealed}; {end}"

@@ -1,0 +1,192 @@
+"""Violations, planted in the evidence of a good run: what each checker must find (pure).
+
+A planter changes what was seen as if the product had broken its promise. The good run may be made up or real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tests.chaos.checkers.recovery import (
+    GROWTH_MAX,
+    WHOLE_S_MAX,
+    all_is_whole_again,
+    nothing_leaks,
+    registries_are_equal,
+)
+from tests.chaos.checkers.serving import one_serves_at_a_time
+from tests.chaos.checkers.tokens import grants, tokens_rise
+from tests.chaos.checkers.verdict import Checker
+from tests.chaos.checkers.writes import nothing_comes_back, nothing_is_invented, nothing_is_lost
+from tests.chaos.evidence import NS_PER_S, Evidence, Operation, Serving
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """what: the mistake of the product. invariant: the one that it breaks."""
+
+    what: str
+    checker: Checker
+    invariant: str
+    plant: Callable[[Evidence], None]
+
+
+def _two_take_turns(evidence: Evidence) -> None:
+    last = evidence.servings[-1]
+    other = next(one.node for one in evidence.census if one.node != last.node)
+    for number in (1, 2):
+        at_ns = last.last_ns + number
+        evidence.servings.append(Serving(other if number == 1 else last.node, at_ns, at_ns, 1))
+
+
+def _served_without_a_token(evidence: Evidence) -> None:
+    evidence.servings.insert(0, replace(evidence.servings[0], node="stranger"))
+
+
+def _granted_twice(evidence: Evidence) -> None:
+    last = grants(evidence.history)[-1]
+    event = next(one for one in evidence.history if one.index == last.index)
+    evidence.history.append(replace(event, index=max(one.index for one in evidence.history) + 1))
+
+
+def _token_goes_back(evidence: Evidence) -> None:
+    evidence.reports.append(replace(evidence.reports[-1], token=evidence.reports[-1].token - 1))
+
+
+def _forget(evidence: Evidence, write: Operation) -> None:
+    """The write is gone, and what came after it stands one place before, as was acknowledged."""
+    place = next(place for place, one in enumerate(evidence.contents) if one.client == write.client)
+    content = evidence.contents[place]
+    evidence.contents[place] = replace(content, numbers=tuple(one for one in content.numbers if one != write.number))
+    for number, one in enumerate(evidence.operations):
+        if one.client == write.client and one.ok and one.length >= write.length and one.begun_ns >= write.ended_ns:
+            evidence.operations[number] = replace(one, length=one.length - 1)
+
+
+def _appends(evidence: Evidence) -> list[Operation]:
+    found = [one for one in evidence.operations if one.kind == "append" and one.ok]
+    return sorted(found, key=lambda one: one.ended_ns)
+
+
+def _lost_without_a_fault(evidence: Evidence) -> None:
+    evidence.struck.clear()
+    _forget(evidence, _appends(evidence)[3])
+
+
+def _lost_though_nothing_may_be(evidence: Evidence) -> None:
+    evidence.struck = [replace(one, loses="nothing") for one in evidence.struck]
+    begun_ns = max(one.begun_ns for one in evidence.struck)
+    _forget(evidence, [one for one in _appends(evidence) if one.ended_ns < begun_ns][-1])
+
+
+def _lost_more_than_reported(evidence: Evidence) -> None:
+    first = min(one.begun_ns for one in evidence.struck)
+    evidence.struck = [replace(one, loses="staleness") for one in evidence.struck]
+    report = next(one for one in evidence.reports if one.lag_ms is not None)
+    evidence.reports.append(replace(report, asked_ns=first, lag_ms=0.0))
+    _forget(evidence, [one for one in _appends(evidence) if one.ended_ns < first][-1])
+
+
+def _never_written(evidence: Evidence) -> None:
+    content = evidence.contents[0]
+    evidence.contents[0] = replace(content, numbers=(*content.numbers, 1_000_000))
+
+
+def _written_twice(evidence: Evidence) -> None:
+    content = evidence.contents[0]
+    evidence.contents[0] = replace(content, numbers=(*content.numbers, content.numbers[-1]))
+
+
+def _out_of_order(evidence: Evidence) -> None:
+    content = evidence.contents[0]
+    evidence.contents[0] = replace(content, numbers=(*content.numbers[1::-1], *content.numbers[2:]))
+
+
+def _answered_from_the_past(evidence: Evidence) -> None:
+    last = _appends(evidence)[-1]
+    at_ns = last.ended_ns
+    evidence.operations.append(Operation(last.client, "read", 0, last.length - 1, at_ns + 1, at_ns + 2, True))
+
+
+def _told_another_place(evidence: Evidence) -> None:
+    place = evidence.operations.index(_appends(evidence)[-1])
+    one = evidence.operations[place]
+    evidence.operations[place] = replace(one, length=one.length + 1)
+
+
+def _another_history(evidence: Evidence) -> None:
+    evidence.history[-1] = replace(evidence.history[-1], text="something else")
+
+
+def _an_event_is_missing(evidence: Evidence) -> None:
+    teller = evidence.history[-1].teller
+    of_it = [one for one in evidence.history if one.teller == teller]
+    evidence.history.remove(of_it[len(of_it) // 2])
+
+
+def _never_whole(evidence: Evidence) -> None:
+    evidence.struck[-1] = replace(evidence.struck[-1], whole_ns=None, unhealed="nobody serves")
+
+
+def _late(evidence: Evidence) -> None:
+    one = evidence.struck[-1]
+    evidence.struck[-1] = replace(one, whole_ns=one.healed_ns + int((WHOLE_S_MAX + 1) * NS_PER_S))
+
+
+def _a_process_too_many(evidence: Evidence) -> None:
+    evidence.census.append(replace(evidence.census[-1], processes=evidence.census[-1].processes + 1))
+
+
+def _descriptors_grow(evidence: Evidence) -> None:
+    last = evidence.census[-1]
+    most = max(one.descriptors for one in evidence.census)
+    evidence.census.append(replace(last, descriptors=most + GROWTH_MAX + 1))
+
+
+PLANTED = (
+    Planted("two nodes answer in turns", one_serves_at_a_time, "I1", _two_take_turns),
+    Planted("a node answers that was granted nothing", one_serves_at_a_time, "I1", _served_without_a_token),
+    Planted("a token is granted twice", tokens_rise, "I2", _granted_twice),
+    Planted("a token goes back", tokens_rise, "I2", _token_goes_back),
+    Planted("a write is lost without a fault", nothing_is_lost, "I5", _lost_without_a_fault),
+    Planted("a write is lost by a fault that costs nothing", nothing_is_lost, "I5", _lost_though_nothing_may_be),
+    Planted("a write older than the reported staleness is lost", nothing_is_lost, "I5", _lost_more_than_reported),
+    Planted("something is there that nobody wrote", nothing_is_invented, "I8", _never_written),
+    Planted("a write is done twice", nothing_is_invented, "I8", _written_twice),
+    Planted("two writes change places", nothing_is_invented, "I8", _out_of_order),
+    Planted("a question is answered from an older state", nothing_comes_back, "I1", _answered_from_the_past),
+    Planted("a write is not where it was said to be", nothing_comes_back, "I1", _told_another_place),
+    Planted("a node tells another history", registries_are_equal, "I10", _another_history),
+    Planted("a node has missed an event", registries_are_equal, "I10", _an_event_is_missing),
+    Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
+    Planted("it takes too long to be whole again", all_is_whole_again, "I12", _late),
+    Planted("a process is left over", nothing_leaks, "I13", _a_process_too_many),
+    Planted("descriptors are left open", nothing_leaks, "I13", _descriptors_grow),
+)
+
+
+def _no_effect(evidence: Evidence) -> None:
+    evidence.struck[-1] = replace(evidence.struck[-1], effect="")
+
+
+def _no_fault(evidence: Evidence) -> None:
+    evidence.struck.clear()
+
+
+def _little_load(evidence: Evidence) -> None:
+    first, last = _appends(evidence)[0], _appends(evidence)[-1]
+    evidence.operations = [first, replace(last, ended_ns=last.ended_ns + 60 * NS_PER_S)]
+
+
+INVALID: dict[str, Callable[[Evidence], None]] = {
+    "a fault without an effect": _no_effect,
+    "no fault at all": _no_fault,
+    "too little load": _little_load,
+    "no load at all": lambda evidence: evidence.operations.clear(),
+    "nobody looked at the bridge": lambda evidence: evidence.servings.clear(),
+    "nobody asked for the staleness": lambda evidence: evidence.reports.clear(),
+    "the lists were not read": lambda evidence: evidence.contents.clear(),
+    "nobody told the history": lambda evidence: evidence.history.clear(),
+}
+"""What makes a run say nothing."""

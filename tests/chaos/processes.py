@@ -1,0 +1,59 @@
+"""The processes of a node by what they are for, found by how they were started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+from kagemusha.demo.nodes import Machine
+
+Role = Literal["daemon", "agent", "watchdog", "spawner", "keepalived", "program"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class NoProcess(Exception):
+    """There is no process of that role on the node now."""
+
+
+def role_of(words: list[bytes], program: bytes) -> Role | None:
+    """What a command line says; program: how that of the program begins."""
+    if words and words[0].startswith(program):
+        return "program"
+    if any(word.endswith(b"keepalived") for word in words[:1]):
+        return "keepalived"
+    if b"kagemusha" in words:
+        return next((role for role in ROLES if _is_word_of(role) in words), None)
+    return "spawner" if any(b"spawner_process" in word for word in words) else None
+
+
+def _is_word_of(role: Role) -> bytes:
+    return b"node" if role == "daemon" else role.encode()
+
+
+def processes(machine: Machine, program: bytes) -> Iterator[tuple[Role, int]]:
+    """All of a machine that have a role."""
+    for pid in machine.network.processes():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except OSError:
+            continue
+        if (role := role_of(words, program)) is not None:
+            yield role, pid
+
+
+def pid_of(machine: Machine, role: Role, program: bytes) -> int:
+    """The process of a role. Raises NoProcess."""
+    pid = next((pid for found, pid in sorted(processes(machine, program)) if found == role), None)
+    if pid is None:
+        raise NoProcess(f"node {machine.name} has no process that is its {role}")
+    return pid
+
+
+def open_descriptors(pid: int) -> list[int]:
+    """The numbers of its descriptors, ascending; none where it is gone."""
+    try:
+        return sorted(int(number) for number in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return []

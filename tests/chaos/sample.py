@@ -1,0 +1,58 @@
+"""The evidence of a good run that never was: three nodes, a node dies, the takeover loses what it may (pure)."""
+
+from __future__ import annotations
+
+from tests.chaos.evidence import (
+    NS_PER_MS,
+    NS_PER_S,
+    Agreed,
+    Census,
+    Content,
+    Evidence,
+    Operation,
+    Report,
+    Serving,
+    Struck,
+)
+
+WRITES = 200
+_EVERY_NS = 10 * NS_PER_MS
+_TAKEOVER_AFTER = 100
+"""So many writes are done before the node dies; the newest LOST of them are lost."""
+LOST = 2
+
+
+def good_run() -> Evidence:
+    """One client writes every 10 ms and reads after each write; after half of it node a dies, and b goes on."""
+    evidence = Evidence()
+    struck_ns = _TAKEOVER_AFTER * _EVERY_NS + 1
+    length = 0
+    there: list[int] = []
+    for number in range(1, WRITES + 1):
+        if number == _TAKEOVER_AFTER + 1:
+            del there[-LOST:]
+        there.append(number)
+        length = len(there)
+        at_ns = number * _EVERY_NS
+        evidence.operations.append(Operation("one", "append", number, length, at_ns - 2 * NS_PER_MS, at_ns, True))
+        evidence.operations.append(Operation("one", "read", 0, length, at_ns + NS_PER_MS, at_ns + 2 * NS_PER_MS, True))
+    evidence.contents.append(Content("one", tuple(there)))
+    end_ns = WRITES * _EVERY_NS
+    evidence.servings += [Serving("a", 0, struck_ns, 100), Serving("b", struck_ns + NS_PER_MS, end_ns, 100)]
+    # The staleness of 50 ms covers what is lost.
+    evidence.reports += [Report(at_ns, 1, "a", 50.0) for at_ns in range(0, struck_ns, 10 * _EVERY_NS)]
+    evidence.reports.append(Report(end_ns, 2, "b", 20.0))
+    evidence.struck.append(
+        Struck(
+            1, "node-killed", "primary (a)", "staleness", struck_ns, struck_ns + NS_PER_S, 3 * NS_PER_S, "it is gone"
+        )
+    )
+    for node in "abc":
+        evidence.history += [
+            Agreed(node, 1, "leader-changed", "", "a", "node a leads in term 1"),
+            Agreed(node, 2, "program-started", "redis", "a", "redis@a starts anew under token 1: it is created"),
+            Agreed(node, 5, "primary-fenced", "redis", "a", "primary redis@a is fenced: its lease has run out"),
+            Agreed(node, 6, "primary-promoted", "redis", "b", "redis@b goes on from checkpoint 9 under token 2"),
+        ]
+        evidence.census += [Census(at_ns, node, "daemon", 1, 30) for at_ns in (0, end_ns)]
+    return evidence
