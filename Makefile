@@ -53,6 +53,15 @@ agent-kills: setup ## kill agents at random points of their work: the program st
 false-alarms: setup ## saturate every CPU: nothing is fenced, nobody is elected; ARGS="--minutes 60"
 	@$(PYTHON) -m tests.false_alarms $(ARGS)
 
+partitions: setup ## divide the network of a cluster, a client on each side: nobody serves beside another; ARGS="--runs 50 --seed 7"
+	@$(PYTHON) -m tests.partitions $(ARGS)
+
+agent-kills: setup ## kill agents at random points of their work: the program stays whole; ARGS="--runs 100 --seed 7"
+	@$(PYTHON) -m tests.agent_kills $(ARGS)
+
+false-alarms: setup ## saturate every CPU: nothing is fenced, nobody is elected; ARGS="--minutes 60"
+	@$(PYTHON) -m tests.false_alarms $(ARGS)
+
 chaos: setup ## harm a cluster by a seed and judge what was seen: docs/chaos.md; ARGS="--seconds 60 --seed 7 --json"
 	@$(PYTHON) -m tests.chaos $(ARGS)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -17,7 +18,7 @@ from typing import NoReturn
 from agent.errors import KernelError, TraceeGone
 from agent.kernel import elf, namespaces, pidfd
 from agent.kernel.clone import CLONE_NEWPID, CLONE_PARENT, clone3
-from agent.kernel.repair_mode import end_repair_mode
+from agent.kernel.repair_mode import LeftBehind, end_repair_mode
 from agent.launch.birth import Birth
 from agent.launch.spawn_request import Reply, Request
 
@@ -41,7 +42,10 @@ def main(descriptor: int) -> None:
                 programs.append(reply.pid)
     for pid in programs:
         with suppress(KernelError, TraceeGone, OSError):  # it is gone, too
-            end_repair_mode(pid, all_of_them=False)
+            left = end_repair_mode(pid, all_of_them=False)
+            if left != LeftBehind():
+                what = f"{left.going_on} connections that it was reading go on, {left.reset} are reset"
+                sys.stderr.write(f"the agent of process {pid} was killed: {what}\n")
 
 
 def _make(request: Request, stub: int, own_offsets: namespaces.TimeOffsets) -> Reply:

@@ -1,0 +1,53 @@
+"""`python -m tests.false_alarms`: every CPU is saturated, nothing else happens; the last line is one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+
+from tests.cluster.trio import trio
+from tests.false_alarms.load import LOADS, Load
+from tests.false_alarms.quiet import HEALTH, Quiet, stays_quiet
+
+
+def main() -> int:
+    """Wait so long; the exit status says whether there was no alarm."""
+    parser = argparse.ArgumentParser(prog="make false-alarms ARGS=...", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of all loads together (default: 5)")
+    parser.add_argument("--only", choices=LOADS, help="only this load")
+    options = parser.parse_args()
+    loads: list[Load] = [load for load in LOADS if options.only in (None, load)]
+    found = asyncio.run(_run(loads, options.minutes * 60 / len(loads)))
+    summary = {
+        "loads": [asdict(one) for one in found],
+        **{name: sum(getattr(one, name) for one in found) for name in ("fences", "elections", "promotions", "unwell")},
+        "seconds": sum(one.seconds for one in found),
+    }
+    sys.stdout.write(json.dumps(summary) + "\n")
+    return 0 if len(found) == len(loads) and all(one.kept for one in found) else 1
+
+
+async def _run(loads: list[Load], seconds: float) -> list[Quiet]:
+    found: list[Quiet] = []
+    for load in loads:
+        # A program that gets no CPU does not serve, and a health check says so rightly.
+        async with trio("" if load == "realtime" else HEALTH) as cluster:
+            found.append(await stays_quiet(cluster, load, seconds))
+        sys.stdout.write(f"{_line(found[-1])}\n")
+        sys.stdout.flush()
+    return found
+
+
+def _line(one: Quiet) -> str:
+    return (
+        f"{one.load:8} for {one.seconds:g} s: {one.fences} fences, {one.elections} elections, {one.promotions} "
+        f"promotions, {one.unwell} failed health checks; {one.answers} answers, the slowest after "
+        f"{one.answer_ms_max:g} ms"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
