@@ -44,11 +44,15 @@ class DetectorTimes:
 
 @dataclass(slots=True)
 class _Pulse:
-    """heard_s: when it was heard last; waking_s: the same in waking time, as its intervals are."""
+    """heard_s: when it was heard last; waking_s: the same in waking time, as its intervals are.
+
+    rhythm_s: their mean and deviation, kept from one sign of life to the next: a leader asks for them at every event.
+    """
 
     heard_s: float
     waking_s: float
     intervals_s: deque[float] = field(default_factory=lambda: deque(maxlen=INTERVALS))
+    rhythm_s: tuple[float, float] | None = None
     closed: bool = False
 
 
@@ -88,6 +92,7 @@ class Detector:
             self._pulses[node] = _Pulse(now_s, waking_s)
         elif now_s > pulse.heard_s:
             pulse.intervals_s.append(waking_s - pulse.waking_s)
+            pulse.rhythm_s = None
             pulse.heard_s, pulse.waking_s = now_s, waking_s
 
     def closed(self, node: NodeId) -> None:
@@ -129,7 +134,9 @@ class Detector:
 
     def _rhythm(self, pulse: _Pulse) -> tuple[float, float]:
         """Mean and deviation of its intervals; the expected interval counts as one of them."""
-        intervals_s = (self._times.heartbeat_s, *pulse.intervals_s)
-        mean_s = sum(intervals_s) / len(intervals_s)
-        variance = sum((interval_s - mean_s) ** 2 for interval_s in intervals_s) / len(intervals_s)
-        return mean_s, max(math.sqrt(variance), self._times.deviation_s_min)
+        if pulse.rhythm_s is None:
+            intervals_s = (self._times.heartbeat_s, *pulse.intervals_s)
+            mean_s = sum(intervals_s) / len(intervals_s)
+            variance = sum((interval_s - mean_s) ** 2 for interval_s in intervals_s) / len(intervals_s)
+            pulse.rhythm_s = mean_s, max(math.sqrt(variance), self._times.deviation_s_min)
+        return pulse.rhythm_s
