@@ -14,13 +14,13 @@ LISTENS_S = 10.0
 _BATCH = 256
 
 
-def fill(host: str, port: int, mib: int) -> dict[str, Any]:
+def fill(host: str, port: int, mib: int, listens_s: float = LISTENS_S) -> dict[str, Any]:
     """Write `mib` MiB of random values; returns how many keys there are and what redis says of its memory, in bytes.
 
-    Waits up to 10 s for redis to listen. OSError if redis can't be reached, ValueError if it refuses a value.
+    Waits up to `listens_s` for redis to listen. OSError if redis can't be reached, ValueError if it refuses a value.
     """
     keys = mib * (1 << 20) // VALUE_BYTES
-    with _connected(host, port) as sock, sock.makefile("rb") as replies:
+    with _connected(host, port, listens_s) as sock, sock.makefile("rb") as replies:
         for first in range(0, keys, _BATCH):
             numbers = range(first, min(first + _BATCH, keys))
             values = os.urandom(VALUE_BYTES * len(numbers))
@@ -39,8 +39,8 @@ def fill(host: str, port: int, mib: int) -> dict[str, Any]:
     return {"keys": keys, "used_memory_bytes": int(memory["used_memory"])}
 
 
-def _connected(host: str, port: int) -> socket.socket:
-    end_s = time.monotonic() + LISTENS_S
+def _connected(host: str, port: int, listens_s: float) -> socket.socket:
+    end_s = time.monotonic() + listens_s
     while True:
         try:
             return socket.create_connection((host, port), timeout=20)

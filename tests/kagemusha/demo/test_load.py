@@ -125,7 +125,7 @@ async def test_failures_are_one_line(client: Client, machines: Machines) -> None
     with pytest.raises(DemoError, match="the client's dance failed: ValueError: there is no request 'dance'"):
         await client.ask("dance")
     with pytest.raises(DemoError, match=r"the client's fill failed: ConnectionRefusedError: .*"):
-        await client.ask("fill", host=machines.nodes["b"].address, port=6379, mib=1)
+        await client.ask("fill", host=machines.nodes["b"].address, port=6379, mib=1, listens_s=0.1)
     await client.close()
     with pytest.raises(DemoError, match="the client died in ping") as died:
         await client.ask("ping")
