@@ -148,4 +148,7 @@ async def households(directory: Path) -> AsyncIterator[tuple[str, Home, Home]]:
             for instance in tuple(home.supervisor.instances.values()):
                 await instance.forget()
             await home.stop()
-            os.kill(LeaseFile(Path(home.config.node.run) / "leases").watchdog_pid, 15)
+            pid = LeaseFile(Path(home.config.node.run) / "leases").watchdog_pid
+            os.kill(pid, 15)
+            # A child that has ended is news for every later test of this process that waits for any.
+            os.waitpid(pid, 0)

@@ -100,8 +100,11 @@ async def guarded(directory: Path, command: Sequence[str] = COMMAND) -> AsyncIte
         yield guard
     finally:
         guard.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(LeaseFile(directory / "leases").watchdog_pid, 15)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            pid = LeaseFile(directory / "leases").watchdog_pid
+            os.kill(pid, 15)
+            # A child that has ended is news for every later test of this process that waits for any.
+            os.waitpid(pid, 0)
 
 
 def watched(process: subprocess.Popen[bytes], cgroup: ProgramCgroup, token: int, address: str, on: str) -> Watched:
