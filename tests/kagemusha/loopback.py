@@ -40,7 +40,7 @@ class Daemon:
         """Wait for a line with these words; gives the line."""
         limit_s = time.monotonic() + DEADLINE_S
         while (line := self._line_with(words)) is None:
-            if time.monotonic() > limit_s or not self._read(limit_s):
+            if time.monotonic() > limit_s or not self.read(limit_s):
                 raise AssertionError(f"it does not say {words!r}: {self.said}")
         return line
 
@@ -54,7 +54,7 @@ class Daemon:
         """Wait for its end; gives the exit code."""
         assert self._process is not None
         limit_s = time.monotonic() + DEADLINE_S
-        while self._read(limit_s):
+        while self.read(limit_s):
             pass
         code = self._process.wait(DEADLINE_S)
         if self._process.stderr is not None:
@@ -73,16 +73,28 @@ class Daemon:
     def _line_with(self, words: str) -> str | None:
         return next((line for line in self.said.splitlines() if words in line), None)
 
-    def _read(self, limit_s: float) -> bool:
-        """Read some more; False at the end of what it says, or when there is nothing until then."""
+    def fileno(self) -> int:
+        """Where what it says is read."""
         assert self._process is not None
         assert self._process.stderr is not None
-        pipe = self._process.stderr.fileno()
-        if not select.select([pipe], [], [], max(limit_s - time.monotonic(), 0.0))[0]:
+        return self._process.stderr.fileno()
+
+    def read(self, limit_s: float) -> bool:
+        """Read some more; False at the end of what it says, or when there is nothing until then."""
+        if not select.select([self], [], [], max(limit_s - time.monotonic(), 0.0))[0]:
             return False
-        data = os.read(pipe, 1 << 16)
+        data = os.read(self.fileno(), 1 << 16)
         self.said += data.decode()
         return bool(data)
+
+
+def until_one_says(words: str, *daemons: Daemon) -> None:
+    """Wait until one of them, whoever it is, has said a line with these words."""
+    limit_s = time.monotonic() + DEADLINE_S
+    while not any(words in daemon.said for daemon in daemons):
+        ready = select.select(daemons, [], [], max(limit_s - time.monotonic(), 0.0))[0]
+        if not ready or not all(daemon.read(limit_s) for daemon in ready):
+            raise AssertionError(f"none says {words!r}: {[daemon.said for daemon in daemons]}")
 
 
 class Loopback:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kagemusha.exit_codes import ExitCode
-from tests.kagemusha.loopback import Daemon, loopback
+from tests.kagemusha.loopback import Daemon, loopback, until_one_says
 from transport.pki import Authority
 
 
@@ -99,12 +99,10 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 
 def _until_one_leads(*daemons: Daemon) -> None:
-    """Whoever it is; the others are asked no more than they have said."""
+    """Whoever it is; all are connected."""
     for daemon in daemons:
         daemon.until_it_says("a node is connected")
-    said = "".join(daemon.said for daemon in daemons)
-    if "this node leads" not in said:
-        raise AssertionError(said)
+    until_one_says("this node leads", *daemons)
 
 
 def _move(daemon: Daemon, name: str, host: str) -> None:
