@@ -53,15 +53,6 @@ agent-kills: setup ## kill agents at random points of their work: the program st
 false-alarms: setup ## saturate every CPU: nothing is fenced, nobody is elected; ARGS="--minutes 60"
 	@$(PYTHON) -m tests.false_alarms $(ARGS)
 
-partitions: setup ## divide the network of a cluster, a client on each side: nobody serves beside another; ARGS="--runs 50 --seed 7"
-	@$(PYTHON) -m tests.partitions $(ARGS)
-
-agent-kills: setup ## kill agents at random points of their work: the program stays whole; ARGS="--runs 100 --seed 7"
-	@$(PYTHON) -m tests.agent_kills $(ARGS)
-
-false-alarms: setup ## saturate every CPU: nothing is fenced, nobody is elected; ARGS="--minutes 60"
-	@$(PYTHON) -m tests.false_alarms $(ARGS)
-
 chaos: setup ## harm a cluster by a seed and judge what was seen: docs/chaos.md; ARGS="--seconds 60 --seed 7 --json"
 	@$(PYTHON) -m tests.chaos $(ARGS)
 
@@ -86,7 +77,7 @@ bench-fence: setup ## what it takes to cut a program off, and how long clients t
 bench-raft: setup ## agreement of three members: latency, throughput, elections
 	@$(PYTHON) -m tests.bench.raft $(ARGS)
 
-bench-takeover: setup ## a takeover beside a restart from nothing
+bench-takeover: setup ## what clients see of every kind of takeover, beside Redis Sentinel, keepalived alone, a restart
 	@$(PYTHON) -m tests.bench.takeover $(ARGS)
 
 bench-activation: setup ## how long a mirror takes to become the program, at 100 MiB and at 1 GiB
