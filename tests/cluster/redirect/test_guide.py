@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from cluster.redirect import guide as guide_module
 from cluster.redirect.driver import RedirectError
 from cluster.redirect.guide import Guide
 
 DEADLINE_S = 20.0
+LOOK_S = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _it_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guide_module, "LOOK_S", LOOK_S)
 
 
 class Driver:
@@ -85,8 +94,8 @@ async def test_nothing_is_claimed_for_a_program_that_may_not_serve_or_was_let_go
     driver.here = False
     claims = len(driver.log)
     scene.look = "is not looked at"
-    # Two looks pass.
-    await asyncio.sleep(2.2)
+    # Some looks pass.
+    await asyncio.sleep(4 * LOOK_S)
     assert (len(driver.log), guide.trouble) == (claims, "")
     guide.release_soon(1)
     scene.may_serve = True
