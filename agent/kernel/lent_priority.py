@@ -4,7 +4,8 @@ A thread can only stop itself, so it must get a processor first. On a busy machi
 one or two of their slices, some milliseconds, while the rest of the program stands still already. With the priority it
 comes next, and stops before it has executed an instruction of its own.
 
-If the agent is killed within those microseconds the thread keeps the priority.
+If the agent is killed within those microseconds the thread keeps the priority, until the agent's helper or its
+successor takes it back (`agent.kernel.lent_policy`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from agent.kernel.lent_policy import LENT_POLICY, LENT_PRIORITY
 from agent.kernel.libc import NR, attempt_held
 
 _ATTRIBUTES: Final = struct.Struct("<IIQiIQQQII")
@@ -48,7 +50,7 @@ class LentPriority:
         if before is None or before[_POLICY] not in _ORDINARY:
             return
         slack = _read_slack(tid)
-        if _set(tid, (_ATTRIBUTES.size, os.SCHED_FIFO, _RESET_ON_FORK, 0, 1, 0, 0, 0, 0, 0)):
+        if _set(tid, (_ATTRIBUTES.size, LENT_POLICY, _RESET_ON_FORK, 0, LENT_PRIORITY, 0, 0, 0, 0, 0)):
             self._had[tid] = before, slack
 
     def take_back(self, tid: int | None = None) -> None:

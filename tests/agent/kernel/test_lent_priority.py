@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.kernel.lent_policy import end_lent_priority
 from agent.kernel.lent_priority import LentPriority
 
 
@@ -32,7 +33,7 @@ def test_what_was_lent_is_taken_back(other: int) -> None:
     lent = LentPriority()
     lent.lend(other)
     lent.lend(other)
-    assert os.sched_getscheduler(other) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    assert os.sched_getscheduler(other) == os.SCHED_RR | os.SCHED_RESET_ON_FORK
     lent.take_back(other)
     assert os.sched_getscheduler(other) == os.SCHED_OTHER
     assert os.getpriority(os.PRIO_PROCESS, other) == 7
@@ -65,3 +66,20 @@ def test_who_is_gone_gets_nothing(other: int) -> None:
     lent.take_back()
     lent.lend(other)
     lent.take_back()
+
+
+def test_what_a_killed_agent_had_lent_is_ended_by_whoever_comes_after_it(other: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, other, 7)
+    LentPriority().lend(other)
+    assert end_lent_priority(other) == 1
+    assert os.sched_getscheduler(other) == os.SCHED_OTHER
+    assert os.getpriority(os.PRIO_PROCESS, other) == 7
+    assert int(slack(other).read_text()) > 0
+    assert end_lent_priority(other) == 0
+
+
+def test_a_priority_that_the_program_took_itself_is_not_ended(other: int) -> None:
+    for policy in (os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.SCHED_RR):
+        os.sched_setscheduler(other, policy, os.sched_param(1))
+        assert end_lent_priority(other) == 0
+        assert os.sched_getscheduler(other) == policy
