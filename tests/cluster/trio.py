@@ -156,10 +156,10 @@ class Trio:
                 continue
         raise AssertionError(f"there is no redis on {node}")
 
-    def connect(self) -> socket.socket:
+    def connect(self, timeout_s: float = DEADLINE_S) -> socket.socket:
         """A client's connection to the program's address."""
         with open(self.machines.client.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
-            connection = socket.create_connection((ADDRESS, PORT), timeout=DEADLINE_S)
+            connection = socket.create_connection((ADDRESS, PORT), timeout=timeout_s)
         return connection
 
 
