@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.chaos.checkers.recovery import (
+    ANSWERED_S_MAX,
     GROWTH_MAX,
     WHOLE_S_MAX,
+    all_are_answered_again,
     all_is_whole_again,
     nothing_leaks,
     registries_are_equal,
@@ -134,6 +136,15 @@ def _late(evidence: Evidence) -> None:
     evidence.struck[-1] = replace(one, whole_ns=one.healed_ns + int((WHOLE_S_MAX + 1) * NS_PER_S))
 
 
+def _a_client_hangs(evidence: Evidence) -> None:
+    last = evidence.struck[-1]
+    evidence.struck[-1] = replace(last, whole_ns=last.healed_ns)
+    late_ns = last.healed_ns + int((ANSWERED_S_MAX + 1) * NS_PER_S)
+    client = evidence.operations[0].client
+    kept = [one for one in evidence.operations if one.client != client or one.ended_ns <= last.healed_ns]
+    evidence.operations = [*kept, Operation(client, "read", 0, 0, last.healed_ns, late_ns, False)]
+
+
 def _a_process_too_many(evidence: Evidence) -> None:
     evidence.census.append(replace(evidence.census[-1], processes=evidence.census[-1].processes + 1))
 
@@ -161,6 +172,7 @@ PLANTED = (
     Planted("a node has missed an event", registries_are_equal, "I10", _an_event_is_missing),
     Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
     Planted("it takes too long to be whole again", all_is_whole_again, "I12", _late),
+    Planted("a client is not answered any more", all_are_answered_again, "I12", _a_client_hangs),
     Planted("a process is left over", nothing_leaks, "I13", _a_process_too_many),
     Planted("descriptors are left open", nothing_leaks, "I13", _descriptors_grow),
 )

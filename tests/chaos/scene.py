@@ -24,8 +24,8 @@ from tests.chaos.witness import Witness
 from transport.pki import AUTHORITY_CERTIFICATE, Authority
 
 NAMES = ("a", "b", "c")
-START_S = 90.0
-WHOLE_S = 90.0
+START_S = 120.0
+WHOLE_S = 150.0
 _ASK_S = 3.0
 _LOOK_AGAIN_S = 0.1
 _HISTORY_MAX = 1000

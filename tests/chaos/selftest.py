@@ -18,7 +18,7 @@ from tests.chaos.plan import Plan, Step, Strike
 from tests.chaos.planted import INVALID, PLANTED
 from tests.chaos.run import carry_out
 
-_STEPS = (
+STEPS = (
     Step((Strike("program-killed", "primary"),), 1.0, 1.0),
     Step((Strike("switched-over", "mirror"),), 1.0, 1.0),
 )
@@ -30,7 +30,7 @@ def main() -> int:
     if len(sys.argv) > 1:
         evidence.add(Path(sys.argv[1]))
     else:
-        evidence = asyncio.run(carry_out(Plan(0, _STEPS), _say)).evidence
+        evidence = asyncio.run(carry_out(Plan(0, STEPS), _say)).evidence
     wrong = [*(one.what for one in violations(evidence)), *why_invalid(evidence)]
     if wrong:
         _say(f"the run itself is not good: {'; '.join(wrong)}")

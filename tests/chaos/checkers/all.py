@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from itertools import islice
 
-from tests.chaos.checkers.recovery import all_is_whole_again, nothing_leaks, registries_are_equal
+from tests.chaos.checkers.recovery import (
+    all_are_answered_again,
+    all_is_whole_again,
+    nothing_leaks,
+    registries_are_equal,
+)
 from tests.chaos.checkers.serving import one_serves_at_a_time
 from tests.chaos.checkers.tokens import tokens_rise
 from tests.chaos.checkers.verdict import Checker, Violation
@@ -19,6 +24,7 @@ CHECKERS: tuple[Checker, ...] = (
     nothing_comes_back,
     registries_are_equal,
     all_is_whole_again,
+    all_are_answered_again,
     nothing_leaks,
 )
 _OF_EACH_MAX = 20

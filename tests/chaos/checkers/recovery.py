@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from tests.chaos.checkers.verdict import Violation
 from tests.chaos.evidence import NS_PER_S, Census, Evidence
 
-WHOLE_S_MAX = 60.0
+WHOLE_S_MAX = 90.0
 """From the end of a fault until everything is served and mirrored. Generous: machines that run this are slow."""
+ANSWERED_S_MAX = 15.0
+"""From the time at which everything is whole until each client is answered: what it believed of the network must go."""
 GROWTH_MAX = 12
 """So many more descriptors than at first may be open on a node for one role: connections of clients and of peers."""
 
@@ -37,6 +39,21 @@ def all_is_whole_again(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("I12", f"after fault {one.number} ({one.kind}) it is never whole again: {one.unhealed}")
         elif (took_s := (one.whole_ns - one.healed_ns) / NS_PER_S) > WHOLE_S_MAX:
             yield Violation("I12", f"after fault {one.number} ({one.kind}) it takes {took_s:.1f} s to be whole again")
+
+
+def all_are_answered_again(evidence: Evidence) -> Iterator[Violation]:
+    """After each fault is over, every client that still asks is answered within ANSWERED_S_MAX."""
+    for client in sorted({one.client for one in evidence.operations}):
+        asked = [one for one in evidence.operations if one.client == client]
+        answered_ns = [one.ended_ns for one in asked if one.ok]
+        last_ns = max(one.ended_ns for one in asked)
+        for fault in evidence.struck:
+            after_ns = fault.whole_ns or fault.healed_ns
+            waited_ns = next((at for at in answered_ns if at > after_ns), last_ns) - after_ns
+            if waited_ns > ANSWERED_S_MAX * NS_PER_S:
+                took_s = waited_ns / NS_PER_S
+                what = f"client {client} has no answer for {took_s:.1f} s though all is whole again"
+                yield Violation("I12", f"after fault {fault.number} ({fault.kind}) {what}")
 
 
 def nothing_leaks(evidence: Evidence) -> Iterator[Violation]:

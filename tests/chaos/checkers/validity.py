@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from tests.chaos.evidence import NS_PER_S, Evidence
 
@@ -13,9 +14,12 @@ def why_invalid(evidence: Evidence) -> Iterator[str]:
     """Why nothing follows from this run; nothing: it counts."""
     if not evidence.struck:
         yield "no fault was in force"
-    for one in evidence.struck:
-        if not one.effect:
-            yield f"fault {one.number} ({one.kind} at the {one.target}) had no effect"
+    for _, together in groupby(evidence.struck, key=lambda one: one.number):
+        faults = list(together)
+        # Of two that are done at once, one may leave nothing to do for the other.
+        if not any(one.effect for one in faults):
+            names = " and ".join(f"{one.kind} at the {one.target}" for one in faults)
+            yield f"fault {faults[0].number} ({names}) had no effect"
     written = [one for one in evidence.operations if one.kind == "append" and one.ok]
     if written:
         passed_s = max((written[-1].ended_ns - written[0].ended_ns) / NS_PER_S, 1.0)

@@ -35,7 +35,7 @@ class _Divided(Fault):
 
     async def begin(self) -> None:
         """See `Fault`."""
-        self._filter = Filter(self.scene.bridge, f"divided-{self.node}".replace("-", "_"), self.rules())
+        self._filter = Filter(self.scene.bridge, f"{self.kind}_{self.node}".replace("-", "_"), self.rules())
         await self._filter.add()
 
     async def effect(self) -> str:

@@ -1,0 +1,45 @@
+"""One machine more on the bridge, which belongs to nobody: it has a network of its own and nothing else."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+
+from agent.kernel.namespaces import in_network_namespace
+from kagemusha.demo.nodes import INTERFACE, Machine
+
+_HOST_NUMBER = 66
+_ETH_P_ARP = 0x0806
+
+
+class Stranger(Machine):
+    """There is one at a time."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id, "stranger", _HOST_NUMBER)
+
+    @property
+    def hardware_address(self) -> str:
+        """Of its interface."""
+        with open(self.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as look:
+                look.bind((INTERFACE, 0))
+                return str(look.getsockname()[4].hex(":"))
+
+    def take(self, address: str) -> None:
+        """Have an address of somebody else's, and tell everybody (RFC 826; an announcement as in RFC 5227, 3)."""
+        self.network.ip(f"addr add {address}/32 dev {INTERFACE}")
+        with open(self.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+                link.bind((INTERFACE, 0))
+                own, ip = link.getsockname()[4], socket.inet_aton(address)
+                arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + own + ip + own + ip
+                link.send(b"\xff" * 6 + own + struct.pack("!H", _ETH_P_ARP) + arp)
+
+
+def neighbour(machine: Machine, address: str) -> str:
+    """The hardware address that a machine believes an IPv4 address to have; "" for none (proc(5), /proc/net/arp)."""
+    with open(machine.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
+        lines = Path("/proc/thread-self/net/arp").read_text().splitlines()[1:]
+    return next((line.split()[3] for line in lines if line.split()[0] == address), "")
