@@ -16,10 +16,11 @@ import json
 import statistics
 import sys
 
+from kagemusha.demo.display import Display
 from kagemusha.demo.nodes import clear_crashed_runs
 from kagemusha.demo.report import Report, Takeover
 from kagemusha.demo.story import Story
-from tests.bench.takeover import play
+from tests.bench.takeover.restart import play
 
 _BEFORE = 2
 """The first two steps of a time line are the old primary's and the controller's."""
@@ -49,7 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     clear_crashed_runs()
     sizes = [int(size) for size in options.sizes.split(",")]
-    rows = [_row(asyncio.run(play(Story(memory_mib=size, rounds=options.rounds)))) for size in sizes]
+    stories = [Story(memory_mib=size, rounds=options.rounds) for size in sizes]
+    rows = [_row(asyncio.run(play(story, Display(sys.stderr)))) for story in stories]
     for row in rows:
         sys.stdout.write(", ".join(f"{name} {value:,}" for name, value in row.items()) + "\n")
     ratio = rows[-1]["activation_ms_p50"] / rows[0]["activation_ms_p50"]

@@ -1,0 +1,1 @@
+"""What clients see of every kind of takeover, with kagemusha and with its peers, on the same machines."""

@@ -1,0 +1,116 @@
+"""What the program says to a client's machine, as it arrives there: when, and which node said it.
+
+Nobody reads while a run lasts: the kernel stamps frames and keeps them (packet(7), SO_TIMESTAMPNS), and nothing is
+taken from those who are measured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+from agent.kernel.namespaces import in_network_namespace
+from kagemusha.demo.errors import DemoError
+from kagemusha.demo.nodes import INTERFACE, Machine
+from kagemusha.demo.story import PORT
+from tests.partitions.judge import Sign
+
+_SNAP_BYTES: Final = 96
+_BUFFER_BYTES: Final = 128 << 20
+_ETH_P_IP: Final = 0x0800
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
+_SIOCGIFHWADDR: Final = 0x8927
+_TIMESPEC: Final = struct.Struct("@qq")
+_SYN, _ETHERNET_BYTES = 0x02, 14
+
+
+class Tap:
+    """Listens on a machine. Deaf until `listen`."""
+
+    def __init__(self, machine: Machine) -> None:
+        with machine.network.path.open("rb") as namespace, in_network_namespace(namespace.fileno()):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._filter(0)
+        self._socket.bind((INTERFACE, _ETH_P_IP))
+
+    def listen(self) -> None:
+        """Forget what was heard, and hear from now on."""
+        self._filter(0)
+        self._drain()
+        self._statistics()
+        self._filter(_SNAP_BYTES)
+
+    def heard(self, nodes: Mapping[str, str]) -> list[Sign]:
+        """Hear no more; gives all frames with which somebody served: with data in it, or accepting a connection.
+
+        nodes: their names by their hardware addresses. Raises DemoError when there was more than could be kept.
+        """
+        self._filter(0)
+        frames = self._drain()
+        if dropped := self._statistics():
+            raise DemoError(f"{dropped} frames were not kept", hint="let clients write less")
+        return [Sign(at_ns, nodes.get(frame[6:12].hex(":"), "?")) for at_ns, frame in frames if _serves(frame)]
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _filter(self, keep_bytes: int) -> None:
+        """Keep so much of every TCP segment from the program's port (0: nothing)."""
+        # Offsets into Ethernet and IPv4 (RFC 791); opcodes: linux/filter.h. A jump that fails leads to the last line.
+        program = [
+            (0x28, 0, 0, 12),
+            (0x15, 0, 6, _ETH_P_IP),
+            (0x30, 0, 0, 23),
+            (0x15, 0, 4, socket.IPPROTO_TCP),
+            (0xB1, 0, 0, _ETHERNET_BYTES),
+            (0x48, 0, 0, _ETHERNET_BYTES),
+            (0x15, 0, 1, PORT),
+            (0x06, 0, 0, keep_bytes),
+            (0x06, 0, 0, 0),
+        ]
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code))
+        )
+
+    def _drain(self) -> list[tuple[int, bytes]]:
+        """All that was kept: when (CLOCK_REALTIME in ns), and the frame."""
+        found: list[tuple[int, bytes]] = []
+        while True:
+            try:
+                frame, said, _, _ = self._socket.recvmsg(_SNAP_BYTES, socket.CMSG_SPACE(_TIMESPEC.size))
+            except BlockingIOError:
+                return found
+            seconds, rest_ns = _TIMESPEC.unpack(said[0][2])
+            found.append((seconds * 1_000_000_000 + rest_ns, frame))
+
+    def _statistics(self) -> int:
+        """How many frames were dropped since this was asked before."""
+        _, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        return int(dropped)
+
+
+def _serves(frame: bytes) -> bool:
+    """Whether it carries data, or accepts a connection; an acknowledgement alone serves nobody."""
+    header_bytes = (frame[_ETHERNET_BYTES] & 0x0F) * 4
+    total_bytes = int.from_bytes(frame[_ETHERNET_BYTES + 2 : _ETHERNET_BYTES + 4], "big")
+    segment = frame[_ETHERNET_BYTES + header_bytes :]
+    data_bytes = total_bytes - header_bytes - (segment[12] >> 4) * 4
+    return data_bytes > 0 or bool(segment[13] & _SYN)
+
+
+def hardware_address(machine: Machine) -> str:
+    """The address that its frames come from."""
+    with machine.network.path.open("rb") as namespace, in_network_namespace(namespace.fileno()):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            answer = fcntl.ioctl(one.fileno(), _SIOCGIFHWADDR, struct.pack("256s", INTERFACE.encode()))
+    return answer[18:24].hex(":")
