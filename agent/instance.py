@@ -17,10 +17,9 @@ from typing import ParamSpec
 import structlog
 
 from agent.context.origin import require_same_origin
-from agent.kernel.lent_policy import end_lent_priority
-from agent.kernel.repair_mode import LeftBehind, end_repair_mode
 from agent.launch.adoption import find_running
 from agent.launch.launching import launch, output_path, room_for_image_bytes
+from agent.launch.mending import mend
 from agent.launch.spawner import Spawner
 from agent.launch.start import Started
 from agent.mirror import takeover
@@ -187,10 +186,8 @@ class Instance:
         if self.serving is not None or self.follower is not None:
             raise ControlError(f"{self.name} is {self.role} already", hint="use another agent, or end this one")
         started = await asyncio.to_thread(find_running, self.definition, pid, start_ticks)
-        left = await asyncio.to_thread(end_repair_mode, started.pid, all_of_them=True)
-        await asyncio.to_thread(end_lent_priority, started.pid)
-        if left != LeftBehind():
-            log.warning("the agent before was killed while it read", going_on=left.going_on, reset=left.reset)
+        if what := await asyncio.to_thread(mend, started.pid, all_of_them=True):
+            log.warning(what)
         await asyncio.to_thread(self.around.spawner.mind, started.pid)
         self.token = token
         try:

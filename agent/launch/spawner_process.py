@@ -18,9 +18,8 @@ from typing import NoReturn
 from agent.errors import KernelError, TraceeGone
 from agent.kernel import elf, namespaces, pidfd
 from agent.kernel.clone import CLONE_NEWPID, CLONE_PARENT, clone3
-from agent.kernel.lent_policy import end_lent_priority
-from agent.kernel.repair_mode import LeftBehind, end_repair_mode
 from agent.launch.birth import Birth
+from agent.launch.mending import mend
 from agent.launch.spawn_request import Reply, Request
 
 _FAILED = 127
@@ -43,11 +42,8 @@ def main(descriptor: int) -> None:
                 programs.append(reply.pid)
     for pid in programs:
         with suppress(KernelError, TraceeGone, OSError):  # it is gone, too
-            left = end_repair_mode(pid, all_of_them=False)
-            end_lent_priority(pid)
-            if left != LeftBehind():
-                what = f"{left.going_on} connections that it was reading go on, {left.reset} are reset"
-                sys.stderr.write(f"the agent of process {pid} was killed: {what}\n")
+            if what := mend(pid, all_of_them=False):
+                sys.stderr.write(f"process {pid}: {what}\n")
 
 
 def _make(request: Request, stub: int, own_offsets: namespaces.TimeOffsets) -> Reply:
