@@ -146,11 +146,12 @@ def _a_client_hangs(evidence: Evidence) -> None:
 
 
 def _a_process_too_many(evidence: Evidence) -> None:
-    evidence.census.append(replace(evidence.census[-1], processes=evidence.census[-1].processes + 1))
+    last = next(one for one in reversed(evidence.census) if one.role == "daemon")
+    evidence.census.append(replace(last, processes=last.processes + 1))
 
 
 def _descriptors_grow(evidence: Evidence) -> None:
-    last = evidence.census[-1]
+    last = next(one for one in reversed(evidence.census) if one.role == "daemon")
     most = max(one.descriptors for one in evidence.census)
     evidence.census.append(replace(last, descriptors=most + GROWTH_MAX + 1))
 
