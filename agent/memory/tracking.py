@@ -1,10 +1,11 @@
 """Which pages a program has changed, without ever losing one.
 
-Everything that can be is registered with a userfaultfd in asynchronous write-protect mode; the kernel marks writes, and
-a scan takes the marks. Four things could lose marks, and how they don't:
+Everything that can be is registered with a userfaultfd in asynchronous write-protect mode; the kernel marks writes. A
+scan while the program runs takes the marks; the one at a stop only reads them, which is quicker, so that what it finds
+is found once more by the next one. Four things could lose marks, and how they don't:
 
 - a mapping is replaced by one that looks the same: it is not registered, so the scan at a stop (CHECK) fails with
-  EPERM; whatever that scan had already taken is lost, so the whole run counts as written;
+  EPERM, and the whole run counts as written;
 - a scan's result is not used, because the checkpoint is abandoned or a page can't be read just now: it is given back,
   and belongs to the next scan;
 - a private copy of a file's page is given back, which leaves no mark: each stop looks whether the copies are still
@@ -169,7 +170,7 @@ class DirtyTracker:
                 try:
                     if self._suspect:
                         raise KernelError("an earlier scan", f"memory from {start:#x} to {end:#x}", EPERM)
-                    self._sift(self._pagemap.take_written(start, end, check_registered=True), dirty)
+                    self._sift(self._pagemap.written(start, end, check_registered=True), dirty)
                 except KernelError:
                     self.lost_runs += 1
                     for area in self._areas_between(start, end):
@@ -362,7 +363,8 @@ class DirtyTracker:
             if self._suspect and stopped:
                 raise KernelError("an earlier scan", f"memory from {area.start:#x} to {area.end:#x}", EPERM)
             for start, end in covered.tolist():
-                self._sift(self._pagemap.take_written(start, end, check_registered=stopped), dirty)
+                scan = self._pagemap.written if stopped else self._pagemap.take_written
+                self._sift(scan(start, end, check_registered=stopped), dirty)
             for start, end in outside(covered, area.start, area.end).tolist():
                 found = self._pagemap.take_populated(start, end, check_registered=stopped)
                 real = self._pagemap.real(found, own_only=not area.shared and area.inode != 0)

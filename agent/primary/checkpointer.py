@@ -31,11 +31,11 @@ log = structlog.get_logger()
 BEGIN_S_MAX = 0.5
 """How long the first stops, in which the tracking of writes is set up, may be waited for; then the program runs on, and
 it is tried again."""
-_ROUNDS_MAX = 4
+_ROUNDS_MAX = 3
 _LONG_S = 0.25
 """A stop that takes longer is told of."""
-_LITTLE_PAGES = 128
-"""What a busy program writes while so many pages are copied (0.2 ms) is less than what is worth another round."""
+_LITTLE_PAGES = 512
+"""So few pages are left to the round just before the stop (a millisecond)."""
 
 
 class Checkpointer:
@@ -142,7 +142,8 @@ class Checkpointer:
         memory = self.memory
         self._precopy(memory)
         encoded: Encoded | None = None
-        with self._stop(deadline_s) as until_s:
+        # What waits for the processor or the lock waits before this last round, so that little is written after it.
+        with self._stop(deadline_s, just_before=memory.precopy) as until_s:
             try:
                 tell = self._context.read(self.encoder.history.records)
                 captured = memory.copy_stopped(until_s)
@@ -163,7 +164,7 @@ class Checkpointer:
         return self._encode(captured, records, captured_ns, final=False)
 
     def _precopy(self, memory: MemoryCapture) -> None:
-        """Copy while the program runs, until little is left for the stop, or it does not get less."""
+        """Copy while the program runs, until little is left for the last round, or it does not get less."""
         before = 0
         for _ in range(_ROUNDS_MAX):
             copied = memory.precopy()
@@ -248,12 +249,13 @@ class Checkpointer:
             return True
 
     @contextmanager
-    def _stop(self, deadline_s: float) -> Iterator[float]:
+    def _stop(self, deadline_s: float, *, just_before: Callable[[], object] = lambda: None) -> Iterator[float]:
         """The program stands still within this; gives the time (CLOCK_MONOTONIC) until which it may.
 
-        The pause counts if nothing was raised.
+        just_before: what is done before, undisturbed. The pause counts if nothing was raised.
         """
         with self._prompt():
+            just_before()
             started_s = time.monotonic()
             self.tracee.stop(started_s + deadline_s)
             stopped_s = time.monotonic()
