@@ -7,7 +7,8 @@ The phases and the order in them, which is the whole point:
 2. `asking`: that it is fenced is proposed, and meanwhile every mirror that can be reached is asked what it holds: what
    they said before the fence is old news.
 3. `agreeing`: when the fence is agreed and the answers are in, the best mirror is proposed. The proposal names the
-   token that it replaces and the fence: if either is not there any more, it has no effect.
+   token that it replaces and the fence: if either is not there any more, it has no effect. So it need not wait where no
+   answer can matter: a mirror that is known to hold the very last checkpoint is proposed right behind the fence.
 4. Or `undoing`: the fence is released first, and only then may the primary serve on.
 
 Activation comes after that, under the new token: `watch`.
@@ -21,7 +22,7 @@ from typing import Literal
 from cluster.leader.facts import Facts
 from cluster.leader.office import Office
 from cluster.leader.orders import AskFence, AskMirrors, Commit, Note, Order, ResumeOn, SwitchOn
-from cluster.leader.selection import Held, select
+from cluster.leader.selection import Choice, Held, select
 from cluster.registry.commands import (
     Command,
     EndExtension,
@@ -109,7 +110,8 @@ class Takeover:
             case ((Promote() | Started()), Rejected()):
                 if isinstance(command, Promote) and result.code == "unfit":
                     facts.excluded[command.instance] = result.reason
-                self.phase = "asking"
+                if self.phase == "agreeing":
+                    self.phase = "asking"
             case Unfence(), Ok():
                 return self._resume(entry, facts)
             case Unfence(), Rejected():
@@ -186,15 +188,13 @@ class Takeover:
         orders: list[Order] = []
         if not self.agreed_fence and entry.fence is not None:
             self.agreed_fence = entry.fence.fence_id
-        if not self.agreed_fence and entry.primary:
-            name = self.office.name("fenced")
-            orders += self._propose(
-                Fenced(
-                    name, entry.program_id, entry.token, entry.primary, self.fence_id, self.confirmed, self.office.term
-                )
-            )
         if self.final is None and facts.ended is not None:
             self.final = facts.ended.final
+        if not self.agreed_fence and entry.primary:
+            fenced = self._propose(self._is_fenced_now(entry))
+            if fenced and (best := self._beyond_doubt(now_s, entry, facts, trouble)) is not None:
+                return fenced + self._promote(now_s, entry, best)
+            orders += fenced
         nodes = tuple(
             one.node for one in entry.instances if one.node != entry.primary and not self.office.lost(now_s, one.node)
         )
@@ -207,6 +207,29 @@ class Takeover:
             orders += self._decide(now_s, entry, facts, trouble, missing)
         return orders
 
+    def _is_fenced_now(self, entry: ProgramEntry) -> Fenced:
+        name, term = self.office.name("fenced"), self.office.term
+        return Fenced(name, entry.program_id, entry.token, entry.primary, self.fence_id, self.confirmed, term)
+
+    def _beyond_doubt(self, now_s: float, entry: ProgramEntry, facts: Facts, trouble: str) -> Held | None:
+        """The mirror that is to be promoted whatever the others say; None: they must be asked."""
+        if self._proposed & {Promote, Started} or self.clean or not (trouble or self.planned):
+            return None
+        if self.final is None or self._exhausted(now_s, entry):
+            return None
+        best, _ = self._choose(now_s, entry, facts)
+        return best if self._is_enough(entry, best) else None
+
+    def _choose(self, now_s: float, entry: ProgramEntry, facts: Facts) -> tuple[Held | None, Choice]:
+        """The mirror to promote as things are: the one that is asked for if it will do, else the best."""
+        held = {name: one for name, one in facts.mirrors.items() if self._counts(entry, facts, one)}
+        choice = select(entry, held, self.office.reachable(now_s), facts.excluded, self.office.drained())
+        self.because = choice.because
+        if not self.target:
+            return choice.best, choice
+        self.because = "a person asked for it"
+        return (held.get(self.target) if self.target not in choice.against else None), choice
+
     def _decide(
         self, now_s: float, entry: ProgramEntry, facts: Facts, trouble: str, missing: tuple[NodeId, ...]
     ) -> list[Order]:
@@ -217,15 +240,10 @@ class Takeover:
         if not self.planned and not trouble and facts.primary_report(entry) is not None:
             return self._undo(entry, facts)
         patience = self.office.patience
-        held = {name: one for name, one in facts.mirrors.items() if self._counts(entry, facts, one)}
-        choice = select(entry, held, self.office.reachable(now_s), facts.excluded, self.office.drained())
-        best, self.because = choice.best, choice.because
+        best, choice = self._choose(now_s, entry, facts)
         if missing and now_s < self.asked_s + patience.answers_s and not self._is_enough(entry, best):
             self._wake(self.asked_s + patience.answers_s)
             return []
-        if self.target:
-            self.because = "a person asked for it"
-            best = held.get(self.target) if self.target not in choice.against else None
         limit_s = self.asked_s + patience.final_s
         if best is not None and now_s < limit_s and self._is_a_makeshift(now_s, entry, facts, best):
             return self._ask_for_final(now_s, entry, limit_s)
@@ -262,9 +280,9 @@ class Takeover:
 
     def _is_enough(self, entry: ProgramEntry, best: Held | None) -> bool:
         """Whether no answer that is missing could name a better one."""
-        if best is None or self.final is None or best.version != self.final or self.target not in ("", best.instance):
+        if best is None or self.final is None or best.version != self.final:
             return False
-        return not self._is_drained(entry, best)
+        return bool(self.target) or not self._is_drained(entry, best)
 
     def _is_drained(self, entry: ProgramEntry, held: Held) -> bool:
         return any(one.instance == held.instance and one.node in self.office.drained() for one in entry.instances)
@@ -313,7 +331,7 @@ class Takeover:
                 entry.token,
                 best.instance,
                 best.version,
-                self.agreed_fence,
+                self.agreed_fence or self.fence_id,
                 self.reason,
                 self.office.term,
                 wall_s,
