@@ -178,10 +178,11 @@ class LocalInstance:
             self.held = False
             self._around.changed()
 
-    async def let_go(self, token: int) -> None:
+    async def let_go(self, token: int, reason: str = "the leader says so") -> None:
         """Another instance serves: end what is here under this token or a lower one."""
         async with self._lock:
             if self.record.role == "primary" and self.record.token <= token:
+                log.warning("another instance serves", instance=self.place.instance, reason=reason)
                 await self._end()
 
     async def stop(self, token: int) -> None:
@@ -267,8 +268,7 @@ class LocalInstance:
     def refused(self, token: int, reason: str, *, replaced: bool) -> None:
         """The leader does not grant it."""
         if replaced and self.record.role == "primary" and self.record.token == token:
-            log.warning("another instance serves", instance=self.place.instance, reason=reason)
-            self._jobs.start(self.let_go(token))
+            self._jobs.start(self.let_go(token, reason))
 
     async def _back(self, token: int) -> None:
         """There is a lease again, for a program that was stopped or held without one: it goes on, address and all."""

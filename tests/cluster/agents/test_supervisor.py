@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cluster.agents.place import Place
 from cluster.agents.record import start_ticks_of
@@ -221,11 +222,14 @@ async def test_a_fence_is_kept_whatever_is_granted_until_it_is_undone(tmp_path: 
         assert counted(output(a)) == before
         await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f2"))
         assert await counts_on(output(a)) > before[-1]
-        # What is refused because it was replaced ends, unasked.
+        # What is refused because it was replaced ends, unasked. It had asked often, while nobody heard it.
         pid = a.pid
-        a.supervisor.refused(PROGRAM, 1, "another one serves", replaced=True)
-        await a.until(lambda state: state.status == "stopped")
+        with capture_logs() as said:
+            for _ in range(20):
+                a.supervisor.refused(PROGRAM, 1, "another one serves", replaced=True)
+            await a.until(lambda state: state.status == "stopped")
         assert start_ticks_of(pid) == 0
+        assert [line["reason"] for line in said if line["event"] == "another instance serves"] == ["another one serves"]
 
 
 async def test_orders_that_can_not_be(tmp_path: Path) -> None:
