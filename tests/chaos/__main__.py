@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.chaos.faults.all import KINDS
 from tests.chaos.plan import Plan, PlanError, Step, make_plan
+from tests.chaos.programs import PROGRAMS, ProgramName
 from tests.chaos.run import Outcome, Verdict, carry_out
 from tests.chaos.shrink import shrink
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="what the plan is made of (default: by chance)")
     parser.add_argument("--plan", type=Path, help="a plan to be carried out again")
     parser.add_argument("--only", action="append", choices=sorted(KINDS), help="this kind of fault; again for more")
+    parser.add_argument("--program", choices=PROGRAMS, default="redis", help="what is mirrored (default: redis)")
     parser.add_argument("--shrink", action="store_true", help="after a violation: look for the shortest plan with one")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -40,7 +42,7 @@ def main() -> int:
         _say(str(error))
         return _WRONG
     _say(f"seed {plan.seed}: {len(plan.steps)} steps, {sum(len(step.strikes) for step in plan.steps)} faults")
-    outcome = asyncio.run(_carry_out(plan, options.keep, options.shrink))
+    outcome = asyncio.run(_carry_out(plan, options.program, options.keep, options.shrink))
     _tell(outcome)
     if options.json:
         sys.stdout.write(json.dumps(outcome.figures()) + "\n")
@@ -55,8 +57,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     return make_plan(seed, options.seconds, kinds)
 
 
-async def _carry_out(plan: Plan, keep: bool, shorten: bool) -> Outcome:
-    outcome = await carry_out(plan, _say, keep=keep)
+async def _carry_out(plan: Plan, program: ProgramName, keep: bool, shorten: bool) -> Outcome:
+    outcome = await carry_out(plan, _say, program=program, keep=keep)
     if not shorten or outcome.verdict != "violated":
         return outcome
     last = outcome
@@ -64,7 +66,7 @@ async def _carry_out(plan: Plan, keep: bool, shorten: bool) -> Outcome:
     async def fails(steps: Sequence[Step]) -> bool:
         nonlocal last
         _say(f"--- with {len(steps)} steps")
-        tried = await carry_out(plan.with_steps(steps), _say)
+        tried = await carry_out(plan.with_steps(steps), _say, program=program)
         if tried.verdict == "violated":
             last = tried
         return tried.verdict == "violated"

@@ -18,6 +18,7 @@ from tests.chaos.evidence import NS_PER_S, Evidence
 from tests.chaos.merged_log import write_merged
 from tests.chaos.nemesis import Nemesis, Notes
 from tests.chaos.plan import Plan
+from tests.chaos.programs import ProgramName
 from tests.chaos.scene import Scene, SceneError
 from tests.chaos.witness import WitnessError
 
@@ -30,6 +31,7 @@ class Outcome:
     """What came of it. kept_in: the directory with all logs, the evidence and the plan; "" after a good run."""
 
     plan: Plan
+    program: ProgramName
     evidence: Evidence = field(default_factory=Evidence)
     violations: list[Violation] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
@@ -50,6 +52,7 @@ class Outcome:
         there = {(one.client, number) for one in evidence.contents for number in one.numbers}
         return {
             "verdict": self.verdict,
+            "program": self.program,
             "seed": self.plan.seed,
             "steps": len(self.plan.steps),
             "faults": dict(sorted(Counter(one.kind for one in evidence.struck).items())),
@@ -66,10 +69,12 @@ class Outcome:
         }
 
 
-async def carry_out(plan: Plan, tell: Callable[[str], None], *, keep: bool = False) -> Outcome:
+async def carry_out(
+    plan: Plan, tell: Callable[[str], None], *, program: ProgramName = "redis", keep: bool = False
+) -> Outcome:
     """Build the cluster, walk through the plan, judge. keep: also the logs of a good run."""
     clear_crashed_runs()
-    outcome = Outcome(plan)
+    outcome = Outcome(plan, program)
     directory = Directory(new_run_id())
     try:
         await _play(directory, outcome, tell)
@@ -84,7 +89,7 @@ async def carry_out(plan: Plan, tell: Callable[[str], None], *, keep: bool = Fal
 
 
 async def _play(directory: Directory, outcome: Outcome, tell: Callable[[str], None]) -> None:
-    scene = Scene(directory, outcome.plan.seed)
+    scene = Scene(directory, outcome.plan.seed, outcome.program)
     evidence = outcome.evidence
     try:
         await scene.open()

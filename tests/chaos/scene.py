@@ -15,11 +15,12 @@ from kagemusha.demo.cluster.operator import Operator
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.namespace import NetworkNamespace
 from kagemusha.demo.nodes import ADDRESS, PREFIX, Directory, Machines, Node
-from kagemusha.demo.story import PORT, Story, program_toml, redis_command
+from kagemusha.demo.story import PORT
 from tests.chaos.evidence import Agreed, Census, Report
 from tests.chaos.keeper import Keeper
 from tests.chaos.plan import Target
 from tests.chaos.processes import Role, open_descriptors, pid_of, processes
+from tests.chaos.programs import ProgramName, command_of, definition_of
 from tests.chaos.witness import Witness
 from transport.pki import AUTHORITY_CERTIFICATE, Authority
 
@@ -39,7 +40,7 @@ class SceneError(Exception):
 class Scene:
     """Open it, harm it, close it."""
 
-    def __init__(self, directory: Directory, seed: int) -> None:
+    def __init__(self, directory: Directory, seed: int, program: ProgramName = "redis") -> None:
         self.directory = directory
         self.chance = random.Random(seed)
         self.machines = Machines(directory, NAMES)
@@ -48,7 +49,8 @@ class Scene:
         self.keepers = {name: Keeper(Daemon(node)) for name, node in self.nodes.items()}
         self.reports: list[Report] = []
         self._operators: dict[str, Operator] = {}
-        self._program = redis_command()[0].encode()
+        self._definition = definition_of(program, directory)
+        self._program = str(command_of(program, directory)[0]).encode()
         self._load = Witness("load", directory.path)
         self._sniffer = Witness("sniffer", directory.path)
         self._reporter: asyncio.Task[None] | None = None
@@ -66,7 +68,7 @@ class Scene:
         for node in self.nodes.values():
             self.authority.issue(node.name).save(node.own_path("pki")[0])
             for name, text in (
-                ("program.toml", program_toml(Story(), self.directory.data)),
+                ("program.toml", self._definition),
                 ("node.toml", node_toml(node, self.nodes.values())),
                 ("tokens.toml", entry_text("chaos", "admin", digest)),
             ):
