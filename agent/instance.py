@@ -267,7 +267,7 @@ class Instance:
         await self.around.tracer.call(serving.hold)
         version = serving.publication.encoder.version
         try:
-            holders = await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
+            holders = await asyncio.wait_for(self.audience.acknowledged(version, patient=True), ACK_S_MAX)
         except TimeoutError as error:
             await self._resume(self.token)
             raise ControlError(f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s") from error
@@ -378,7 +378,7 @@ class Instance:
         if self.serving is not None and self.token == token:
             return Ok()
         if self.serving is not None and self.serving.held and token > self.token:
-            return await self._take_back(self.serving, token)
+            return await self._take_back(self.serving, token, version)
         follower = self.follower
         if follower is None:
             raise ControlError(f"{self.name} is no mirror")
@@ -401,7 +401,7 @@ class Instance:
             log.warning("a connection could not be made again", reason=failed)
         self._open()
         if self.subscription is not None:
-            await self.subscription.close()
+            self._start_task(self.subscription.close())
             self.subscription = None
         outage_ms = max(time.time_ns() - captured_ns, 0) / 1e6
         opened = [*follower.held.opened, *taken.unfinished]
@@ -411,8 +411,11 @@ class Instance:
         self._start_task(self._settle(taken.restored, opened, guesses, exact=exact, outage_ms=outage_ms))
         return Ok()
 
-    async def _take_back(self, held: Serving, token: int) -> Reply:
+    async def _take_back(self, held: Serving, token: int, version: Version | None) -> Reply:
         """The one that was to continue the held program did not come up: it goes on here, under a token of its own."""
+        own = held.publication.encoder.version
+        if version is not None and not own.is_or_follows(version):
+            raise ControlError(f"{self.name} stands still at checkpoint {own}, not {version}")
 
         def again() -> None:
             tracee = held.checkpointer.tracee
@@ -432,11 +435,10 @@ class Instance:
         self, follower: Follower, token: int, version: Version | None
     ) -> tuple[Takeover, Version, bool, int]:
         """In the tracer thread."""
-        header, double = follower.held.header, follower.double
-        held = follower.version
+        held, header, double = follower.version, follower.held.header, follower.double
         if held == NOTHING or header is None or not isinstance(double, ShadowDouble):
             raise ControlError(f"{self.name} holds no complete checkpoint", hint="wait until it is mirrored")
-        if version is not None and version != held:
+        if version is not None and not held.is_or_follows(version):
             raise ControlError(f"{self.name} holds checkpoint {held}, not {version}")
         follower.retire()
         records = follower.held.records

@@ -41,6 +41,10 @@ class Version:
     number: int
     digest: int
 
+    def is_or_follows(self, other: Version) -> bool:
+        """Whether it is that state, or a later one of the same primary."""
+        return self == other or (self.token == other.token and self.number > other.number)
+
     def __str__(self) -> str:
         return f"{self.token}.{self.number}.{self.digest:016x}"
 

@@ -58,9 +58,10 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Become the primary under this token, from exactly `version` (None: the newest that is held). Ok when it serves.
+    """Become the primary under this token, from `version` or a later one of the same primary: what was on its way may
+    still arrive. None: from whatever is held. Ok when it serves.
 
-    Refused when the version is not held complete and verified, or the token is not higher than every one seen. The time
+    Refused when no such version is held complete and verified, or the token is not higher than every one seen. The time
     line comes as the event Activated.
     """
 

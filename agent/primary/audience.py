@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,6 +22,8 @@ from transport.messages import Ack, Announce, Bye, Refuse, StreamMessage, Subscr
 from transport.pubsub import Acked, Gone, PublisherEvent, Refused, Subscribed
 
 SUBSCRIBE_S = 5.0
+OTHERS_S = 0.005
+"""Who is asked for by name may be a moment later than the first; to ask it what it holds takes as long."""
 
 log = structlog.get_logger()
 
@@ -94,14 +97,18 @@ class Audience:
             await sender
             log.info("a mirror has gone", instance=first.instance)
 
-    async def acknowledged(self, version: Version) -> tuple[str, ...]:
-        """Wait until some mirror holds `version`; gives the instances that do."""
+    async def acknowledged(self, version: Version, *, patient: bool = False) -> tuple[str, ...]:
+        """Wait until some mirror holds `version`; gives the instances that do. patient: and a moment for the others."""
 
         def holders() -> tuple[str, ...]:
             return tuple(sorted(one.instance for one in self._listeners.values() if one.acked == version))
 
         async with self._progress:
-            return await self._progress.wait_for(holders)
+            await self._progress.wait_for(holders)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OTHERS_S if patient else 0.0):
+                    await self._progress.wait_for(lambda: len(holders()) >= self.count)
+            return holders()
 
     def announce(self, announcement: Announce) -> None:
         """Tell all mirrors at once which connections came and went."""

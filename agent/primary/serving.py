@@ -256,6 +256,7 @@ class Serving:
             log.warning("no last checkpoint of the dying program", reason=error.what)
             self._step(Refused(error.what))
             return
-        self._sockets.take(self.checkpointer.tracee.pidfd, self.checkpointer.encoder.history.records)
+        # First the mirrors are to have it: the dying threads are held, and their sockets with them.
         self.publication.captured(encoded)
+        self._sockets.take(self.checkpointer.tracee.pidfd, self.checkpointer.encoder.history.records)
         self._step(Taken(started_s, final=True))

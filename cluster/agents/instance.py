@@ -55,8 +55,7 @@ class LocalInstance:
         self.agent_lost = False
         self._around = around
         self._timeline: tuple[tuple[str, int], ...] = ()
-        self.serving = False
-        self.held = False
+        self.serving = self.held = False
         self.failed = ""
         self._file: ProgramFile | None = None
         self._lock = asyncio.Lock()
@@ -112,13 +111,8 @@ class LocalInstance:
             is_original = self.record.role == "primary" and self.held
             if self.agent is None or not (is_original or self.record.role == "mirror"):
                 raise KagemushaError(f"{self.place.instance} is no mirror")
-            if not self.agent.holds(version):
-                await self.poll()
-            if not self.agent.holds(version):
-                raise KagemushaError(f"{self.place.instance} holds checkpoint {self.agent.version}, not {version}")
             try:
-                # From whatever it holds by then: checkpoints that were on their way may still arrive.
-                await self._serve(token, control.Activate(token, None))
+                await self._serve(token, control.Activate(token, version))
                 self.held = False
             except KagemushaError:
                 await self._end()
@@ -306,33 +300,39 @@ class LocalInstance:
         return self._file
 
     def _save(self, **changes: object) -> None:
+        self._note(**changes)
+        self.record.save(self.place.record)
+
+    def _note(self, **changes: object) -> None:
         if changes.get("config_file", self.record.config_file) != self.record.config_file:
             self._file = None
         self.record = replace(self.record, **changes)  # type: ignore[arg-type]
         self.place.make()
-        self.record.save(self.place.record)
+
+    async def _write(self) -> None:
+        await asyncio.to_thread(self.record.save, self.place.record)
 
     async def _serve(self, token: int, request: control.Launch | control.Activate) -> None:
         """Let the agent make it a primary, with a lease."""
         agent = self._agent()
         self.ended, self.fence_id, self.failed, self._timeline = None, "", "", ()
         lease = self.tenure.begin(token)
-        if (self.record.role, self.record.token) != ("primary", token):
-            # Durable before it serves; meanwhile the lease is on its way.
-            self._save(role="primary", token=token)
+        self._note(role="primary", token=token)
         self.tenure.gather(agent.pid)
-        await self.clients.arrive(self.tenure.wait_for_lease(lease), patient=isinstance(request, control.Launch))
+        ready, patient = self.tenure.be_ready(lease, self._write), isinstance(request, control.Launch)
+        await self.clients.arrive(ready, patient=patient)
         self.serving = True
         self.tenure.open()
         await agent.request(request, self._around.order_s)
         self._jobs.start(agent.leash(self._around.leash_ms))
-        await self.poll()
-        pid = agent.pid
-        if pid:
+        if not agent.serves():
+            await self.poll()
+        if pid := agent.pid:
             self.tenure.gather(pid)
-            self._save(pid=pid, start_ticks=start_ticks_of(pid))
+            self._note(pid=pid, start_ticks=start_ticks_of(pid))
             self.tenure.extend(pid)
         await self.clients.claim(token)
+        await self._write()
         log.info("the program serves here", instance=self.place.instance, token=token, pid=pid)
         self._around.changed()
 

@@ -16,7 +16,7 @@ import structlog
 from cluster.agents.place import Place
 from cluster.agents.ports import StreamPorts
 from cluster.node.spawn import reap, spawn
-from transport.checkpoint import NOTHING, Version
+from transport.checkpoint import NOTHING
 from transport.control import Event, GetStatus, Hello, Mirrored, Quit, Reply, Request, SetLeash, Status
 from transport.control_socket import ControlClient
 from transport.errors import ControlError
@@ -144,6 +144,14 @@ class AgentProcess:
             self.last_status, self.captured_ns = replace(status, version=progress.version), progress.captured_ns
         return False
 
+    def serves(self) -> bool:
+        """Its shadow has become the program, which has no mirror yet: known without asking. False: it had none."""
+        status = self.last_status
+        if status is None or not status.pid:
+            return False
+        self.last_status, self.captured_ns = replace(status, role="primary", status="running", mirrors=()), 0
+        return True
+
     async def leash(self, after_ms: int) -> None:
         """See `control.SetLeash`. An agent that does not answer is as good as gone, which is noticed elsewhere."""
         try:
@@ -161,16 +169,6 @@ class AgentProcess:
         """Whether it said that it keeps its program still."""
         status = self.last_status
         return status is not None and status.role == "primary" and status.status == "fenced"
-
-    @property
-    def version(self) -> Version:
-        """Of the checkpoint that its instance took or holds, as far as it was told."""
-        return self.last_status.version if self.last_status is not None else NOTHING
-
-    def holds(self, version: Version) -> bool:
-        """Whether its mirror holds that checkpoint or a later one of the same primary, as far as it was told."""
-        held = self.version
-        return held.token == version.token and held.number >= version.number
 
     def events(self) -> AsyncIterator[Event]:
         """Its events after Hello, until the connection ends."""

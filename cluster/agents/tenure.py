@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -93,6 +93,12 @@ class Tenure:
     def extended(self, token: int, sent_s: float, seconds: int) -> bool:
         """It is agreed that the lease holds for so long from `sent_s` on; whether that counts."""
         return self.lease is not None and self.lease.extended(now_s(), token, sent_s, seconds)
+
+    async def be_ready(self, lease: ServingLease, record: Callable[[], Awaitable[None]]) -> None:
+        """Return when the lease holds and it is recorded for whom: both before it serves. Raises KagemushaError."""
+        for failed in await asyncio.gather(record(), self.wait_for_lease(lease), return_exceptions=True):
+            if failed is not None:
+                raise failed
 
     async def wait_for_lease(self, lease: ServingLease) -> None:
         """Return when it holds. Raises KagemushaError when it is not granted in time."""

@@ -57,3 +57,12 @@ def test_every_part_of_a_history_is_in_its_digest() -> None:
 
 def test_a_version_reads_as_token_number_digest() -> None:
     assert str(Version(7, 42, 0x0123456789ABCDEF)) == "7.42.0123456789abcdef"
+
+
+def test_a_version_is_followed_by_later_ones_of_the_same_primary_alone() -> None:
+    held = Version(2, 6, 7)
+    assert held.is_or_follows(held)
+    assert held.is_or_follows(Version(2, 5, 1))
+    assert not held.is_or_follows(Version(2, 6, 8)), "another state under the same number"
+    assert not held.is_or_follows(Version(2, 7, 1))
+    assert not held.is_or_follows(Version(1, 5, 1))

@@ -246,6 +246,10 @@ async def test_orders_that_can_not_be(tmp_path: Path) -> None:
         answer = await b.supervisor.carry_out(ActivateHere(PROGRAM, 1, Version(1, 1, 1)))
         assert isinstance(answer, DoesNotServe)
         assert "knows 1" in answer.what
+        # Its agent knows best what it holds, and that it is not this.
+        answer = await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, Version(1, 1 << 40, 1)))
+        assert isinstance(answer, DoesNotServe)
+        assert "holds checkpoint 1." in answer.what
         await a.supervisor.carry_out(Stop(PROGRAM, 1))
         state = a.state
         assert state.ended is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+
+import pytest
 
 from cluster.agents.place import Place
 from cluster.agents.tenure import Tenure
@@ -14,6 +17,7 @@ from cluster.leader.lease import LeaseTimes
 from cluster.node.program import ProgramFile
 from cluster.registry.values import Policy
 from tests.cluster.cluster_of import configs
+from transport.errors import ConfigError, KagemushaError
 
 FAR_S = 3600.0
 
@@ -64,4 +68,31 @@ async def test_a_stop_that_nobody_saw_is_known_all_the_same(tmp_path: Path) -> N
     assert not cut_off(tenure)
     tenure.adopt(1)
     assert cut_off(tenure)
+    guard.close()
+
+
+async def test_it_is_ready_when_it_has_a_lease_and_that_is_recorded(tmp_path: Path) -> None:
+    guard = Guard(tmp_path / "leases", ("none",), tmp_path / "log")
+    place = Place(configs(tmp_path, ("a", "b"))["a"], "redis")
+    file = ProgramFile("redis", "0" * 64, Policy(), "", "", 1000)
+    tenure = Tenure(place, guard, LeaseTimes(0.4), lambda *_: None, lambda: file)
+    recorded = asyncio.Event()
+
+    async def record() -> None:
+        await recorded.wait()
+
+    async def full() -> None:
+        raise ConfigError("the disk is full")
+
+    ready = asyncio.create_task(tenure.be_ready(tenure.begin(1), record))
+    await asyncio.sleep(0)
+    assert tenure.granted(1, time.clock_gettime(time.CLOCK_BOOTTIME), 0.4)
+    await asyncio.sleep(0)
+    assert not ready.done(), "nobody would know of it after a loss of power"
+    recorded.set()
+    await ready
+    with pytest.raises(ConfigError, match="full"):
+        await tenure.be_ready(tenure.begin(2), full)
+    with pytest.raises(KagemushaError, match="not granted a lease"):
+        await tenure.be_ready(tenure.begin(3), record)
     guard.close()
