@@ -40,9 +40,9 @@ class ServiceAddress:
             self._routes.add_address(self.link, address)
         self.announce()
 
-    def announce(self) -> bool:
-        """Tell the neighbours, twice; False when the link is down."""
-        heard = [self._neighbours.announce(address.ip) for address in self.addresses]
+    def announce(self, times: int = 2) -> bool:
+        """Tell the neighbours so often; False when the link is down."""
+        heard = [self._neighbours.announce(address.ip, times=times) for address in self.addresses]
         return all(heard)
 
     def drop(self) -> bool:

@@ -16,6 +16,7 @@ from agent.network.address import ServiceAddress
 from agent.network.announcer import Announcer
 from agent.network.connections import Connection, Expected
 from agent.network.prober import Outcome, Prober
+from agent.network.reminder import Reminder
 from agent.network.stragglers import Stragglers
 from agent.redirect import Redirect
 from transport.track_file import TrackFile
@@ -39,6 +40,7 @@ class ServiceNetwork:
         self._addresses = [redirect.ip]
         self._loop = loop
         self.address = ServiceAddress([redirect.address], redirect.interface)
+        self._reminder = Reminder(ServiceAddress([redirect.address], redirect.interface))
         self._track = TrackFile(track) if redirect.driver == "keepalived" else None
         self._barrier = BarrierSocket()
         self._barrier.barriers.stage(instance, redirect.ip)
@@ -96,7 +98,9 @@ class ServiceNetwork:
             prober.close()
 
     def announce_connections(self, announce: Callable[[tuple[Connection, ...], tuple[Connection, ...]], None]) -> None:
-        """Tell `announce` from now on which connections clients open and close. In the event loop."""
+        """The program serves here: tell `announce` from now on which connections clients open and close, and the
+        neighbours again and again where it is. In the event loop."""
+        self._reminder.start()
         if self._announcer is None:
             self._announcer = Announcer(self._addresses, self._interface, announce)
             self._announcer.start()
@@ -104,6 +108,7 @@ class ServiceNetwork:
     def close(self) -> None:
         """Close all sockets; the address stays as it is. In the event loop."""
         self._forget_stragglers()
+        self._reminder.close()
         if self._announcer is not None:
             self._announcer.close()
         if self._prober is not None:
