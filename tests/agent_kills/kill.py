@@ -49,7 +49,7 @@ class Kill:
         if self.problems:
             return False
         if not self.ran_on:
-            return True
+            return not self.hung
         return not self.writes_lost and self.connections - self.survived <= LEFT_MAX
 
 
