@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.faults.all import KINDS
+from tests.chaos.faults.all import KINDS, kinds_with
 from tests.chaos.plan import Plan, PlanError, Step, make_plan
-from tests.chaos.programs import PROGRAMS, ProgramName
+from tests.chaos.programs import DRIVERS, PROGRAMS, Setup
 from tests.chaos.run import Outcome, Verdict, carry_out
 from tests.chaos.shrink import shrink
 
@@ -30,8 +30,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the plan takes, about (default: 60)")
     parser.add_argument("--seed", type=int, help="what the plan is made of (default: by chance)")
     parser.add_argument("--plan", type=Path, help="a plan to be carried out again")
-    parser.add_argument("--only", action="append", choices=sorted(KINDS), help="this kind of fault; again for more")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(KINDS), metavar="FAULT", help="this kind; again for more"
+    )
     parser.add_argument("--program", choices=PROGRAMS, default="redis", help="what is mirrored (default: redis)")
+    parser.add_argument("--driver", choices=DRIVERS, default="address", help="carries its address (default: address)")
     parser.add_argument("--shrink", action="store_true", help="after a violation: look for the shortest plan with one")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
@@ -42,7 +45,7 @@ def main() -> int:
         _say(str(error))
         return _WRONG
     _say(f"seed {plan.seed}: {len(plan.steps)} steps, {sum(len(step.strikes) for step in plan.steps)} faults")
-    outcome = asyncio.run(_carry_out(plan, options.program, options.keep, options.shrink))
+    outcome = asyncio.run(_carry_out(plan, Setup(options.program, options.driver), options.keep, options.shrink))
     _tell(outcome)
     if options.json:
         sys.stdout.write(json.dumps(outcome.figures()) + "\n")
@@ -53,12 +56,15 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.plan is not None:
         return Plan.parse(options.plan.read_text(), KINDS)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
-    kinds = {kind: targets for kind, targets in KINDS.items() if options.only is None or kind in options.only}
+    there = kinds_with(options.driver)
+    kinds = {kind: targets for kind, targets in there.items() if options.only is None or kind in options.only}
+    if not kinds:
+        raise PlanError(f"none of these faults is possible with the driver {options.driver}")
     return make_plan(seed, options.seconds, kinds)
 
 
-async def _carry_out(plan: Plan, program: ProgramName, keep: bool, shorten: bool) -> Outcome:
-    outcome = await carry_out(plan, _say, program=program, keep=keep)
+async def _carry_out(plan: Plan, setup: Setup, keep: bool, shorten: bool) -> Outcome:
+    outcome = await carry_out(plan, _say, setup=setup, keep=keep)
     if not shorten or outcome.verdict != "violated":
         return outcome
     last = outcome
@@ -66,7 +72,7 @@ async def _carry_out(plan: Plan, program: ProgramName, keep: bool, shorten: bool
     async def fails(steps: Sequence[Step]) -> bool:
         nonlocal last
         _say(f"--- with {len(steps)} steps")
-        tried = await carry_out(plan.with_steps(steps), _say, program=program)
+        tried = await carry_out(plan.with_steps(steps), _say, setup=setup)
         if tried.verdict == "violated":
             last = tried
         return tried.verdict == "violated"

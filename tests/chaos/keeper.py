@@ -1,4 +1,4 @@
-"""What an init system does for a node's daemon: it is started again whenever it ends, unless the node has no power."""
+"""What an init system does for a node's daemon and keepalived: what ends is started again, unless there is no power."""
 
 from __future__ import annotations
 
@@ -6,24 +6,34 @@ import asyncio
 import time
 
 from kagemusha.demo.cluster.daemon import Daemon
+from tests.chaos.carrier import Keepalived
+from tests.chaos.disk import Disk
 
 RESTART_S = 0.5
+CARRIER_RESTART_S = 0.1
 
 
 class Keeper:
-    """Keeps one daemon. starts: how often it was started."""
+    """Keeps what runs on one node. starts: how often the daemon was started. carrier: None, where the daemon itself
+    carries the address."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, carrier: Keepalived | None) -> None:
         self.daemon = daemon
+        self.carrier = carrier
+        self.disk = Disk(daemon.node)
         self.starts = 0
         self._on = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start it, and keep it."""
+        """Start it on an empty disk, and keep it."""
+        await asyncio.to_thread(self.disk.make)
+        if self.carrier is not None:
+            await self.carrier.start()
+            self._tasks.append(asyncio.ensure_future(self._keep_carrier(self.carrier)))
         await self._start()
         self._on.set()
-        self._task = asyncio.ensure_future(self._keep())
+        self._tasks.append(asyncio.ensure_future(self._keep()))
 
     def leave(self) -> None:
         """The node's power goes now: nobody starts anything there."""
@@ -31,8 +41,10 @@ class Keeper:
 
     async def boot(self) -> None:
         """The power is back."""
-        await self.daemon.boot()
+        await self.daemon.boot(self.disk.mount)
         self.starts += 1
+        if self.carrier is not None:
+            await self.carrier.start()
         self._on.set()
 
     async def started(self, before: int, deadline_s: float = 20.0) -> int:
@@ -45,9 +57,11 @@ class Keeper:
     async def close(self) -> None:
         """End the daemon, and what it has left."""
         self.leave()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.carrier is not None:
+            await self.carrier.ended()
         await self.daemon.close()
         self.daemon.remove_cgroups()
 
@@ -62,3 +76,11 @@ class Keeper:
             await asyncio.sleep(RESTART_S)
             if self._on.is_set():
                 await self._start()
+
+    async def _keep_carrier(self, carrier: Keepalived) -> None:
+        while True:
+            await self._on.wait()
+            await carrier.ended()
+            await asyncio.sleep(CARRIER_RESTART_S)
+            if self._on.is_set():
+                await carrier.start()

@@ -78,7 +78,8 @@ class Nemesis:
         for one, fault in pairs:
             if not one.unhealed:
                 self._notes.write(f"is healed: {fault.kind} at node {fault.node}")
-                await _tried(fault.heal())
+                if trouble := await _tried(fault.heal()):
+                    self._notes.write(f"is not healed: {fault.kind} at node {fault.node}: {trouble}")
         healed_ns = time.monotonic_ns()
         missing = await self._scene.until_whole()
         whole_ns = None if missing else time.monotonic_ns()

@@ -18,10 +18,11 @@ from tests.chaos.evidence import NS_PER_S, Evidence
 from tests.chaos.merged_log import write_merged
 from tests.chaos.nemesis import Nemesis, Notes
 from tests.chaos.plan import Plan
-from tests.chaos.programs import ProgramName
+from tests.chaos.programs import Setup
 from tests.chaos.scene import Scene, SceneError
 from tests.chaos.witness import WitnessError
 
+_PLAIN = Setup()
 Verdict = Literal["kept", "violated", "invalid", "broken"]
 """broken: the run could not be carried through, and says nothing of the product."""
 
@@ -31,7 +32,7 @@ class Outcome:
     """What came of it. kept_in: the directory with all logs, the evidence and the plan; "" after a good run."""
 
     plan: Plan
-    program: ProgramName
+    setup: Setup
     evidence: Evidence = field(default_factory=Evidence)
     violations: list[Violation] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Outcome:
         there = {(one.client, number) for one in evidence.contents for number in one.numbers}
         return {
             "verdict": self.verdict,
-            "program": self.program,
+            **asdict(self.setup),
             "seed": self.plan.seed,
             "steps": len(self.plan.steps),
             "faults": dict(sorted(Counter(one.kind for one in evidence.struck).items())),
@@ -69,12 +70,10 @@ class Outcome:
         }
 
 
-async def carry_out(
-    plan: Plan, tell: Callable[[str], None], *, program: ProgramName = "redis", keep: bool = False
-) -> Outcome:
+async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _PLAIN, keep: bool = False) -> Outcome:
     """Build the cluster, walk through the plan, judge. keep: also the logs of a good run."""
     clear_crashed_runs()
-    outcome = Outcome(plan, program)
+    outcome = Outcome(plan, setup)
     directory = Directory(new_run_id())
     try:
         await _play(directory, outcome, tell)
@@ -89,7 +88,7 @@ async def carry_out(
 
 
 async def _play(directory: Directory, outcome: Outcome, tell: Callable[[str], None]) -> None:
-    scene = Scene(directory, outcome.plan.seed, outcome.program)
+    scene = Scene(directory, outcome.setup, outcome.plan.seed)
     evidence = outcome.evidence
     try:
         await scene.open()

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster.admin.auth import entry_text, make_token
@@ -16,11 +17,12 @@ from kagemusha.demo.errors import DemoError
 from kagemusha.demo.namespace import NetworkNamespace
 from kagemusha.demo.nodes import ADDRESS, PREFIX, Directory, Machines, Node
 from kagemusha.demo.story import PORT
+from tests.chaos.carrier import Keepalived
 from tests.chaos.evidence import Agreed, Census, Report
 from tests.chaos.keeper import Keeper
 from tests.chaos.plan import Target
 from tests.chaos.processes import Role, open_descriptors, pid_of, processes
-from tests.chaos.programs import ProgramName, command_of, definition_of
+from tests.chaos.programs import Setup, command_of, definition_of
 from tests.chaos.witness import Witness
 from transport.pki import AUTHORITY_CERTIFICATE, Authority
 
@@ -40,17 +42,20 @@ class SceneError(Exception):
 class Scene:
     """Open it, harm it, close it."""
 
-    def __init__(self, directory: Directory, seed: int, program: ProgramName = "redis") -> None:
+    def __init__(self, directory: Directory, setup: Setup, seed: int) -> None:
         self.directory = directory
         self.chance = random.Random(seed)
         self.machines = Machines(directory, NAMES)
         self.bridge = NetworkNamespace(f"{PREFIX}{directory.run_id}-bridge")
         self.authority = Authority.create("chaos")
-        self.keepers = {name: Keeper(Daemon(node)) for name, node in self.nodes.items()}
+        self.keepers = {
+            name: Keeper(Daemon(node), Keepalived(node) if setup.driver == "keepalived" else None)
+            for name, node in self.nodes.items()
+        }
         self.reports: list[Report] = []
         self._operators: dict[str, Operator] = {}
-        self._definition = definition_of(program, directory)
-        self._program = str(command_of(program, directory)[0]).encode()
+        self._definition = definition_of(setup, directory)
+        self._program = str(command_of(setup.program, directory)[0]).encode()
         self._load = Witness("load", directory.path)
         self._sniffer = Witness("sniffer", directory.path)
         self._reporter: asyncio.Task[None] | None = None
@@ -69,7 +74,7 @@ class Scene:
             self.authority.issue(node.name).save(node.own_path("pki")[0])
             for name, text in (
                 ("program.toml", self._definition),
-                ("node.toml", node_toml(node, self.nodes.values())),
+                ("node.toml", node_toml(node, self.nodes.values()) + self._more_settings(node.name)),
                 ("tokens.toml", entry_text("chaos", "admin", digest)),
             ):
                 node.own_path(name)[0].write_text(text)
@@ -83,6 +88,10 @@ class Scene:
         await self._load.start(self.machines.client.command(), "tests.chaos.load", ADDRESS, str(PORT))
         self._reporter = asyncio.ensure_future(self._report())
 
+    def _more_settings(self, name: str) -> str:
+        carrier = self.keepers[name].carrier
+        return "" if carrier is None else f"\n{carrier.settings}"
+
     async def _meet(self, token: str) -> None:
         endpoints = {name: f"{node.address}:{ADMIN_PORT}" for name, node in self.nodes.items()}
         certificate = self.nodes[NAMES[0]].own_path("pki")[0] / AUTHORITY_CERTIFICATE
@@ -90,7 +99,7 @@ class Scene:
             self._operators[who] = Operator(asked, token, certificate, self.directory.logs)
             await self._operators[who].arrive(self.machines.client)
 
-    async def witnesses(self) -> Sequence[Any]:
+    async def witnesses(self) -> Sequence[Path]:
         """End the load and the look at the bridge; gives the files of what they have seen. Raises WitnessError."""
         load = await self._load.finish()
         if self._reporter is not None:
@@ -143,6 +152,10 @@ class Scene:
     def pid(self, node: str, role: Role) -> int:
         """Raises NoProcess."""
         return pid_of(self.nodes[node], role, self._program)
+
+    def pids(self, node: str, role: Role) -> list[int]:
+        """All processes of a role."""
+        return [pid for found, pid in processes(self.nodes[node], self._program) if found == role]
 
     def census(self) -> list[Census]:
         """How many processes and descriptors there are, by node and role."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults.all import FAULTS, KINDS
+from tests.chaos.faults.all import FAULTS, KINDS, kinds_with
 from tests.chaos.plan import Plan, PlanError, Target, make_plan
 from tests.chaos.shrink import shrink
 
@@ -71,6 +71,12 @@ def test_the_plans_that_are_kept_can_be_read(path: Path) -> None:
 def test_faults_are_known_by_their_names() -> None:
     assert all(FAULTS[kind].kind == kind for kind in KINDS)
     assert len(KINDS) >= 15
+
+
+def test_what_harms_keepalived_is_done_where_it_carries_the_address() -> None:
+    assert "track-stale" in kinds_with("keepalived")
+    assert "track-stale" not in kinds_with("address")
+    assert set(kinds_with("address")) < set(kinds_with("keepalived")) == set(KINDS)
 
 
 @pytest.mark.parametrize("culprits", [{7}, {0, 15}, {3, 4, 9}, set(range(16))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cluster.fencing.cgroup import CgroupError, ProgramCgroup
 from kagemusha.demo.errors import DemoError
@@ -60,10 +60,12 @@ class Daemon:
         if self._process is not None:
             self._process.send_signal(number)
 
-    async def boot(self) -> None:
-        """The node's power is back: what a boot empties is empty, and the daemon is started again."""
+    async def boot(self, mount: Callable[[], None] = lambda: None) -> None:
+        """The node's power is back: what a boot empties is empty, and the daemon is started again. mount: called when
+        the machine is there, before its daemon is."""
         await self.ended()
         await asyncio.to_thread(self.node.boot)
+        await asyncio.to_thread(mount)
         shutil.rmtree(self.node.own_path("run")[0], ignore_errors=True)
         await self.start()
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from tests.chaos.faults.carriers import KeepalivedKilled, KeepalivedStopped, TrackGarbage, TrackStale
 from tests.chaos.faults.fault import Fault
 from tests.chaos.faults.kills import AgentKilled, DaemonKilled, ProgramKilled, ShadowKilled, WatchdogKilled
 from tests.chaos.faults.mistakes import DuplicateNode, ForeignAddress, WrongCertificate, WrongCluster
 from tests.chaos.faults.partitions import Bridged, CutOff, Deaf, Flapping, Isolated, Lossy, Mute
 from tests.chaos.faults.planned import DaemonRestarted, SwitchedOver
-from tests.chaos.faults.power import AllKilled, NodeKilled
-from tests.chaos.faults.resources import AgentOutOfDescriptors, DaemonOutOfDescriptors
-from tests.chaos.faults.standstills import AgentStopped, DaemonFrozen, DaemonStopped, WatchdogStopped
+from tests.chaos.faults.power import AllKilled, NodeKilled, PowerLost
+from tests.chaos.faults.resources import AgentOutOfDescriptors, DaemonOutOfDescriptors, DiskFull
+from tests.chaos.faults.standstills import AgentStopped, DaemonFrozen, DaemonStopped, Starved, WatchdogStopped
 from tests.chaos.faults.wires import Corrupted, Duplicated, Late, Reordered
 from tests.chaos.plan import Target
 
@@ -25,7 +26,9 @@ _ALL: tuple[type[Fault], ...] = (
     AgentStopped,
     WatchdogStopped,
     DaemonFrozen,
+    Starved,
     NodeKilled,
+    PowerLost,
     AllKilled,
     CutOff,
     Isolated,
@@ -40,11 +43,21 @@ _ALL: tuple[type[Fault], ...] = (
     Corrupted,
     DaemonOutOfDescriptors,
     AgentOutOfDescriptors,
+    DiskFull,
     WrongCertificate,
     WrongCluster,
     DuplicateNode,
     ForeignAddress,
+    KeepalivedKilled,
+    KeepalivedStopped,
+    TrackStale,
+    TrackGarbage,
 )
 FAULTS: dict[str, type[Fault]] = {fault.kind: fault for fault in _ALL}
 KINDS: dict[str, tuple[Target, ...]] = {fault.kind: fault.targets for fault in _ALL}
-"""What plans are made of."""
+"""All that a plan may have."""
+
+
+def kinds_with(driver: str) -> dict[str, tuple[Target, ...]]:
+    """Those that are possible where the address is carried by this driver."""
+    return {kind: targets for kind, targets in KINDS.items() if FAULTS[kind].driver in ("", driver)}

@@ -14,12 +14,14 @@ from tests.chaos.scene import Scene
 class Fault(ABC):
     """One fault at one node. Methods may raise NoProcess, DemoError, OSError: then it had no effect.
 
-    kind: its name in plans. targets: where it may strike. loses: what the failure model allows it to cost.
+    kind: its name in plans. targets: where it may strike. loses: what the failure model allows it to cost. driver:
+    the one that must carry the address; "": any.
     """
 
     kind: ClassVar[str]
     targets: ClassVar[tuple[Target, ...]] = TARGETS
     loses: ClassVar[Loses] = "staleness"
+    driver: ClassVar[str] = ""
 
     def __init__(self, scene: Scene, node: str, chance: random.Random) -> None:
         self.scene = scene
@@ -39,6 +41,6 @@ class Fault(ABC):
         return
 
     @property
-    def machine(self) -> str:
+    def port(self) -> str:
         """The bridge's port of the node."""
         return self.scene.nodes[self.node].port

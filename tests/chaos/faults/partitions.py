@@ -27,11 +27,11 @@ class _Divided(Fault):
 
     def out(self, to: list[str]) -> str:
         """Nothing that the node sends arrives there."""
-        return f'iifname "{self.machine}" oifname {ports(to)} counter drop'
+        return f'iifname "{self.port}" oifname {ports(to)} counter drop'
 
     def into(self, source: list[str]) -> str:
         """Nothing from there arrives at the node."""
-        return f'oifname "{self.machine}" iifname {ports(source)} counter drop'
+        return f'oifname "{self.port}" iifname {ports(source)} counter drop'
 
     async def begin(self) -> None:
         """See `Fault`."""
@@ -55,7 +55,7 @@ class CutOff(_Divided):
 
     def rules(self) -> list[str]:
         """See `_Divided`."""
-        return [f'iifname "{self.machine}" counter drop', f'oifname "{self.machine}" counter drop']
+        return [f'iifname "{self.port}" counter drop', f'oifname "{self.port}" counter drop']
 
 
 class Isolated(_Divided):
@@ -142,4 +142,4 @@ class Lossy(_Divided):
     def rules(self) -> list[str]:
         """See `_Divided`."""
         chance = "numgen random mod 100 < 30 counter drop"
-        return [f'iifname "{self.machine}" {chance}', f'oifname "{self.machine}" {chance}']
+        return [f'iifname "{self.port}" {chance}', f'oifname "{self.port}" {chance}']

@@ -27,6 +27,24 @@ class NodeKilled(Fault):
         await self.scene.keepers[self.node].boot()
 
 
+class PowerLost(NodeKilled):
+    """The same, and what was written without a sync is gone from the disk."""
+
+    kind = "power-lost"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        disk = self.scene.keepers[self.node].disk
+        disk.cut()
+        self._is_cut = disk.is_cut()
+        await super().begin()
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        gone = await super().effect()
+        return f"{gone}, and nothing reached its disk" if gone and self._is_cut else ""
+
+
 class AllKilled(Fault):
     """All nodes at once. Contexts live in memory alone: what the program knew is gone, what was agreed is not."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from itertools import count
 
@@ -51,3 +52,23 @@ class AgentOutOfDescriptors(_NoDescriptors):
     kind = "agent-out-of-descriptors"
     targets = ("primary", "mirror")
     role = "agent"
+
+
+class DiskFull(Fault):
+    """Nothing more can be written to the disk of a node (ENOSPC)."""
+
+    kind = "disk-full"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        self._disk = self.scene.keepers[self.node].disk
+        await asyncio.to_thread(self._disk.fill)
+        self._is_full = self._disk.is_full()
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        return f"no block was free on the disk of node {self.node}" if self._is_full else ""
+
+    async def heal(self) -> None:
+        """See `Fault`."""
+        self._disk.clear()

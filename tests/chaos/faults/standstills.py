@@ -1,4 +1,4 @@
-"""A process that does not end and does nothing: stopped by a signal, or frozen with its cgroup."""
+"""Processes that do not end and do nothing, or hardly anything: stopped by a signal, frozen, without a processor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import signal
 from pathlib import Path
 from typing import ClassVar
 
+from tests.chaos.cgroup import Cgroup
 from tests.chaos.faults.fault import Fault
 from tests.chaos.processes import Role
 
-_FREEZERS = Path("/sys/fs/cgroup/freezer")
-_LOOK_AGAIN_S = 0.01
-_FROZEN_S = 2.0
+_QUOTA_US = 5_000
+"""Of each 100 ms."""
+_REAL_TIME_US = 50_000
+"""Of each second, for threads with real-time priority; without it they could not be here."""
 
 
 class _Stopped(Fault):
@@ -60,35 +62,50 @@ class WatchdogStopped(_Stopped):
 
 
 class DaemonFrozen(Fault):
-    """A daemon whose cgroup is frozen: no signal helps. Version 1 of cgroups, linux/Documentation/admin-guide."""
+    """A daemon whose cgroup is frozen: no signal helps."""
 
     kind = "daemon-frozen"
 
     async def begin(self) -> None:
         """See `Fault`."""
         self._pid = self.scene.pid(self.node, "daemon")
-        self._cgroup = _FREEZERS / f"kgm-{os.getpid()}-{self.node}"
-        self._cgroup.mkdir()
-        (self._cgroup / "cgroup.procs").write_text(str(self._pid))
-        (self._cgroup / "freezer.state").write_text("FROZEN")
+        self._cgroup = Cgroup("freezer", f"frozen-{self.node}")
+        self._cgroup.take([self._pid], {})
+        self._cgroup.write("freezer.state", "FROZEN")
 
     async def effect(self) -> str:
         """See `Fault`."""
-        frozen = (self._cgroup / "freezer.state").read_text().strip() == "FROZEN"
+        frozen = self._cgroup.read("freezer.state") == "FROZEN"
         return f"process {self._pid}, the daemon of node {self.node}, is frozen" if frozen else ""
 
     async def heal(self) -> None:
         """See `Fault`."""
-        (self._cgroup / "freezer.state").write_text("THAWED")
-        for pid in (self._cgroup / "cgroup.procs").read_text().split():
-            try:
-                (_FREEZERS / "cgroup.procs").write_text(pid)
-            except OSError:
-                continue  # It has ended since.
-        async with asyncio.timeout(_FROZEN_S):
-            while (self._cgroup / "cgroup.procs").read_text():
-                await asyncio.sleep(_LOOK_AGAIN_S)
-        self._cgroup.rmdir()
+        self._cgroup.write("freezer.state", "THAWED")
+        await asyncio.to_thread(self._cgroup.release)
+
+
+class Starved(Fault):
+    """The daemon, its watchdog and the agent of a node share a twentieth of one processor."""
+
+    kind = "starved"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        roles: tuple[Role, ...] = ("daemon", "watchdog", "agent")
+        self._cgroup = Cgroup("cpu", f"starved-{self.node}")
+        pids = (pid for role in roles for pid in self.scene.pids(self.node, role))
+        self._cgroup.take(pids, {"cpu.cfs_quota_us": str(_QUOTA_US), "cpu.rt_runtime_us": str(_REAL_TIME_US)})
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        counts = dict(line.split() for line in self._cgroup.read("cpu.stat").splitlines())
+        held = int(counts["nr_throttled"])
+        return f"node {self.node} was without a processor {held} times" if held else ""
+
+    async def heal(self) -> None:
+        """See `Fault`."""
+        self._cgroup.write("cpu.cfs_quota_us", "-1")
+        await asyncio.to_thread(self._cgroup.release)
 
 
 def _state(pid: int) -> str:

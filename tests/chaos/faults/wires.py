@@ -32,7 +32,7 @@ class _OnWire(Fault):
         seed = str(self.chance.randrange(1 << 30))
         self._relay = await asyncio.create_subprocess_exec(
             *("nsenter", f"--net={self.scene.bridge.path}", "--", sys.executable, "-m", "tests.chaos.relay"),
-            *(self.machine, self._line, json.dumps(asdict(self.wire)), seed),
+            *(self.port, self._line, json.dumps(asdict(self.wire)), seed),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
@@ -40,7 +40,7 @@ class _OnWire(Fault):
         )
         await self._said()
         await asyncio.to_thread(
-            ip, f"link set {self.machine} nomaster", f"link set {self._plug} master br0", f"link set {self._plug} up"
+            ip, f"link set {self.port} nomaster", f"link set {self._plug} master br0", f"link set {self._plug} up"
         )
 
     async def _said(self) -> str:
@@ -58,7 +58,7 @@ class _OnWire(Fault):
 
     async def heal(self) -> None:
         """See `Fault`."""
-        await asyncio.to_thread(self.scene.bridge.ip, f"link set {self.machine} master br0")
+        await asyncio.to_thread(self.scene.bridge.ip, f"link set {self.port} master br0")
         if self._relay.stdin is not None:
             self._relay.stdin.close()
         await asyncio.wait_for(self._relay.wait(), _ANSWER_S)

@@ -36,6 +36,20 @@ while True:
 """
 
 
+def start_command(directory: Path) -> list[str]:
+    """How keepalived is started on a node whose own files, and what `settings_text` names, are in this directory."""
+    words = ["stdbuf", "-oL", COMMAND, "-n", "-l", "-D", "-P", "-f", f"{directory}/keepalived.conf"]
+    return [*words, "-p", f"{directory}/keepalived.pid", "-r", f"{directory}/vrrp.pid"]
+
+
+def settings_text(directory: Path) -> str:
+    """What node.toml says of it."""
+    return (
+        f'[keepalived]\nconfig = "{directory}/keepalived.conf"\ndirectory = "{directory}/keepalived"\n'
+        f'pid_file = "{directory}/keepalived.pid"\n'
+    )
+
+
 async def until(is_so: Callable[[], bool], what: str = "") -> None:
     """Wait for what other processes do."""
     try:

@@ -1,0 +1,90 @@
+"""A node's disk: a file system of its own for what survives a boot, which can be full, or lose what was not synced."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from kagemusha.demo.namespace import run
+from kagemusha.demo.nodes import Node
+from tests.chaos.processes import NoProcess
+
+SIZE_BYTES: Final = 96 << 20
+_EXT4_IOC_SHUTDOWN: Final = 0x8004587D
+_NO_LOG_FLUSH: Final = 2
+"""linux/fs/ext4/ext4.h: nothing more reaches the disk, not even the journal of what was written before."""
+_PIECES_BYTES: Final = (1 << 20, 1 << 12, 1)
+
+
+_FEW_BLOCKS: Final = 16
+
+
+class Disk:
+    """An ext4 in a file, mounted at the node's `data`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._image = node.directory.path / f"disk-{node.name}"
+        self._place = node.directory.node / "data"
+
+    def make(self) -> None:
+        """An empty one, in its place. Raises DemoError."""
+        with self._image.open("wb") as file:
+            file.truncate(SIZE_BYTES)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._image))
+        self.mount()
+
+    def mount(self) -> None:
+        """After a boot: what had reached it is there. Raises DemoError."""
+        self._node.own_path("data")[0].mkdir(exist_ok=True)
+        run(*self._node.command("mount", "-o", "loop", str(self._image), str(self._place)))
+
+    @property
+    def path(self) -> Path:
+        """Its root, as this process sees it. Raises NoProcess: it can be seen as long as anything runs on the node."""
+        pids = self._node.network.processes()
+        if not pids:
+            raise NoProcess(f"nothing runs on node {self._node.name}")
+        return Path(f"/proc/{pids[0]}/root{self._place}")
+
+    def fill(self) -> None:
+        """Use up what is free."""
+        with self._ballast.open("wb", buffering=0) as file:
+            for size in _PIECES_BYTES:
+                try:
+                    while file.write(bytes(size)):
+                        pass
+                except OSError:
+                    continue
+            os.fsync(file.fileno())
+
+    def is_full(self) -> bool:
+        """Whether hardly a block can be had."""
+        return os.statvfs(self.path).f_bavail < _FEW_BLOCKS
+
+    def clear(self) -> None:
+        """Give back what `fill` has used up."""
+        self._ballast.unlink()
+
+    def cut(self) -> None:
+        """Nothing more reaches it, and what was written without a sync may be gone."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(descriptor, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+        finally:
+            os.close(descriptor)
+
+    def is_cut(self) -> bool:
+        """Whether nothing can be written."""
+        try:
+            (self.path / "probe").touch()
+        except OSError:
+            return True
+        return False
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path / "ballast"

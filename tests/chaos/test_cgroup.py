@@ -1,0 +1,49 @@
+"""Processes can be put into a cgroup for a time, whatever their priority, and nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.cgroup import Cgroup
+
+pytestmark = pytest.mark.skipif(not Path("/sys/fs/cgroup/freezer").is_dir(), reason="cgroups are not of version 1 here")
+
+
+@pytest.fixture
+def pid() -> Iterator[int]:
+    """A process that sleeps, with real-time priority, as the watchdog has it."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
+        yield process.pid
+        process.kill()
+
+
+def test_a_process_is_frozen_and_goes_on(pid: int) -> None:
+    cgroup = Cgroup("freezer", "test")
+    cgroup.take([pid], {})
+    cgroup.write("freezer.state", "FROZEN")
+    assert cgroup.read("freezer.state") == "FROZEN"
+    cgroup.write("freezer.state", "THAWED")
+    cgroup.release()
+    with pytest.raises(OSError, match="No such file"):
+        cgroup.read("freezer.state")
+
+
+def test_a_process_gets_little_of_a_processor(pid: int) -> None:
+    cgroup = Cgroup("cpu", "test")
+    cgroup.take([pid], {"cpu.cfs_quota_us": "5000", "cpu.rt_runtime_us": "50000"})
+    assert cgroup.read("cpu.cfs_quota_us") == "5000"
+    assert cgroup.read("cgroup.procs") == str(pid)
+    cgroup.release()
+
+
+def test_what_has_ended_is_no_obstacle(pid: int) -> None:
+    cgroup = Cgroup("freezer", "gone")
+    cgroup.take([pid], {})
+    os.kill(pid, 9)
+    cgroup.release()
