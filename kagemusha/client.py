@@ -141,6 +141,10 @@ class AsyncClient:
         """End a program on every node; it can be started again."""
         return await self._ask("POST", f"/v1/programs/{_quoted(program_id)}/stop", key=key)
 
+    async def shutdown_program(self, program_id: str, *, key: str = "") -> Json:
+        """End a program before the whole cluster is shut down; it is remembered that it is to be started again."""
+        return await self._ask("POST", f"/v1/programs/{_quoted(program_id)}/shutdown", key=key)
+
     async def delete_program(self, program_id: str, *, key: str = "") -> Json:
         """End a program on every node and forget it."""
         return await self._ask("DELETE", f"/v1/programs/{_quoted(program_id)}", key=key)
@@ -380,6 +384,10 @@ class Client:
     def stop_program(self, program_id: str) -> Json:
         """See `AsyncClient`."""
         return self._run(self._client.stop_program(program_id))
+
+    def shutdown_program(self, program_id: str) -> Json:
+        """See `AsyncClient.shutdown_program`."""
+        return self._run(self._client.shutdown_program(program_id))
 
     def delete_program(self, program_id: str) -> Json:
         """See `AsyncClient`."""

@@ -95,6 +95,8 @@ def programs(found: Sequence[Json]) -> RenderableType:
 def _name(program: Json) -> str:
     """With the end of its pause, if it is paused."""
     until = program["paused_until"] or "it is resumed"
+    if program["shut_down"]:
+        return f"{program['program']} (kagemusha startup starts it)"
     return f"{program['program']} (no failover until {until})" if program["paused"] else str(program["program"])
 
 
@@ -166,6 +168,9 @@ def instance_lines(found: Json) -> list[tuple[str, Text | str]]:
     ]
     if found["paused"]:
         lines.insert(2, ("failover", Text("paused: kagemusha resume ends it", "yellow")))
+    if found["last_failure"] is not None:
+        last = found["last_failure"]
+        lines.append(("last failure", f"{last['instance']}, {last['at']}: {last['reason']}"))
     if found["lease_age_ms"] is not None:
         lines.insert(3, ("lease", f"renewed {age(found['lease_age_ms'])} ago"))
     if found["sync"] is not None:

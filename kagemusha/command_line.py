@@ -29,6 +29,7 @@ from kagemusha.commands import (
     pki,
     preflight,
     reference,
+    shutdown,
     status,
     token,
     top,
@@ -91,6 +92,8 @@ _add("pause", maintenance.pause, _MAINTENANCE)
 _add("resume", maintenance.resume, _MAINTENANCE)
 _add("drain", maintenance.drain, _MAINTENANCE)
 _add("undrain", maintenance.undrain, _MAINTENANCE)
+_add("shutdown", shutdown.shutdown, _MAINTENANCE)
+_add("startup", shutdown.startup, _MAINTENANCE)
 _add("failover", maintenance.failover, _MAINTENANCE)
 _add("preflight", preflight.preflight, _NODE)
 _add("node", node.node, _NODE)

@@ -22,6 +22,7 @@ from cluster.registry.commands import (
     SetInstance,
     SetInSync,
     SetNode,
+    ShutDown,
     Started,
     TakeOffice,
     Unfence,
@@ -65,9 +66,10 @@ def _words(command: Command, result: Ok) -> tuple[EventKind, str, str, str, str]
             return "primary-fenced", program, f"{program}@{node}", node, f"primary {program}@{node} is fenced: {how}"
         case Unfence(program=program):
             return "primary-unfenced", program, "", "", f"the primary of {program} serves on"
-        case Promote(program=program, instance=instance, version=version, reason=reason):
+        case Promote(program=program, instance=instance, version=version, reason=reason, because=because):
             why = f": {reason}" if reason else ""
-            text = f"{instance} goes on from checkpoint {version.number} under token {result.value}{why}"
+            chosen = f"; chosen because {because}" if because else ""
+            text = f"{instance} goes on from checkpoint {version.number} under token {result.value}{why}{chosen}"
             return "primary-promoted", program, instance, Placement.parse(instance).node, text
         case Started(program=program, instance=instance, reason=reason):
             why = f": {reason}" if reason else ""
@@ -84,6 +86,9 @@ def _words(command: Command, result: Ok) -> tuple[EventKind, str, str, str, str]
             return "undrained" if over else "drained", "", "", node, f"{what} {node}"
         case Resume(program=program):
             return "resumed", program, "", "", f"failover of {program} again"
+        case ShutDown(program=program):
+            text = f"{program} is ended for a shutdown of the cluster; startup starts it again"
+            return "shut-down", program, "", "", text
         case SetNode(node=node, address=address, admin=admin):
             return "node-changed", "", "", node, f"node {node} is at {address}, its API at {admin}"
         case _:

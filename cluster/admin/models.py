@@ -128,6 +128,14 @@ class MirrorProgress(Answer):
     sync: Sync | None
 
 
+class FailureView(Answer):
+    """A primary that failed, and was replaced."""
+
+    instance: InstanceName
+    reason: str
+    at: str = Field(description="When that was agreed, by the leader's clock, ISO 8601, UTC.")
+
+
 class InstanceView(Answer):
     """One copy of a program on a node, as it is now."""
 
@@ -136,7 +144,9 @@ class InstanceView(Answer):
     node: NodeName
     role: Role
     status: InstanceStatus
-    reason: str = Field(description="Why it is failed, fenced or stopped; else empty.")
+    reason: str = Field(
+        description="Why it is failed, fenced or stopped, or what is in the way of its clients; else empty."
+    )
     token: Count = Field(description="Fencing token of the primary that it is or follows; rises with each promotion.")
     guarantee: Literal["async", "sync"]
     checkpoint: Checkpoint | None = Field(description="Newest one taken (primary) or held (mirror).")
@@ -156,6 +166,7 @@ class InstanceView(Answer):
     children: Count = Field(description="Processes of the program, which are not mirrored.")
     pid: Count = Field(description="Of the program or its shadow; 0: none.")
     paused: bool = Field(description="No failover of its program until it is resumed.")
+    last_failure: FailureView | None = Field(description="Of its program, whichever instance it was; null: none yet.")
 
 
 class InstanceSummary(Answer):
@@ -203,6 +214,9 @@ class ProgramView(Answer):
     paused: bool = Field(description="No failover until it is resumed.")
     paused_until: str | None = Field(description="When that happens by itself, ISO 8601, UTC; null: it is not paused.")
     guarantee: Literal["async", "sync"]
+    shut_down: bool = Field(
+        description="It was ended because the whole cluster was to be shut down: start it when the nodes are back."
+    )
     takeovers: Count = Field(description="Unplanned ones of late.")
     fenced: bool = Field(description="Its primary is fenced: it has no effect any more.")
     last_promotion: PromotionView | None
@@ -290,6 +304,7 @@ EventKind = Literal[
     "node-changed",
     "drained",
     "undrained",
+    "shut-down",
 ]
 
 

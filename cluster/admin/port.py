@@ -107,6 +107,9 @@ class Cluster(Protocol):
     async def stop(self, program: ProgramId, request_id: str) -> ProgramView:
         """End the program on every node, and keep it in the registry. Returns when it has ended."""
 
+    async def shutdown(self, program: ProgramId, request_id: str) -> ProgramView:
+        """End the program as `stop` does, and have it remembered that it is to be started when the cluster is back."""
+
     async def delete(self, program: ProgramId, request_id: str) -> None:
         """End the program on every node and forget it. Returns when it is forgotten."""
 

@@ -152,6 +152,10 @@ async def _stop(cluster: Cluster, call: Call) -> BaseModel:
     return await cluster.stop(call.parameters["program"], call.request_id)
 
 
+async def _shutdown(cluster: Cluster, call: Call) -> BaseModel:
+    return await cluster.shutdown(call.parameters["program"], call.request_id)
+
+
 async def _delete(cluster: Cluster, call: Call) -> BaseModel:
     await cluster.delete(call.parameters["program"], call.request_id)
     return models.Deleted(program=call.parameters["program"])
@@ -302,6 +306,17 @@ ENDPOINTS: Final = (
         Scope.OPERATOR,
         models.ProgramView,
         _stop,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/programs/{program}/shutdown",
+        "shutdown_program",
+        "End a program as `stop` does, because the whole cluster is to be shut down: what it holds in memory is lost "
+        "with that. It is remembered that it is to be started again when the nodes are back.",
+        Scope.OPERATOR,
+        models.ProgramView,
+        _shutdown,
         problems=_OF_CHANGE,
     ),
     Endpoint(

@@ -34,7 +34,7 @@ from cluster.node.peers import OrderLost
 from cluster.node.program import CompareNodes, all_alike
 from cluster.node.runner import Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
-from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume
+from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume, ShutDown
 from cluster.registry.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
 from transport.checkpoint import NOTHING
 from transport.context_schema import Context
@@ -136,6 +136,17 @@ class ClusterService:
         """See `port.Cluster`."""
         self._require_leadership()
         self._entry(program)
+        await self._request(request_id, StopRequested(request_id, program, False))
+        return self._view(self._entry(program))
+
+    async def shutdown(self, program: ProgramId, request_id: str) -> ProgramView:
+        """See `port.Cluster`."""
+        self._require_leadership()
+        entry = self._entry(program)
+        one = entry.primary_instance
+        if not entry.shut_down and (one is None or one.status == "stopped"):
+            raise Unfit(f"{program} is stopped already", hint="it stays so when the cluster is back")
+        _checked(await self._runner.propose(ShutDown(f"{request_id}.shut-down", program)))
         await self._request(request_id, StopRequested(request_id, program, False))
         return self._view(self._entry(program))
 

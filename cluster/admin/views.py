@@ -9,6 +9,7 @@ from typing import Final
 from cluster.admin.history import moment
 from cluster.admin.models import (
     Checkpoint,
+    FailureView,
     InstanceSummary,
     InstanceView,
     MirrorProgress,
@@ -61,6 +62,7 @@ def program_view(entry: ProgramEntry, served: Served | None) -> ProgramView:
         paused=entry.paused,
         paused_until=moment(entry.paused_until_s) if entry.paused and entry.paused_until_s else None,
         guarantee=entry.policy.guarantee,
+        shut_down=entry.shut_down,
         takeovers=len(entry.takeovers),
         fenced=entry.fence is not None,
         last_promotion=None
@@ -132,6 +134,7 @@ def instance_view(entry: ProgramEntry, status: Status, lease_age_ms: float | Non
         children=status.children,
         pid=status.pid,
         paused=entry.paused,
+        last_failure=_failure(entry),
     )
 
 
@@ -165,6 +168,7 @@ def view_without_agent(entry: ProgramEntry, instance: InstanceId, why: str) -> I
         children=0,
         pid=0,
         paused=entry.paused,
+        last_failure=_failure(entry),
     )
 
 
@@ -207,6 +211,11 @@ def _why_starting(entry: ProgramEntry, one: InstanceEntry) -> str:
     if promotion is None or promotion.instance != one.instance or one.status != "starting":
         return ""
     return promotion.reason if promotion.version == NOTHING and promotion.fence_id else ""
+
+
+def _failure(entry: ProgramEntry) -> FailureView | None:
+    last = entry.last_failure
+    return None if last is None else FailureView(instance=last.instance, reason=last.reason, at=moment(last.at_s))
 
 
 def _age(age_ms: float) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -53,7 +54,7 @@ from cluster.node.messages import (
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
 from cluster.registry.values import ProgramId
 from transport.context_schema import Context
-from transport.control import GetContext
+from transport.control import GetContext, Status
 from transport.errors import ConfigError, ControlError, KagemushaError
 
 log = structlog.get_logger()
@@ -208,7 +209,7 @@ class Supervisor:
                 await instance.poll()
                 return Reported(self._state(instance), self.load)
             case Look(program):
-                return Seen(await self._instance(program).look())
+                return Seen(await self._look(self._instance(program)))
             case LookInside(program):
                 return SeenInside(await self._inside(program))
         return Done()
@@ -226,6 +227,14 @@ class Supervisor:
         file = await asyncio.to_thread(self._read_program, path)
         more = await obstacles(self._config, file, known=file.program in self.instances)
         return ProgramChecked((*found.reasons, *more), found.facts)
+
+    async def _look(self, instance: LocalInstance) -> Status:
+        """What its agent says of it, and what is in the way of its clients, which an agent does not know."""
+        status = await instance.look()
+        is_mirror = instance.record.role == "mirror"
+        return replace(
+            status, reason=status.reason or (instance.clients.unready if is_mirror else instance.clients.trouble)
+        )
 
     async def _inside(self, program: ProgramId) -> Context:
         instance = self._instance(program)

@@ -17,7 +17,7 @@ Activation comes after that, under the new token: `watch`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from cluster.leader.facts import Facts
 from cluster.leader.office import Office
@@ -38,6 +38,7 @@ from cluster.registry.commands import (
 from cluster.registry.values import InstanceId, NodeId, ProgramEntry
 from transport.checkpoint import Version
 
+BECAUSE_CHARS_MAX: Final = 512
 Phase = Literal["fencing", "asking", "agreeing", "undoing", "done"]
 
 
@@ -72,6 +73,8 @@ class Takeover:
     fenced_s: float = 0.0
     asked_s: float = 0.0
     stranded: bool = False
+    fallen: bool = False
+    """It is started without a context because it failed, not because a person wants it."""
     start_at_s: float = float("-inf")
     """A start without a context is not tried before: it failed a moment ago."""
     wake_s: float = float("inf")
@@ -323,7 +326,7 @@ class Takeover:
 
     def _promote(self, now_s: float, entry: ProgramEntry, best: Held) -> list[Order]:
         self.phase = "agreeing"
-        wall_s = 0 if self.planned or self.forced else max(1, int(now_s + self.office.wall_ahead_s))
+        wall_s = 0 if self.planned or self.forced else self._wall_s(now_s)
         return self._propose(
             Promote(
                 self.office.name("promote"),
@@ -336,14 +339,19 @@ class Takeover:
                 self.office.term,
                 wall_s,
                 self.request_id,
+                self.because[:BECAUSE_CHARS_MAX],
             )
         )
+
+    def _wall_s(self, now_s: float) -> int:
+        """CLOCK_REALTIME, in whole seconds; never 0, which means that nothing failed."""
+        return max(1, int(now_s + self.office.wall_ahead_s))
 
     def _without_a_mirror(self, now_s: float, entry: ProgramEntry, facts: Facts, *, loud: bool) -> list[Order]:
         if entry.policy.restart == "always":
             reason = f"{'too many takeovers' if loud else 'no mirror'}: {self.reason}"
             note = Note(entry.program_id, f"it is started without its context: {reason}", entry.token)
-            self.clean, self.reason = True, reason
+            self.clean, self.fallen, self.reason = True, True, reason
             return [note, *self._start(now_s, entry, facts)]
         if self.stranded:
             return []
@@ -390,6 +398,7 @@ class Takeover:
                 self.agreed_fence if entry.primary else "",
                 self.reason,
                 self.office.term,
+                self._wall_s(now_s) if self.fallen else 0,
             )
         )
 

@@ -344,7 +344,11 @@ class Watch:
         orders: list[Order] = []
         for one in entry.instances:
             report = self.facts.reports.get(one.node)
-            if report is None or report.role != one.role or report.incarnation < one.incarnation:
+            if report is None or report.role != one.role:
+                continue
+            # Where there is nothing of it there is no agent either, and so no incarnation.
+            gone = one.role == "mirror" and report.status == "stopped"
+            if report.incarnation < one.incarnation and not gone:
                 continue
             if one.role == "primary" and (
                 report.token != entry.token or one.status in ("fenced", "stopped", "failed", "starting")
@@ -353,8 +357,9 @@ class Watch:
             if one.role == "primary" and (report.status not in ("running", "mirrored") or self.takeover is not None):
                 continue
             stream = report.stream or one.stream
-            if (report.status, report.incarnation, stream) != (one.status, one.incarnation, one.stream):
-                orders += self._set(one, report.status, report.incarnation, report.reason, stream)
+            incarnation = max(report.incarnation, one.incarnation)
+            if (report.status, incarnation, stream) != (one.status, one.incarnation, one.stream):
+                orders += self._set(one, report.status, incarnation, report.reason, stream)
         return orders
 
     def _set(

@@ -110,7 +110,8 @@ class Promote:
     """Make `instance` the primary, from `version`, under the token `expected_token + 1`, if all of this still holds:
     the token is the expected one, the fence stands, the mirror is not failed, and under `sync` it is in the in-sync
     set. at_s: CLOCK_REALTIME of the leader for the count of takeovers; 0 for a planned one, which does not count.
-    asked_by: the request of the person who wants it, "" for none. Ok(new token).
+    asked_by: the request of the person who wants it, "" for none. because: why it is this mirror and no other, for the
+    history. Ok(new token).
     """
 
     request_id: str
@@ -123,14 +124,15 @@ class Promote:
     term: int
     at_s: int = 0
     asked_by: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """`instance` is to start the program anew, without a context, under the token `expected_token + 1`.
 
-    fence_id: of the primary before; "" only when there was none. The count of takeovers begins anew.
-    Ok(new token).
+    fence_id: of the primary before; "" only when there was none. at_s: CLOCK_REALTIME of the leader if that one failed;
+    0: a person starts it. The count of takeovers begins anew. Ok(new token).
     """
 
     request_id: str
@@ -140,6 +142,7 @@ class Started:
     fence_id: str
     reason: str
     term: int
+    at_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,15 @@ class Pause:
 @dataclass(frozen=True, slots=True)
 class Resume:
     """Failover of this program again. Ok(program)."""
+
+    request_id: str
+    program: ProgramId
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDown:
+    """The program is ended because the whole cluster is to be: it is remembered that it is to be started again, until
+    it is. Ok(program)."""
 
     request_id: str
     program: ProgramId
@@ -215,7 +227,9 @@ class EndExtension:
 
 LeaderCommand = TakeOffice | SetInstance | Fenced | Unfence | Promote | Started | SetInSync
 """These carry the leader's term."""
-Command = LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode | Drain | Extend | EndExtension
+Command = (
+    LeaderCommand | CreateProgram | DeleteProgram | Pause | Resume | SetNode | Drain | ShutDown | Extend | EndExtension
+)
 
 RejectCode = Literal["invalid", "unknown", "exists", "stale", "fence", "conflict", "unfit", "limit", "busy"]
 """invalid: can't be a command. unknown: no such program, instance or node. exists: there is one already. stale: token,
@@ -260,6 +274,7 @@ OPCODES: Final[Mapping[str, type]] = {
     "extend": Extend,
     "end-extension": EndExtension,
     "drain": Drain,
+    "shut-down": ShutDown,
 }
 """Never change or reuse one: they stand in journals."""
 

@@ -11,10 +11,10 @@ releases a fence (`Unfence`) and whoever promotes past it can't both succeed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, NoReturn
+from typing import Final
 
 import xxhash
 
@@ -30,23 +30,35 @@ from cluster.registry.commands import (
     Ok,
     Pause,
     Promote,
-    RejectCode,
     Rejected,
     Result,
     Resume,
     SetInstance,
     SetInSync,
     SetNode,
+    ShutDown,
     Started,
     TakeOffice,
     Unfence,
     decode_command,
     encode,
 )
+from cluster.registry.refusals import (
+    TEXT_CHARS_MAX,
+    Refusal,
+    expect_fence,
+    expect_token,
+    instance_of,
+    refuse,
+    short,
+    with_instance,
+    with_status,
+)
 from cluster.registry.values import (
     NODE_ID,
     PROGRAM_ID,
     Extension,
+    Failure,
     Fence,
     InstanceEntry,
     MirrorMember,
@@ -69,7 +81,6 @@ RESULTS_MAX: Final = 4096
 expected token, or because what it creates is there)."""
 PROGRAMS_MAX: Final = 1000
 NODES_MAX: Final = 32
-TEXT_CHARS_MAX: Final = 512
 PATH_CHARS_MAX: Final = 4096
 TAKEOVERS_REMEMBERED: Final = 16
 DIGEST_CHARS: Final = 64
@@ -100,12 +111,6 @@ class Snapshot:
 
 
 _SNAPSHOT: Final[MessageSet[Snapshot]] = MessageSet({0: Form(Snapshot, SNAPSHOT_BYTES_MAX)})
-
-
-class _Refusal(Exception):
-    def __init__(self, result: Rejected) -> None:
-        super().__init__(result.reason)
-        self.result = result
 
 
 class Registry:
@@ -149,7 +154,7 @@ class Registry:
             command = decode_command(data)
         except FrameError as error:
             self._applied += 1
-            return encode(Rejected("invalid", _short(error.what)))
+            return encode(Rejected("invalid", short(error.what)))
         return encode(self.apply(command))
 
     def apply(self, command: Command) -> Result:
@@ -160,7 +165,7 @@ class Registry:
         try:
             content = xxhash.xxh3_64_intdigest(encode(command))
         except ValueError as error:
-            return Rejected("invalid", _short(str(error)))
+            return Rejected("invalid", short(str(error)))
         known = self._results.get(command.request_id)
         if known is not None:
             if known.content == content:
@@ -170,7 +175,7 @@ class Registry:
             if isinstance(command, LeaderCommand):
                 self._check_office(command)
             result: Result = self._perform(command)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             result = refusal.result
         self._results[command.request_id] = Remembered(command.request_id, content, result)
         while len(self._results) > RESULTS_MAX:
@@ -212,9 +217,9 @@ class Registry:
     def _check_office(self, command: LeaderCommand) -> None:
         if isinstance(command, TakeOffice):
             if command.term <= self._term:
-                _refuse("stale", f"term {self._term} has begun under {self._leader}, term {command.term} is over")
+                refuse("stale", f"term {self._term} has begun under {self._leader}, term {command.term} is over")
         elif command.term != self._term:
-            _refuse("stale", f"decided in term {command.term}, but term {self._term} has begun under {self._leader}")
+            refuse("stale", f"decided in term {command.term}, but term {self._term} has begun under {self._leader}")
 
     def _perform(self, command: Command) -> Ok:
         match command:
@@ -241,6 +246,9 @@ class Registry:
                 paused, until_s = isinstance(command, Pause), getattr(command, "until_s", 0)
                 self._put(replace(self._program(command.program), paused=paused, paused_until_s=until_s))
                 return Ok(command.program)
+            case ShutDown():
+                self._put(replace(self._program(command.program), shut_down=True))
+                return Ok(command.program)
             case Drain():
                 return self._drain(command)
             case SetNode():
@@ -253,7 +261,7 @@ class Registry:
     def _program(self, program: ProgramId) -> ProgramEntry:
         entry = self._programs.get(program)
         if entry is None:
-            _refuse("unknown", f"there is no program {program!r}", "kagemusha list shows them")
+            refuse("unknown", f"there is no program {program!r}", "kagemusha list shows them")
         return entry
 
     def _put(self, entry: ProgramEntry) -> None:
@@ -262,25 +270,25 @@ class Registry:
     def _create(self, command: CreateProgram) -> Ok:
         name = command.program_id
         if not PROGRAM_ID.fullmatch(name):
-            _refuse("invalid", f"{name!r} is no program id", "1 to 63 of a-z, 0-9 and -")
+            refuse("invalid", f"{name!r} is no program id", "1 to 63 of a-z, 0-9 and -")
         if name in self._programs:
-            _refuse("exists", f"there is a program {name!r} already", f"delete it first, or ask for {name}@<node>")
+            refuse("exists", f"there is a program {name!r} already", f"delete it first, or ask for {name}@<node>")
         if not command.config_file.startswith("/") or len(command.config_file) > PATH_CHARS_MAX:
-            _refuse("invalid", f"the file of program {name} must be an absolute path")
+            refuse("invalid", f"the file of program {name} must be an absolute path")
         digest = command.config_digest
         if len(digest) != DIGEST_CHARS or set(digest) - set("0123456789abcdef"):
-            _refuse("invalid", f"the digest of the file of program {name} must be a SHA-256 in hexadecimal")
+            refuse("invalid", f"the digest of the file of program {name} must be a SHA-256 in hexadecimal")
         if not command.nodes or len(set(command.nodes)) != len(command.nodes):
-            _refuse("invalid", f"program {name} needs one node at least, and each only once")
+            refuse("invalid", f"program {name} needs one node at least, and each only once")
         for node in command.nodes:
             if node not in self._nodes:
-                _refuse("unknown", f"program {name} is to be on node {node!r}, which is unknown")
+                refuse("unknown", f"program {name} is to be on node {node!r}, which is unknown")
         for other in self._programs.values():
             for one in command.policy.exclusive:
                 if one in other.policy.exclusive:
-                    _refuse("exists", f"program {other.program_id} has {one} already", "two programs can't share it")
+                    refuse("exists", f"program {other.program_id} has {one} already", "two programs can't share it")
         if len(self._programs) >= PROGRAMS_MAX:
-            _refuse("limit", f"there are {PROGRAMS_MAX} programs already")
+            refuse("limit", f"there are {PROGRAMS_MAX} programs already")
         instances = [InstanceEntry(str(Placement(name, node)), node, "mirror", "starting") for node in command.nodes]
         self._put(
             ProgramEntry(
@@ -298,23 +306,23 @@ class Registry:
         entry = self._program(command.program)
         primary = entry.primary_instance
         if primary is not None and primary.status != "stopped" and entry.fence is None:
-            _refuse("unfit", f"{primary.instance} is {primary.status} and may still serve", "stop the program first")
+            refuse("unfit", f"{primary.instance} is {primary.status} and may still serve", "stop the program first")
         self._token_floor = max(self._token_floor, entry.token)
         del self._programs[entry.program_id]
         return Ok(entry.program_id)
 
     def _set_instance(self, command: SetInstance) -> Ok:
         entry = self._program(command.program)
-        old = _instance(entry, command.instance)
+        old = instance_of(entry, command.instance)
         if command.incarnation < old.incarnation:
-            _refuse(
+            refuse(
                 "stale",
                 f"{old.instance} is in incarnation {old.incarnation}; that was of {command.incarnation}",
             )
         if command.role != old.role:
-            _refuse("stale", f"{old.instance} is a {old.role}", "only a promotion or a start makes a primary")
+            refuse("stale", f"{old.instance} is a {old.role}", "only a promotion or a start makes a primary")
         if len(command.reason) > TEXT_CHARS_MAX or len(command.stream) > TEXT_CHARS_MAX:
-            _refuse("invalid", f"a text about {old.instance} has more than {TEXT_CHARS_MAX} characters")
+            refuse("invalid", f"a text about {old.instance} has more than {TEXT_CHARS_MAX} characters")
         new = replace(
             old,
             status=command.status,
@@ -322,7 +330,7 @@ class Registry:
             reason=command.reason,
             stream=command.stream or old.stream,
         )
-        entry = _with_instance(entry, new)
+        entry = with_instance(entry, new)
         if new.incarnation != old.incarnation or new.status == "failed":
             kept = tuple(member for member in entry.in_sync if member.instance != new.instance)
             entry = replace(entry, in_sync=kept)
@@ -331,44 +339,44 @@ class Registry:
 
     def _fenced(self, command: Fenced) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.token)
+        expect_token(entry, command.token)
         if not entry.primary or entry.primary != command.node or not 0 < len(command.fence_id) <= TEXT_CHARS_MAX:
-            _refuse("stale", f"the primary of {entry.program_id} is on node {entry.primary!r}, not {command.node!r}")
+            refuse("stale", f"the primary of {entry.program_id} is on node {entry.primary!r}, not {command.node!r}")
         standing = entry.fence
         if standing is not None and standing.fence_id != command.fence_id:
-            _refuse("fence", f"{entry.program_id} is fenced already, by {standing.fence_id}")
+            refuse("fence", f"{entry.program_id} is fenced already, by {standing.fence_id}")
         confirmed = command.confirmed or (standing is not None and standing.confirmed)
         if entry.extension is not None and not confirmed:
-            _refuse("fence", f"the lease of {entry.program_id} is extended: only a confirmed fence counts")
+            refuse("fence", f"the lease of {entry.program_id} is extended: only a confirmed fence counts")
         one = entry.primary_instance
         before: InstanceStatus = "running" if one is None else one.status
         if standing is not None:
             before = standing.before
         fence = Fence(command.fence_id, command.token, command.node, confirmed, before)
-        self._put(_with_status(replace(entry, fence=fence), command.node, "fenced", ""))
+        self._put(with_status(replace(entry, fence=fence), command.node, "fenced", ""))
         return Ok(command.fence_id)
 
     def _unfence(self, command: Unfence) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.token)
-        before = _expect_fence(entry, command.fence_id).before
-        self._put(_with_status(replace(entry, fence=None), entry.primary, before, ""))
+        expect_token(entry, command.token)
+        before = expect_fence(entry, command.fence_id).before
+        self._put(with_status(replace(entry, fence=None), entry.primary, before, ""))
         return Ok(command.fence_id)
 
     def _promote(self, command: Promote) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.expected_token)
-        _expect_fence(entry, command.fence_id)
-        chosen = _instance(entry, command.instance)
+        expect_token(entry, command.expected_token)
+        expect_fence(entry, command.fence_id)
+        chosen = instance_of(entry, command.instance)
         if chosen.node == entry.primary:
-            _refuse("unfit", f"{chosen.instance} is the primary")
+            refuse("unfit", f"{chosen.instance} is the primary")
         if chosen.status == "failed":
-            _refuse("unfit", f"{chosen.instance} has failed: {chosen.reason}")
+            refuse("unfit", f"{chosen.instance} has failed: {chosen.reason}")
         if command.version == NOTHING or not 0 < command.version.token <= command.expected_token:
-            _refuse("unfit", f"{command.version} is no checkpoint of {entry.program_id} up to token {entry.token}")
+            refuse("unfit", f"{command.version} is no checkpoint of {entry.program_id} up to token {entry.token}")
         member = MirrorMember(chosen.instance, chosen.incarnation)
         if entry.policy.guarantee == "sync" and member not in entry.in_sync:
-            _refuse("unfit", f"{chosen.instance} is not in the in-sync set of {entry.program_id}")
+            refuse("unfit", f"{chosen.instance} is not in the in-sync set of {entry.program_id}")
         takeovers = entry.takeovers
         if command.at_s > 0:
             oldest_s = command.at_s - entry.policy.takeovers_window_s
@@ -380,17 +388,20 @@ class Registry:
 
     def _started(self, command: Started) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.expected_token)
+        expect_token(entry, command.expected_token)
         if entry.primary or command.fence_id:
-            _expect_fence(entry, command.fence_id)
-        _instance(entry, command.instance)
-        return self._new_primary(replace(entry, takeovers=()), command, NOTHING, "failed")
+            expect_fence(entry, command.fence_id)
+        instance_of(entry, command.instance)
+        return self._new_primary(replace(entry, takeovers=(), shut_down=False), command, NOTHING, "failed")
 
     def _new_primary(
         self, entry: ProgramEntry, command: Promote | Started, version: Version, old_status: InstanceStatus
     ) -> Ok:
-        reason = _short(command.reason)
+        reason = short(command.reason)
         token = command.expected_token + 1
+        failure = entry.last_failure
+        if command.at_s > 0 and entry.primary:
+            failure = Failure(str(Placement(entry.program_id, entry.primary)), reason, command.at_s)
         instances: list[InstanceEntry] = []
         for one in entry.instances:
             if one.instance == command.instance:
@@ -410,49 +421,50 @@ class Registry:
                 ),
                 fence=None,
                 extension=None,
+                last_failure=failure,
             )
         )
         return Ok(token)
 
     def _set_in_sync(self, command: SetInSync) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.expected_token)
+        expect_token(entry, command.expected_token)
         if len({member.instance for member in command.members}) != len(command.members):
-            _refuse("invalid", f"an instance is in the in-sync set of {entry.program_id} twice")
+            refuse("invalid", f"an instance is in the in-sync set of {entry.program_id} twice")
         for member in command.members:
-            one = _instance(entry, member.instance)
+            one = instance_of(entry, member.instance)
             if one.role != "mirror" or one.status == "failed":
-                _refuse("unfit", f"{one.instance} is a {one.role} and {one.status}: no member of an in-sync set")
+                refuse("unfit", f"{one.instance} is a {one.role} and {one.status}: no member of an in-sync set")
             if one.incarnation != member.incarnation:
-                _refuse("stale", f"{one.instance} is in incarnation {one.incarnation}, not {member.incarnation}")
+                refuse("stale", f"{one.instance} is in incarnation {one.incarnation}, not {member.incarnation}")
         self._put(replace(entry, in_sync=tuple(sorted(command.members, key=lambda member: member.instance))))
         return Ok(entry.program_id)
 
     def _extend(self, command: Extend) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.token)
+        expect_token(entry, command.token)
         if entry.fence is not None:
-            _refuse("fence", f"{entry.program_id} is fenced, by {entry.fence.fence_id}")
+            refuse("fence", f"{entry.program_id} is fenced, by {entry.fence.fence_id}")
         if not 0 < command.seconds <= EXTENSION_SECONDS_MAX:
-            _refuse("invalid", f"an extension takes 1 to {EXTENSION_SECONDS_MAX} seconds, not {command.seconds}")
+            refuse("invalid", f"an extension takes 1 to {EXTENSION_SECONDS_MAX} seconds, not {command.seconds}")
         self._put(replace(entry, extension=Extension(command.request_id, command.seconds)))
         return Ok(command.request_id)
 
     def _end_extension(self, command: EndExtension) -> Ok:
         entry = self._program(command.program)
-        _expect_token(entry, command.token)
+        expect_token(entry, command.token)
         if entry.extension is None or entry.extension.extension_id != command.extension_id:
-            _refuse("stale", f"the lease of {entry.program_id} is not extended by {command.extension_id!r}")
+            refuse("stale", f"the lease of {entry.program_id} is not extended by {command.extension_id!r}")
         self._put(replace(entry, extension=None))
         return Ok(command.extension_id)
 
     def _set_node(self, command: SetNode) -> Ok:
         if not NODE_ID.fullmatch(command.node):
-            _refuse("invalid", f"{command.node!r} is no node id", "1 to 63 of a-z, 0-9 and -")
+            refuse("invalid", f"{command.node!r} is no node id", "1 to 63 of a-z, 0-9 and -")
         if max(len(command.address), len(command.admin)) > TEXT_CHARS_MAX:
-            _refuse("invalid", f"an endpoint of node {command.node} has more than {TEXT_CHARS_MAX} characters")
+            refuse("invalid", f"an endpoint of node {command.node} has more than {TEXT_CHARS_MAX} characters")
         if command.node not in self._nodes and len(self._nodes) >= NODES_MAX:
-            _refuse("limit", f"there are {NODES_MAX} nodes already")
+            refuse("limit", f"there are {NODES_MAX} nodes already")
         drained = command.node in self._nodes and self._nodes[command.node].drained
         self._nodes[command.node] = NodeEntry(command.node, command.address, command.admin, drained)
         return Ok(command.node)
@@ -460,41 +472,6 @@ class Registry:
     def _drain(self, command: Drain) -> Ok:
         known = self._nodes.get(command.node)
         if known is None:
-            _refuse("unknown", f"there is no node {command.node!r}", "kagemusha topology shows them")
+            refuse("unknown", f"there is no node {command.node!r}", "kagemusha topology shows them")
         self._nodes[command.node] = replace(known, drained=not command.over)
         return Ok(command.node)
-
-
-def _refuse(code: RejectCode, reason: str, hint: str = "") -> NoReturn:
-    raise _Refusal(Rejected(code, _short(reason), _short(hint)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
-
-
-def _instance(entry: ProgramEntry, instance: str) -> InstanceEntry:
-    found: Sequence[InstanceEntry] = [one for one in entry.instances if one.instance == instance]
-    if not found:
-        _refuse("unknown", f"{entry.program_id} has no instance {instance!r}")
-    return found[0]
-
-
-def _with_instance(entry: ProgramEntry, new: InstanceEntry) -> ProgramEntry:
-    return replace(entry, instances=tuple(new if one.instance == new.instance else one for one in entry.instances))
-
-
-def _with_status(entry: ProgramEntry, node: NodeId, status: InstanceStatus, reason: str) -> ProgramEntry:
-    one = entry.instance_on(node)
-    return entry if one is None else _with_instance(entry, replace(one, status=status, reason=reason))
-
-
-def _expect_token(entry: ProgramEntry, token: int) -> None:
-    if token != entry.token:
-        _refuse("stale", f"the token of {entry.program_id} is {entry.token}, not {token}")
-
-
-def _expect_fence(entry: ProgramEntry, fence_id: str) -> Fence:
-    if entry.fence is None or entry.fence.fence_id != fence_id or entry.fence.token != entry.token:
-        _refuse("fence", f"no fence {fence_id!r} of {entry.program_id} stands under token {entry.token}")
-    return entry.fence

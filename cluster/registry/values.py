@@ -122,6 +122,15 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A primary that failed, and was replaced. at_s: CLOCK_REALTIME of the leader."""
+
+    instance: InstanceId
+    reason: str
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator wants for a program; from its file.
 
@@ -147,7 +156,8 @@ class ProgramEntry:
     waits for. paused: no failover until it is resumed (maintenance), which happens by itself when it is paused_until_s
     of CLOCK_REALTIME on the leader (0: never). fence: of the primary under `token`. takeovers: when the last unplanned
     ones were, as seconds of CLOCK_REALTIME on the leader, ascending. extension: of the lease. requests: of people, that
-    a new primary was agreed on for, the newest last.
+    a new primary was agreed on for, the newest last. shut_down: it was ended because the whole cluster was to
+    be, and is to be started when that is back. last_failure: the newest that ended in a takeover or a clean start.
     """
 
     program_id: ProgramId
@@ -165,6 +175,8 @@ class ProgramEntry:
     extension: Extension | None = None
     paused_until_s: int = 0
     requests: tuple[str, ...] = ()
+    shut_down: bool = False
+    last_failure: Failure | None = None
 
     def instance_on(self, node: NodeId) -> InstanceEntry | None:
         """The instance on this node, None when there is none."""

@@ -50,6 +50,7 @@ async def test_everything_else(api: Served) -> None:
         assert len(await client.list_nodes()) == 3
         assert (await client.start_program("redis"))["program"] == "redis"
         assert (await client.stop_program("redis"))["program"] == "redis"
+        assert (await client.shutdown_program("redis"))["shut_down"]
         assert await client.delete_program("redis") == {"program": "redis"}
         assert (await client.get_health())["quorum"]
 
@@ -62,6 +63,7 @@ async def test_without_an_event_loop(api: Served) -> None:
             assert [len(client.list_nodes()), len(client.list_programs())] == [3, 2]
             assert client.get_instance_context("web@a")["pid"] == 77
             assert client.stop_program("web") == client.start_program("web")
+            assert client.shutdown_program("web")["shut_down"]
             client.delete_program("web")
             node = str(client.get_health()["node"])
             client.close()

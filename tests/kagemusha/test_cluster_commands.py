@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.admin.models import Sync
+from cluster.admin.models import ProgramView, Sync
 from cluster.admin.port import Busy, FilesDiffer, Unfit
 from cluster.raft.errors import NoQuorum, StorageError, UnknownOutcome
 from kagemusha import client
@@ -225,6 +225,48 @@ async def test_maintenance(shell: Shell) -> None:
     assert code == ExitCode.USAGE
     assert err.startswith("redis@b holds a checkpoint 52 ms old: what redis did since then will be lost\n")
     assert "redis@b serves under token 2" in (await shell.type("failover", "redis@b", "--force", "--yes"))[1]
+
+
+async def test_shutdown_and_startup(shell: Shell) -> None:
+    code, _, err = await shell.type("shutdown")
+    assert code == ExitCode.USAGE
+    assert err.startswith("what redis holds in memory will be lost but for what is saved at the end\n")
+    code, _, err = await shell.type("shutdown", "--yes")
+    assert (code, err.splitlines()) == (
+        0,
+        [
+            "redis has ended",
+            "every program has ended; stop the daemons now, on a, b, c",
+            "when they are back: kagemusha startup",
+        ],
+    )
+    assert "redis (kagemusha startup starts it)" in squeezed((await shell.type("list"))[1])
+    assert "no program runs" in (await shell.type("shutdown", "--yes"))[2]
+    assert (await shell.type("startup"))[2] == "started: redis\n"
+    assert (await shell.type("startup"))[2].startswith("no program waits for a startup")
+
+
+async def test_a_program_that_takes_long_to_end_is_waited_for(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer does not come, and it ends all the same."""
+    real, looks = shell.cluster.shutdown, []
+
+    async def slow(program: str, request_id: str) -> ProgramView:
+        looks.append(request_id)
+        await real(program, request_id)
+        raise UnknownOutcome("no answer within 45 s")
+
+    monkeypatch.setattr(shell.cluster, "shutdown", slow)
+    assert (await shell.type("shutdown", "--yes"))[0] == 0
+    assert looks
+
+    async def never(program: str, request_id: str) -> ProgramView:
+        raise UnknownOutcome("no answer within 45 s")
+
+    await shell.type("startup")
+    shell.cluster.all["redis"] = program_view("redis", "/x")
+    monkeypatch.setattr(shell.cluster, "shutdown", never)
+    code, line, _ = await shell.refused("shutdown", "--yes", "--timeout", "1")
+    assert (code, line) == (ExitCode.UNKNOWN_OUTCOME, "not within 1 s: no answer within 45 s")
 
 
 BAD: list[tuple[list[str], KagemushaError | None, ExitCode, str]] = [

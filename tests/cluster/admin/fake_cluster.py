@@ -69,6 +69,7 @@ def instance_view(name: str, role: str = "primary", status: str = "mirrored", sy
             "children": 0,
             "pid": 99,
             "paused": False,
+            "last_failure": {"instance": name, "reason": "killed by signal 9", "at": "2026-01-01T00:00:00Z"},
         }
     )
 
@@ -95,6 +96,7 @@ def program_view(name: str, config_file: str, nodes: tuple[str, ...] = NODES, pr
         paused=False,
         paused_until=None,
         guarantee="async",
+        shut_down=False,
         takeovers=0,
         fenced=False,
         last_promotion=None,
@@ -213,11 +215,19 @@ class FakeCluster:
 
     async def start(self, program: str, request_id: str) -> ProgramView:
         self._ask("start", request_id)
-        return self._program(program)
+        self.all[program] = self._program(program).model_copy(update={"shut_down": False})
+        return self.all[program]
 
     async def stop(self, program: str, request_id: str) -> ProgramView:
         self._ask("stop", request_id)
         return self._program(program)
+
+    async def shutdown(self, program: str, request_id: str) -> ProgramView:
+        self._ask("shutdown", request_id)
+        known = self._program(program)
+        instances = tuple(one.model_copy(update={"status": "stopped"}) for one in known.instances)
+        self.all[program] = known.model_copy(update={"shut_down": True, "instances": instances})
+        return self.all[program]
 
     async def delete(self, program: str, request_id: str) -> None:
         self._ask("delete", request_id)

@@ -18,6 +18,7 @@ from cluster.registry.commands import (
     SetInstance,
     SetInSync,
     SetNode,
+    ShutDown,
     Started,
     TakeOffice,
     Unfence,
@@ -45,10 +46,22 @@ COMMANDS: list[tuple[Command, Ok, str]] = [
         Ok(2),
         "redis@b goes on from checkpoint 77 under token 2: node a is lost",
     ),
+    (
+        Promote(
+            "r", "redis", 1, "redis@b", Version(1, 77, 5), "f", "node a is lost", 1, because="it is the only mirror"
+        ),
+        Ok(2),
+        "redis@b goes on from checkpoint 77 under token 2: node a is lost; chosen because it is the only mirror",
+    ),
     (Started("r", "redis", 0, "redis@a", "", "first", 1), Ok(1), "redis@a starts anew under token 1: first"),
     (SetInSync("r", "redis", 1, (MirrorMember("redis@b", 3),), 1), Ok("redis"), "redis is in sync with redis@b"),
     (Pause("r", "redis"), Ok("redis"), "no failover of redis until it is resumed"),
     (Resume("r", "redis"), Ok("redis"), "failover of redis again"),
+    (
+        ShutDown("r", "redis"),
+        Ok("redis"),
+        "redis is ended for a shutdown of the cluster; startup starts it again",
+    ),
     (
         SetNode("r", "b", "10.0.0.2:7400", "10.0.0.2:7402"),
         Ok("b"),

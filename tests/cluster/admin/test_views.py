@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from cluster.admin.views import Served, instance_view, node_views, program_view
+from cluster.admin.views import Served, instance_view, node_views, program_view, view_without_agent
 from cluster.node.messages import Load
-from cluster.registry.values import Fence, InstanceEntry, MirrorMember, NodeEntry, Policy, ProgramEntry, Promotion
+from cluster.registry.values import (
+    Failure,
+    Fence,
+    InstanceEntry,
+    MirrorMember,
+    NodeEntry,
+    Policy,
+    ProgramEntry,
+    Promotion,
+)
 from tests.transport.sample_status import VERSION, sample_status
 from transport.checkpoint import NOTHING
 
@@ -85,3 +94,11 @@ def test_nodes() -> None:
     ]
     assert views[1].instances == ("redis@b",)
     assert views[1].cpu is None
+
+
+def test_the_last_failure_of_a_program_is_shown_whichever_instance_it_was() -> None:
+    failed = dataclasses.replace(ENTRY, last_failure=Failure("redis@b", "node b is lost", 60))
+    for view in (view_without_agent(failed, "redis@a", "no agent"), view_without_agent(failed, "redis@b", "no agent")):
+        assert view.last_failure is not None
+        assert (view.last_failure.instance, view.last_failure.at) == ("redis@b", "1970-01-01T00:01:00Z")
+    assert view_without_agent(ENTRY, "redis@a", "no agent").last_failure is None

@@ -110,7 +110,10 @@ def test_a_lost_node_is_waited_out() -> None:
     assert [(type(one), getattr(one, "confirmed", None)) for one in fenced] == [(Fenced, False)]
     leader.mirrored("n2", 5, asked=True)
     assert not of(leader.orders, ActivateOn)
-    assert of(leader.mirrored("n3", 5, asked=True), ActivateOn)
+    orders = leader.mirrored("n3", 5, asked=True)
+    assert of(orders, ActivateOn)
+    [promote] = [one for one in commands(orders) if isinstance(one, Promote)]
+    assert promote.because == "its id comes first, and p@n3 holds as much and is as well off"
 
 
 def test_a_closed_connection_is_a_loss_at_once_and_a_confirmed_fence_needs_no_wait() -> None:
@@ -244,6 +247,9 @@ def test_after_too_many_takeovers_it_is_started_without_its_context() -> None:
     orders = leader.mirrored("n2", 6, asked=True)
     assert names(orders)[:3] == ["Note", "Started", "RestartOn"]
     assert leader.entry.token == 2
+    last = leader.entry.last_failure
+    assert last is not None
+    assert (last.instance, last.reason) == ("p@n1", "too many takeovers: killed by signal 9")
 
 
 def test_nobody_is_waited_for_who_could_have_no_more_than_the_last_checkpoint() -> None:
@@ -329,6 +335,20 @@ def test_stop_and_delete() -> None:
     assert of(orders, Answer) == [Answer("stop", Ok("p"))]
     assert "p" not in leader.registry.programs
     assert not of(leader.orders, ActivateOn)
+
+
+def test_the_mirrors_of_a_stopped_program_are_said_to_be_no_more() -> None:
+    """Nobody has an agent then, so what they say is of no incarnation."""
+    leader = up()
+    leader.tell(StopRequested("stop", "p", False))
+    orders = leader.tell(InstanceEnded("p", 1, "n1", 15, None, True, "killed by signal 15"))
+    assert [one.node for one in of(orders, TerminateOn)] == ["n2", "n3"]
+    leader.tell(*(InstanceReported("p", node, "mirror", "stopped", 0, 1) for node in ("n2", "n3")))
+    assert [one.status for one in leader.entry.instances] == ["stopped"] * 3
+    # An agent that is only started again is no end of the mirror.
+    other = up()
+    other.tell(InstanceReported("p", "n2", "mirror", "starting", 0, 1))
+    assert other.entry.instances[1].status == "mirrored"
 
 
 def test_what_can_not_be_started_can_be_deleted() -> None:

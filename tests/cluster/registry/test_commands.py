@@ -68,6 +68,7 @@ def test_opcodes_never_change() -> None:
         "extend",
         "end-extension",
         "drain",
+        "shut-down",
     ]
 
 

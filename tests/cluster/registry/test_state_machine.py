@@ -22,6 +22,7 @@ from cluster.registry.commands import (
     SetInstance,
     SetInSync,
     SetNode,
+    ShutDown,
     Started,
     TakeOffice,
     Unfence,
@@ -29,7 +30,7 @@ from cluster.registry.commands import (
     encode,
 )
 from cluster.registry.state_machine import RESULTS_MAX, Registry
-from cluster.registry.values import MirrorMember, Policy, ProgramEntry
+from cluster.registry.values import Failure, MirrorMember, Policy, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import InstanceStatus
 from transport.errors import FrameError
@@ -205,6 +206,21 @@ def test_takeovers_are_counted_within_their_window() -> None:
     assert _entry(registry).takeovers == (1050, 1120)
 
 
+def test_who_failed_last_is_remembered_and_a_person_is_no_failure() -> None:
+    registry = _registry()
+    assert _entry(registry).last_failure is None
+    _accept(registry, FENCED)
+    _accept(registry, SetInstance("s", "p", "p@n2", "mirror", "mirrored", 5, "", 7))
+    _accept(registry, Promote("promote", "p", 1, "p@n2", HELD, "f1", "node n1 is lost", 7, at_s=1000))
+    assert _entry(registry).last_failure == Failure("p@n1", "node n1 is lost", 1000)
+    _accept(registry, Fenced("f2", "p", 2, "n2", "f2", True, 7))
+    _accept(registry, Started("anew-1", "p", 2, "p@n2", "f2", "a person starts it", 7))
+    assert _entry(registry).last_failure == Failure("p@n1", "node n1 is lost", 1000)
+    _accept(registry, Fenced("f3", "p", 3, "n2", "f3", True, 7))
+    _accept(registry, Started("anew-2", "p", 3, "p@n2", "f3", "no mirror: it ended", 7, at_s=2000))
+    assert _entry(Registry.restore(registry.snapshot())).last_failure == Failure("p@n2", "no mirror: it ended", 2000)
+
+
 def test_the_news_of_an_older_incarnation_are_refused() -> None:
     registry = _registry()
     _accept(registry, _mirror("n2", "syncing", 3))
@@ -236,6 +252,17 @@ def test_a_program_that_may_still_serve_is_not_forgotten() -> None:
     _accept(registry, DeleteProgram("d2", "p"))
     _accept(registry, CreateProgram("create-2", "p", "/etc/p.toml", DIGEST, ("n1",)))
     assert _accept(registry, Started("start-2", "p", 1, "p@n1", "", "created", 7)) == 2
+
+
+def test_a_program_that_is_shut_down_is_so_until_it_is_started() -> None:
+    registry = _registry()
+    _accept(registry, ShutDown("down", "p"))
+    assert _entry(Registry.restore(registry.snapshot())).shut_down
+    assert _refused(registry, ShutDown("other", "none")).code == "unknown"
+    _accept(registry, FENCED)
+    assert _entry(registry).shut_down
+    _accept(registry, Started("restart", "p", 1, "p@n1", "f1", "a person starts it", 7))
+    assert not _entry(registry).shut_down
 
 
 def test_maintenance_pauses_and_resumes() -> None:
