@@ -39,8 +39,9 @@ def create(
 ) -> None:
     """Start a program on one node and mirror it, live, to the others.
 
-    The file must be the same on all its nodes, where it belongs to root. `kagemusha preflight FILE` on a node says
-    beforehand whether it can run and mirror the program.
+    The file must be the same on all its nodes, where it belongs to root; so must be the kernel, the CPU's features, and
+    the program's executable and libraries. `kagemusha preflight FILE` on a node says beforehand whether it can run and
+    mirror the program.
     """
     from kagemusha import cluster_tables
     from kagemusha.output import write
