@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.leader.facts import Facts
+from cluster.leader.facts import Facts, was_started_anew
 from cluster.leader.office import Office
 from cluster.leader.orders import Commit, Order, RebuildOn
 from cluster.registry.commands import SetInSync
@@ -24,6 +24,8 @@ class Mirrors:
     _streams: dict[NodeId, str] = field(default_factory=dict)
     """Where each node's mirror subscribes, as far as this leader knows."""
     _set_due_s: float = float("-inf")
+    _served_s: float | None = None
+    """Since when the present primary is known to serve."""
 
     def change_primary(self) -> None:
         """There is another one: everything begins anew."""
@@ -31,10 +33,16 @@ class Mirrors:
         self._tries.clear()
         self._streams.clear()
         self._set_due_s = float("-inf")
+        self._served_s = None
 
     def care(self, now_s: float, entry: ProgramEntry, facts: Facts) -> list[Order]:
         """Order what is missing. Every other instance whose node is there is to be a mirror of this primary."""
         self.wake_s = float("inf")
+        self._served_s = now_s if self._served_s is None else self._served_s
+        begins_s = self._served_s + (0.0 if was_started_anew(entry) else self.office.patience.clients_s)
+        if now_s < begins_s:
+            self.wake_s = begins_s
+            return []
         orders: list[Order] = []
         primary = facts.primary_report(entry)
         stream = "" if primary is None else primary.stream
