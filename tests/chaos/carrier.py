@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kagemusha.demo.nodes import Node
 from kagemusha.demo.story import PROGRAM_ID
-from tests.cluster.redirect.keepalived import settings_text, start_command
+from tests.cluster.redirect.keepalived import include_text, settings_text, start_command
 
 ROUTER_ID = 51
 DRIVER = f'driver = "keepalived"\nrouter_id = {ROUTER_ID}'
@@ -34,8 +34,7 @@ class Keepalived:
     async def start(self) -> None:
         """Start it; what one that was killed has left is taken away, as an init system does."""
         own = self._node.own
-        (own / "keepalived").mkdir(exist_ok=True)
-        (own / "keepalived.conf").write_text(f"include {self._node.directory.node}/keepalived/*.conf\n")
+        (own / "keepalived.conf").write_text(include_text(self._node.directory.node))
         for name in ("keepalived.pid", "vrrp.pid"):
             (own / name).unlink(missing_ok=True)
         with self._log.open("ab") as log:

@@ -12,6 +12,8 @@ from kagemusha.demo.namespace import run
 from kagemusha.demo.nodes import Node
 from tests.chaos.processes import NoProcess
 
+IMAGE: Final = "disk-"
+"""How the names of their files begin, in the run's directory."""
 SIZE_BYTES: Final = 96 << 20
 _EXT4_IOC_SHUTDOWN: Final = 0x8004587D
 _NO_LOG_FLUSH: Final = 2
@@ -27,7 +29,7 @@ class Disk:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._image = node.directory.path / f"disk-{node.name}"
+        self._image = node.directory.path / f"{IMAGE}{node.name}"
         self._place = node.directory.node / "data"
 
     def make(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.chaos.faults.all import FAULTS
 from tests.chaos.faults.fault import Fault
 from tests.chaos.plan import Plan, Step, Strike
 from tests.chaos.processes import NoProcess
-from tests.chaos.scene import Scene
+from tests.chaos.scene import Roles, Scene
 
 _TROUBLE = (NoProcess, DemoError, OSError, TimeoutError, subprocess.SubprocessError)
 """Of a fault that could not be done: it had no effect, and the run says so."""
@@ -62,14 +62,14 @@ class Nemesis:
             await asyncio.sleep(step.rest_s)
 
     async def _step(self, number: int, step: Step) -> bool:
-        faults = [(strike, await self._fault(strike)) for strike in step.strikes]
-        alone = len(faults) == 1
+        roles = await self._scene.roles()
+        faults = [(strike, self._fault(strike, roles)) for strike in step.strikes]
         struck = []
         for strike, fault in faults:
             self._notes.write(f"begins: {fault.kind} at node {fault.node}")
             begun_ns = time.monotonic_ns()
             trouble = await _tried(fault.begin())
-            loses = _loses(fault, alone)
+            loses = loss_of([fault.loses for _, fault in faults], stands_by=roles.stands_by(fault.node))
             one = Struck(number, fault.kind, f"{strike.target} ({fault.node})", loses, begun_ns, 0, None, "", trouble)
             struck.append(one)
         await asyncio.sleep(step.for_s)
@@ -92,9 +92,8 @@ class Nemesis:
             self.census += self._scene.census()
         return not missing
 
-    async def _fault(self, strike: Strike) -> Fault:
-        node = await self._scene.node_of(strike.target)
-        return FAULTS[strike.kind](self._scene, node, self._chance)
+    def _fault(self, strike: Strike, roles: Roles) -> Fault:
+        return FAULTS[strike.kind](self._scene, roles.node_of(strike.target, self._chance), self._chance)
 
     async def _effect(self, fault: Fault) -> str:
         try:
@@ -103,9 +102,11 @@ class Nemesis:
             return ""
 
 
-def _loses(fault: Fault, alone: bool) -> Loses:
-    """Two failures at once may cost all."""
-    return fault.loses if alone else "everything"
+def loss_of(allowed: Sequence[Loses], *, stands_by: bool) -> Loses:
+    """What the faults of a step may cost: two at once all, one at a node that neither serves nor leads nothing."""
+    if len(allowed) > 1:
+        return "everything"
+    return "nothing" if stands_by else allowed[0]
 
 
 async def _tried(deed: Awaitable[None]) -> str:

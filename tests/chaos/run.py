@@ -14,6 +14,7 @@ from kagemusha.demo.nodes import Directory, clear_crashed_runs, new_run_id
 from tests.chaos.checkers.all import violations
 from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.verdict import Violation
+from tests.chaos.disk import IMAGE
 from tests.chaos.evidence import NS_PER_S, Evidence
 from tests.chaos.merged_log import write_merged
 from tests.chaos.nemesis import Nemesis, Notes
@@ -88,7 +89,7 @@ async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _
 
 
 async def _play(directory: Directory, outcome: Outcome, tell: Callable[[str], None]) -> None:
-    scene = Scene(directory, outcome.setup, outcome.plan.seed)
+    scene = Scene(directory, outcome.setup)
     evidence = outcome.evidence
     try:
         await scene.open()
@@ -111,3 +112,5 @@ def _keep(path: Path, outcome: Outcome) -> None:
     (path / "plan.json").write_text(outcome.plan.text())
     outcome.evidence.save(path / "evidence.jsonl")
     write_merged(path, path / "merged.log")
+    for image in path.glob(f"{IMAGE}*"):
+        image.unlink()

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,35 @@ class SceneError(Exception):
     """The cluster does not come up, or can't be asked: nothing of the product was judged yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which node has which role."""
+
+    primary: str
+    leader: str
+
+    def node_of(self, target: Target, chance: random.Random) -> str:
+        """The node that is meant; for a mirror or a follower one of them, by chance."""
+        match target:
+            case "primary":
+                return self.primary
+            case "leader":
+                return self.leader
+            case "mirror":
+                return chance.choice([name for name in NAMES if name != self.primary])
+            case "follower":
+                return chance.choice([name for name in NAMES if name != self.leader])
+
+    def stands_by(self, node: str) -> bool:
+        """Whether it neither serves nor leads: its loss costs nothing."""
+        return node not in (self.primary, self.leader)
+
+
 class Scene:
     """Open it, harm it, close it."""
 
-    def __init__(self, directory: Directory, setup: Setup, seed: int) -> None:
+    def __init__(self, directory: Directory, setup: Setup) -> None:
         self.directory = directory
-        self.chance = random.Random(seed)
         self.machines = Machines(directory, NAMES)
         self.bridge = NetworkNamespace(f"{PREFIX}{directory.run_id}-bridge")
         self.authority = Authority.create("chaos")
@@ -132,8 +156,8 @@ class Scene:
         """An answer within three seconds. Raises DemoError, TimeoutError."""
         return await asyncio.wait_for(question, _ASK_S)
 
-    async def node_of(self, target: Target) -> str:
-        """Who has this role now; for a mirror or a follower one of them, by chance. Raises SceneError."""
+    async def roles(self) -> Roles:
+        """Who is who now; waits for a primary and a leader. Raises SceneError."""
         end_s = time.monotonic() + WHOLE_S
         while time.monotonic() < end_s:
             try:
@@ -142,12 +166,9 @@ class Scene:
             except (DemoError, TimeoutError):
                 leader = primary = None
             if primary and leader:
-                others = {"mirror": primary, "follower": leader}
-                if target in others:
-                    return self.chance.choice([name for name in NAMES if name != others[target]])
-                return str(primary if target == "primary" else leader)
+                return Roles(str(primary), str(leader))
             await asyncio.sleep(_LOOK_AGAIN_S)
-        raise SceneError(f"nobody is the {target}")
+        raise SceneError("there is no primary, or no leader")
 
     def pid(self, node: str, role: Role) -> int:
         """Raises NoProcess."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.faults.all import FAULTS, KINDS, kinds_with
+from tests.chaos.nemesis import loss_of
 from tests.chaos.plan import Plan, PlanError, Target, make_plan
+from tests.chaos.scene import Roles
 from tests.chaos.shrink import shrink
 
 FEW: dict[str, Sequence[Target]] = {"one": ("primary",), "two": ("mirror", "leader"), "three": ("follower",)}
@@ -97,3 +100,19 @@ async def test_shrinking_ends_when_its_trials_are_used_up() -> None:
     found = await shrink(range(64), fails, trials_max=3)
     assert len(trials) == 3
     assert 5 in found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_target_is_who_has_the_role(seed: int) -> None:
+    roles, chance = Roles(primary="a", leader="b"), random.Random(seed)
+    assert roles.node_of("primary", chance) == "a"
+    assert roles.node_of("leader", chance) == "b"
+    assert roles.node_of("mirror", chance) in ("b", "c")
+    assert roles.node_of("follower", chance) in ("a", "c")
+    assert [node for node in "abc" if roles.stands_by(node)] == ["c"]
+
+
+def test_what_faults_may_cost() -> None:
+    assert loss_of(["staleness"], stands_by=False) == "staleness"
+    assert loss_of(["staleness"], stands_by=True) == "nothing"
+    assert loss_of(["nothing", "nothing"], stands_by=True) == "everything"
