@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cluster.admin.auth import entry_text, make_token
@@ -108,16 +108,21 @@ class ClusterScenario(Scenario):
         with self._display.task("three daemons, a leader among them") as task:
             for daemon in self._daemons.values():
                 await daemon.start()
-            nodes = self._machines.nodes
-            self._operator = Operator(
-                [f"{node.address}:{ADMIN_PORT}" for node in nodes.values()],
-                token,
-                nodes[FIRST_NODE].own_path("pki")[0] / AUTHORITY_CERTIFICATE,
-                self._machines.directory.logs,
-            )
-            await self._operator.arrive(self._machines.client)
+            self._operator = await self._arrived(token, NODES)
             await self._until(self._is_whole, CLUSTER_S, "the nodes do not come together")
             task.result = f"node {await self._leader()} leads"
+
+    async def _arrived(self, token: str, names: Iterable[str]) -> Operator:
+        """An operator on the client's machine, who asks these nodes."""
+        nodes = self._machines.nodes
+        operator = Operator(
+            [f"{nodes[name].address}:{ADMIN_PORT}" for name in names],
+            token,
+            nodes[FIRST_NODE].own_path("pki")[0] / AUTHORITY_CERTIFICATE,
+            self._machines.directory.logs,
+        )
+        await operator.arrive(self._machines.client)
+        return operator
 
     async def _is_whole(self) -> bool:
         nodes = await self._api.nodes()

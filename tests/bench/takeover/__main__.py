@@ -10,9 +10,12 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, get_args
 
 from kagemusha.demo.display import Display
@@ -21,7 +24,7 @@ from tests.bench.takeover import restart
 from tests.bench.takeover.cluster import DRIVERS, ClusterBench, Driver
 from tests.bench.takeover.kinds import PROMISES, Kind
 from tests.bench.takeover.peer import PEER_KINDS, Peer
-from tests.bench.takeover.row import row
+from tests.bench.takeover.row import One, row
 from tests.bench.takeover.sentinel import Sentinel
 from tests.bench.takeover.stage import Load, machines
 from tests.bench.takeover.vrrp import KeepalivedAlone
@@ -36,13 +39,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is measured, and how."""
+    """What is measured, and how. until_s: no run begins after that, by the monotonic clock."""
 
     display: Display
     load: Load
     driver: Driver
     runs: int
     kinds: Sequence[Kind]
+    until_s: float
+
+    async def repeat(self, run: Callable[[], Awaitable[One]]) -> list[One]:
+        """As many runs as are wanted, and as there is time for."""
+        ones: list[One] = []
+        while len(ones) < self.runs and time.monotonic() < self.until_s:
+            ones.append(await run())
+        return ones
 
 
 async def of_kagemusha(options: Options) -> AsyncIterator[Row]:
@@ -56,8 +67,8 @@ async def of_kagemusha(options: Options) -> AsyncIterator[Row]:
             try:
                 await bench.open()
                 for kind in kinds:
-                    ones = [await bench.run(kind) for _ in range(options.runs)]
-                    yield row(KAGEMUSHA, kind, ones, PROMISES[kind])
+                    if ones := await options.repeat(partial(bench.run, kind)):
+                        yield row(KAGEMUSHA, kind, ones, PROMISES[kind])
             finally:
                 there.close()
                 await bench.close()
@@ -73,8 +84,8 @@ async def of_peer(options: Options, make: type[Peer]) -> AsyncIterator[Row]:
         try:
             await peer.open()
             for kind in kinds:
-                ones = [await peer.run(kind) for _ in range(options.runs)]
-                yield row(peer.name, kind, ones, None)
+                if ones := await options.repeat(partial(peer.run, kind)):
+                    yield row(peer.name, kind, ones, None)
         finally:
             there.close()
             await peer.close()
@@ -94,6 +105,10 @@ def _rows(system: str, options: Options) -> AsyncIterator[Row]:
 
 
 async def _measure(systems: Sequence[str], options: Options) -> bool:
+    task = asyncio.current_task()
+    assert task is not None
+    # Whoever ends it early must not leave machines behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     kept = True
     for system in systems:
         async for one in _rows(system, options):
@@ -111,6 +126,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--driver", choices=DRIVERS, default="keepalived", help="of kagemusha (default: keepalived)")
     parser.add_argument("--memory-mib", type=int, default=Load().memory_mib, help="that redis holds")
     parser.add_argument("--writes-per-second", type=int, default=Load().per_second, help="of all clients together")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
     parser.add_argument("--json", action="store_true", help="say nothing but the lines")
     return parser.parse_args()
 
@@ -131,9 +147,12 @@ def main() -> int:
     load = Load(said.memory_mib, said.writes_per_second)
     with open(os.devnull, "w") as nowhere:
         display = Display(nowhere if said.json else sys.stderr)
-        options = Options(display, load, said.driver, said.runs, said.kinds)
+        until_s = time.monotonic() + said.minutes * 60
+        options = Options(display, load, said.driver, said.runs, said.kinds, until_s)
         try:
             return 0 if asyncio.run(_measure(said.systems, options)) else 1
+        except asyncio.CancelledError:
+            return 1
         except DemoError as error:
             sys.stderr.write(f"{error.what}\nhint: {error.hint}\n")
             return 1

@@ -6,8 +6,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal
 
 from kagemusha.client import Json
@@ -61,6 +61,7 @@ class ClusterBench(ClusterScenario):
         self._board = Switchboard(machines.directory.run_id)
         self._witnesses = Witnesses(machines.nodes, [machines.client, far])
         self._runs = 0
+        self._token = ""
         self._harms: dict[Kind, Callable[[Before], Awaitable[Harmed]]] = {
             "process_killed": self._process_killed,
             "agent_killed": self._agent_killed,
@@ -74,7 +75,7 @@ class ClusterBench(ClusterScenario):
 
     async def open(self) -> None:
         """Have everything there: nodes, program, mirrors, clients that write. Raises DemoError."""
-        token = self._furnish()
+        self._token = self._furnish()
         for name, node in self._machines.nodes.items():
             if self._keepalived is not None:
                 self._keepalived.furnish(name)
@@ -85,7 +86,7 @@ class ClusterBench(ClusterScenario):
             if self._health:
                 with (node.own / "program.toml").open("a") as program_file:
                     program_file.write(HEALTH)
-        await self._start_cluster(token)
+        await self._start_cluster(self._token)
         await self._start_program()
         await self._ask("rate", per_second=self._load.per_second)
 
@@ -160,13 +161,24 @@ class ClusterBench(ClusterScenario):
         event_ns = time.monotonic_ns()
         self._daemons[before.source].send(signal.SIGSTOP)
         try:
-            # Until the lease has ended clients see nothing of it.
-            parts = await self._parts(before)
+            # Until the lease has ended clients see nothing of it; who is stopped answers nobody.
+            async with self._asking(name for name in NODES if name != before.source):
+                parts = await self._parts(before)
             outcome = (await self._ask("settle", event_ns=event_ns))["outcome"]
         finally:
             self._daemons[before.source].send(signal.SIGCONT)
         await self._wait_for_mirrors()
         return outcome, {"parts_ms": parts, "note": _led(before)}
+
+    @asynccontextmanager
+    async def _asking(self, names: Iterable[str]) -> AsyncIterator[None]:
+        """Only these nodes are asked within the block."""
+        kept, self._operator = self._operator, await self._arrived(self._token, names)
+        try:
+            yield
+        finally:
+            await self._operator.close()
+            self._operator = kept
 
     async def _agent_killed(self, before: Before) -> Harmed:
         event_ns = time.monotonic_ns()

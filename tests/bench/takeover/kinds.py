@@ -31,13 +31,12 @@ fall = {HEALTH_FALL}
 """
 """Stands in the program's file for `program_hung` alone: nothing else is measured with so impatient a check."""
 
-# A connection that is begun while the node is dead waits for its second SYN, which every kernel sends after a second.
 PROMISES: Final[dict[Kind, Promise]] = {
     "process_killed": Promise(50.0, keeps_writes=True),
     "agent_killed": Promise(200.0, keeps_writes=True),
     "switchover": Promise(50.0, keeps_writes=True),
-    "node_killed": Promise(800.0, of="gap_existing_ms"),
-    "leader_node_killed": Promise(800.0, of="gap_existing_ms"),
+    "node_killed": Promise(800.0),
+    "leader_node_killed": Promise(800.0),
     "daemon_stopped": Promise(),
     "partition": Promise(),
     "program_hung": Promise(HEALTH_INTERVAL_MS * HEALTH_FALL + 100.0, keeps_writes=True),

@@ -35,12 +35,11 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a kind of takeover must keep. target_ms: of a median, of: which one; None: none is set. keeps_writes: none
-    may be lost."""
+    """What a kind of takeover must keep. target_ms: of the median gap; None: none is set. keeps_writes: none may be
+    lost."""
 
     target_ms: float | None = None
     keeps_writes: bool = False
-    of: str = "gap_ms"
 
 
 def judged(outcome: Mapping[str, Any], **more: Any) -> One:
@@ -85,7 +84,7 @@ def _kept(found: Mapping[str, Any], ones: Sequence[One], promise: Promise) -> di
     kept: dict[str, Any] = {}
     if promise.target_ms is not None:
         kept["target_ms"] = promise.target_ms
-        kept["in_target"] = found[promise.of]["p50"] <= promise.target_ms
+        kept["in_target"] = found["gap_ms"]["p50"] <= promise.target_ms
     broken = broken_promises(ones, promise)
     kept["kept"] = not broken
     if broken:

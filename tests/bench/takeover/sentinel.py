@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Final
 
 from kagemusha.demo.display import Display
@@ -60,8 +61,9 @@ class Sentinel(Peer):
             counts = [known.get(key) for key in ("num-slaves", "num-other-sentinels")]
             if known.get("flags") != "master" or counts != ["2", "2"]:
                 return False
+            # One that a sentinel can promote is enough: whoever came back is looked at every ten seconds only.
             replicas = await self._ask(name, "replicas", _NAME)
-            if "_down" in replicas or "disconnected" in replicas:
+            if ("flags", "slave") not in pairwise(replicas.splitlines()):
                 return False
         primary = await self.primary()
         if not primary:

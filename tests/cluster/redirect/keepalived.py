@@ -44,10 +44,12 @@ def start_command(directory: Path) -> list[str]:
 
 def settings_text(directory: Path) -> str:
     """What node.toml says of it."""
-    return (
-        f'[keepalived]\nconfig = "{directory}/keepalived.conf"\ndirectory = "{directory}/keepalived"\n'
-        f'pid_file = "{directory}/keepalived.pid"\n'
-    )
+    return f'[keepalived]\nconfig = "{directory}/keepalived.conf"\npid_file = "{directory}/keepalived.pid"\n'
+
+
+def include_text(directory: Path) -> str:
+    """What its own configuration must say, where the daemon's `run` is in this directory."""
+    return f"include {directory}/run/keepalived/*.conf\n"
 
 
 async def until(is_so: Callable[[], bool], what: str = "") -> None:

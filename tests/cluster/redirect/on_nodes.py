@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from kagemusha.demo.nodes import Node
-from tests.cluster.redirect.keepalived import COMMAND, DEADLINE_S
+from tests.cluster.redirect.keepalived import DEADLINE_S, include_text, settings_text, start_command
 
 ROUTER_ID: Final = 51
 
@@ -23,25 +23,23 @@ class KeepalivedOnNodes:
     def furnish(self, name: str, config: str = "") -> None:
         """Write its configuration. config: what stands in it; "": what the node's daemon adds, and nothing else."""
         node = self._nodes[name]
-        text = config or f"include {node.directory.node}/run/keepalived/*.conf\n"
-        (node.own / "keepalived.conf").write_text(text)
+        (node.own / "keepalived.conf").write_text(config or include_text(node.directory.node))
 
     def settings(self, name: str) -> str:
         """The table of a node.toml that leads the daemon there."""
-        here = self._nodes[name].directory.node
-        return f'[keepalived]\nconfig = "{here}/keepalived.conf"\npid_file = "{here}/keepalived.pid"\n'
+        return settings_text(self._nodes[name].directory.node)
 
     def start(self, name: str) -> None:
         """Start it; one that was killed before has left the names of its processes."""
         node = self._nodes[name]
-        here = node.directory.node
+        if name in self.processes:
+            self.processes[name].wait(DEADLINE_S)
         for pid_file in ("keepalived.pid", "vrrp.pid"):
             (node.own / pid_file).unlink(missing_ok=True)
-        words = ["stdbuf", "-oL", COMMAND, "-n", "-l", "-D", "-P", "-f", f"{here}/keepalived.conf"]
-        words += ["-p", f"{here}/keepalived.pid", "-r", f"{here}/vrrp.pid"]
+        words = node.command(*start_command(node.directory.node))
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                node.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def log(self, name: str) -> Path:
