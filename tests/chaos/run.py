@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -80,6 +81,10 @@ async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _
         await _play(directory, outcome, tell)
     except (DemoError, SceneError, WitnessError, TimeoutError) as error:
         outcome.broken = str(error) or type(error).__name__
+    except Exception as error:
+        # A mistake of ours must not look like a finding.
+        outcome.broken = f"{type(error).__name__}: {error}"
+        (directory.logs / "mistake.log").write_text(traceback.format_exc())
     finally:
         if keep or outcome.verdict != "kept":
             outcome.kept_in = str(directory.path)
