@@ -43,6 +43,7 @@ _FAR_PER_SECOND: Final = 200
 _TRIES: Final = 5
 _WARM_UP_S: Final = 0.5
 _TOLD_S: Final = 5.0
+_LEASE_OVER_S: Final = 1.5
 
 
 class ClusterBench(ClusterScenario):
@@ -161,7 +162,9 @@ class ClusterBench(ClusterScenario):
         event_ns = time.monotonic_ns()
         self._daemons[before.source].send(signal.SIGSTOP)
         try:
-            # Until the lease has ended clients see nothing of it; who is stopped answers nobody.
+            # Until the lease has ended clients see nothing of it. Who is stopped answers nobody, and who still takes it
+            # for the leader passes questions on to it: by then there is another leader, too.
+            await self._writes_per_second(_LEASE_OVER_S)
             async with self._asking(name for name in NODES if name != before.source):
                 parts = await self._parts(before)
             outcome = (await self._ask("settle", event_ns=event_ns))["outcome"]
