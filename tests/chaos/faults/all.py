@@ -8,7 +8,7 @@ from tests.chaos.faults.kills import AgentKilled, DaemonKilled, ProgramKilled, S
 from tests.chaos.faults.mistakes import DuplicateNode, ForeignAddress, WrongCertificate, WrongCluster
 from tests.chaos.faults.partitions import Bridged, CutOff, Deaf, Flapping, Isolated, Lossy, Mute
 from tests.chaos.faults.planned import DaemonRestarted, SwitchedOver
-from tests.chaos.faults.power import AllKilled, NodeKilled, PowerLost
+from tests.chaos.faults.power import AllKilled, NodeKilled, PowerLost, ProcessesKilled
 from tests.chaos.faults.resources import AgentOutOfDescriptors, DaemonOutOfDescriptors, DiskFull
 from tests.chaos.faults.standstills import AgentStopped, DaemonFrozen, DaemonStopped, Starved, WatchdogStopped
 from tests.chaos.faults.wires import Corrupted, Duplicated, Late, Reordered
@@ -27,6 +27,7 @@ _ALL: tuple[type[Fault], ...] = (
     WatchdogStopped,
     DaemonFrozen,
     Starved,
+    ProcessesKilled,
     NodeKilled,
     PowerLost,
     AllKilled,

@@ -7,10 +7,10 @@ import asyncio
 from tests.chaos.faults.fault import Fault
 
 
-class NodeKilled(Fault):
-    """Every process of a node is gone at once, and what a boot empties is empty afterwards."""
+class ProcessesKilled(Fault):
+    """Every process of a node is gone at once; its kernel goes on, and answers for the addresses that it has."""
 
-    kind = "node-killed"
+    kind = "processes-killed"
 
     async def begin(self) -> None:
         """See `Fault`."""
@@ -25,6 +25,17 @@ class NodeKilled(Fault):
     async def heal(self) -> None:
         """See `Fault`."""
         await self.scene.keepers[self.node].boot()
+
+
+class NodeKilled(ProcessesKilled):
+    """The whole node: nothing of it answers any more."""
+
+    kind = "node-killed"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        await asyncio.to_thread(self.scene.nodes[self.node].cut)
+        await super().begin()
 
 
 class PowerLost(NodeKilled):
@@ -56,6 +67,8 @@ class AllKilled(Fault):
         """See `Fault`."""
         for keeper in self.scene.keepers.values():
             keeper.leave()
+        for node in self.scene.nodes.values():
+            node.cut()
         kills = (asyncio.to_thread(node.kill) for node in self.scene.nodes.values())
         self._killed = sum(await asyncio.gather(*kills))
 
