@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -59,14 +59,17 @@ class _State:
     unwell: int
 
 
-async def stays_quiet(cluster: Trio, load: Load, seconds: float) -> Quiet:
-    """Put this load on every CPU for so long, and ask the program all the time."""
+async def stays_quiet(
+    cluster: Trio, load: Load, seconds: float, meanwhile: Callable[[], Awaitable[None]] | None = None
+) -> Quiet:
+    """Put this load on every CPU for so long, and ask the program all the time. meanwhile: what else is done to it."""
     connection = cluster.connect()
     assert say(connection, "SET", "colour", "vermilion") == b"+OK\r\n"
     before = await _state(cluster)
     answers, unanswered, longest_s = 0, 0, 0.0
     begun_s = time.monotonic()
     with saturated(load), _punctual():
+        harm = asyncio.ensure_future(meanwhile()) if meanwhile is not None else None
         while time.monotonic() < begun_s + seconds:
             asked_s = time.monotonic()
             try:
@@ -83,6 +86,8 @@ async def stays_quiet(cluster: Trio, load: Load, seconds: float) -> Quiet:
                     connection = cluster.connect(PATIENCE_S)
             longest_s = max(longest_s, time.monotonic() - asked_s)
             await asyncio.sleep(_EVERY_S)
+        if harm is not None:
+            await harm
     connection.close()
     after = await _state(cluster)
     return Quiet(

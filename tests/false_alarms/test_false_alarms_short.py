@@ -26,8 +26,6 @@ async def _hang(cluster: Trio, node: str) -> None:
 
 async def test_a_daemon_that_is_late_is_an_alarm() -> None:
     async with trio() as cluster:
-        hanging = asyncio.create_task(_hang(cluster, "a"))
-        one = await stays_quiet(cluster, "niced", SECONDS)
-        await hanging
+        one = await stays_quiet(cluster, "niced", SECONDS, lambda: _hang(cluster, "a"))
         assert one.fences or one.promotions, one
         assert not one.kept, one
