@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.trio import is_text, say, trio
+from tests.cluster.trio import Trio, is_text, say, trio
 
 pytestmark = pytest.mark.nodes
 
@@ -16,6 +17,19 @@ pytestmark = pytest.mark.nodes
 def timeline(view: dict[str, Any], token: int) -> dict[str, int]:
     """The leader's time line of the takeover that led to this token."""
     return next(parts for noted, _, parts in view["notes"] if noted == token and parts)
+
+
+def pids_of_agents(cluster: Trio, node: str) -> list[int]:
+    """The agents of a node; each is the leader of its session, what it has forked is not."""
+    found = []
+    for pid in cluster.machines.nodes[node].network.processes():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"kagemusha" in words and b"agent" in words and os.getsid(pid) == pid:
+                found.append(pid)
+        except (OSError, ProcessLookupError):
+            continue
+    return found
 
 
 async def test_a_program_that_is_killed_goes_on_and_a_person_may_move_it() -> None:
@@ -47,6 +61,16 @@ async def test_a_program_that_is_killed_goes_on_and_a_person_may_move_it() -> No
         view = await cluster.served()
         assert view["programs"]["redis"]["token"] == 3
         assert cluster.pid_of_redis("a") == pid
+
+        # So does an agent that is told to end, for an upgrade: its successor has the same process.
+        [agent] = pids_of_agents(cluster, "a")
+        os.kill(agent, signal.SIGTERM)
+        await cluster.until(lambda _: agent not in pids_of_agents(cluster, "a"), "the agent ends")
+        assert is_text(say(connection, "GET", "colour"), "vermilion")
+        view = await cluster.served()
+        assert view["programs"]["redis"]["token"] == 3
+        assert cluster.pid_of_redis("a") == pid
+        assert is_text(say(connection, "GET", "colour"), "vermilion")
         connection.close()
 
 
