@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec
 
@@ -48,7 +49,6 @@ from transport.session import MirrorSession
 from transport.tls import Tls
 
 log = structlog.get_logger()
-
 Arguments = ParamSpec("Arguments")
 
 ACK_S_MAX = 5.0
@@ -441,12 +441,12 @@ class Instance:
         if version is not None and not held.is_or_follows(version):
             raise ControlError(f"{self.name} holds checkpoint {held}, not {version}")
         follower.retire()
-        records = follower.held.records
-        address = self._network.address if self._network is not None else None
-        shadow = double.shadow
+        records, opened, shadow = follower.held.records, follower.held.opened, double.shadow
+        network = self._network
+        address, tell = (network.address, partial(network.poke, opened)) if network is not None else (None, None)
         try:
             with self._prompt():
-                taken = takeover.take_over(shadow, records, address, exact=header.final)
+                taken = takeover.take_over(shadow, records, address, exact=header.final, announced=tell)
         except KagemushaError:
             double.destroy()
             raise

@@ -6,6 +6,7 @@ Belongs to the tracer thread, which stays the tracer of the program.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.context import descriptors
@@ -50,11 +51,19 @@ class _Rooms:
         self._sockets.finish()
 
 
-def take_over(shadow: Shadow, records: Records, address: ServiceAddress | None, *, exact: bool) -> Takeover:
+def take_over(
+    shadow: Shadow,
+    records: Records,
+    address: ServiceAddress | None,
+    *,
+    exact: bool,
+    announced: Callable[[set[Connection]], None] | None = None,
+) -> Takeover:
     """Let the shadow go on as the program, which runs and is traced when this returns.
 
-    exact: `records` are of the program's very last moment. Raises RestoreError, KernelError, TraceeGone; the shadow
-    must be destroyed then, and the address is not here.
+    exact: `records` are of the program's very last moment. announced: called with the connections that go on, as soon
+    as clients know where the address is. Raises RestoreError, KernelError, TraceeGone; the shadow must be destroyed
+    then, and the address is not here.
     """
     handle = pidfd.open_pidfd(shadow.pid)
     sockets = RestoredSockets(handle, exact=exact)
@@ -67,6 +76,8 @@ def take_over(shadow: Shadow, records: Records, address: ServiceAddress | None, 
     def announce() -> None:
         if address is not None:
             address.announce()
+        if announced is not None:
+            announced({one.connection for one in sockets.connections})
 
     try:
         timeline = activation.activate(

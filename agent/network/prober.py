@@ -70,6 +70,14 @@ class Prober:
         if self._tap is not None:
             self._tap.start()
 
+    def poke(self, strangers: Iterable[Connection]) -> None:
+        """Make the clients of these connections show themselves now: the address is here, and nothing of theirs is.
+
+        From the tracer thread, in the middle of a takeover: `begin` comes when that is over, and again if need be.
+        """
+        mine = {str(address) for address in self._addresses}
+        self._perform([Poke(one) for one in strangers if one[0] in mine])
+
     def begin(
         self,
         restored: Collection[Expected],

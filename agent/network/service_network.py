@@ -6,7 +6,7 @@ Everything is opened ahead in the node's network namespace. A program without an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from pathlib import Path
 
 import structlog
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 STRAGGLERS_S = 2.0
 """So long after an address was dropped are frames sent on to its new node: clients have heard of it by then."""
+_POKES_MAX = 64
+"""So many, the newest, in the middle of a takeover: a millisecond; whoever is left is poked when it is over."""
 
 
 class ServiceNetwork:
@@ -77,6 +79,12 @@ class ServiceNetwork:
         self.clear()
         self._prober = Prober(self._addresses, self._interface)
         self._prober.arm()
+
+    def poke(self, opened: Iterable[Connection], going_on: Container[Connection]) -> None:
+        """After `arm`, with the address claimed and announced: of the `opened` connections those that do not go on are
+        of the primary's last moments, and their clients are to learn that at once. In the tracer thread."""
+        if self._prober is not None:
+            self._prober.poke([one for one in opened if one not in going_on][-_POKES_MAX:])
 
     async def settle(
         self,

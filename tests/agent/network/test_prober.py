@@ -181,3 +181,29 @@ async def test_who_came_too_late_to_be_announced_is_reset_too(service: Service) 
     lost.guesses = newcomers.guesses(100)
     await lost.take_over()
     assert all(is_reset(connection) for connection in late)
+
+
+async def test_who_is_poked_in_the_middle_of_a_takeover_need_not_wait_for_its_end(service: Service) -> None:
+    service.serve("echo")
+    lost = Lost(service)
+    kept = service.lan.connect(str(ADDRESS4.ip), PORT)
+    ask(kept, b"first")
+    service.checkpoint()
+    service.server.command(hold=True)
+    late = service.lan.connect(str(ADDRESS4.ip), PORT)
+    late.sendall(b"taken")
+    while unacknowledged(late):
+        await asyncio.sleep(0)
+    await lost.announced(2)
+    service.lan.set_cable("first", plugged=False)
+    lost.prober.arm()
+    restored = service.go_on_elsewhere(exact=True)
+    going_on = {one.connection for one in restored.connections}
+    lost.prober.poke([one for one in lost.opened if one not in going_on])
+    # The program does not run yet.
+    assert is_reset(late)
+    service.server.command(go=True)
+    ask(kept, b"second")
+    kept.close()
+    lost.prober.close()
+    lost.announcer.close()
