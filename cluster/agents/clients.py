@@ -21,7 +21,7 @@ from cluster.redirect.exec import require_trusted
 from cluster.redirect.guide import Guide
 from cluster.redirect.keepalived_host import KeepalivedHost
 from cluster.redirect.make import make_driver
-from cluster.redirect.probe import WAIT_S, probing
+from cluster.redirect.probe import WAIT_S, AddressInUse, has_one_of, probing
 from cluster.redirect.redirection import Redirection
 from transport.barrier import NETLINK_NETFILTER, Barriers
 from transport.errors import KagemushaError
@@ -87,7 +87,9 @@ class Clients:
     async def arrive(self, meanwhile: Coroutine[Any, Any, None], *, patient: bool) -> None:
         """Ask whether somebody else has the address while something else is waited for.
 
-        patient: wait for an answer, too, as there is time. Raises AddressInUse, and what the other raises.
+        patient: wait for an answer, too, as there is time: the program is started, and continues nothing. Where it
+        does, another node of the cluster may still answer: all that served there has ended or is fenced, but its kernel
+        lives on. Raises AddressInUse, and what the other raises.
         """
         said = await self._read()
         if patient:
@@ -102,7 +104,16 @@ class Clients:
                 meanwhile.close()
                 raise
             await meanwhile
-            await probe.judge(WAIT_S if patient else NO_WAIT_S)
+            try:
+                await probe.judge(WAIT_S if patient else NO_WAIT_S)
+            except AddressInUse as error:
+                if patient or not await self._is_of_a_node(probe.found.result(), said.interface):
+                    raise
+                log.warning("another node has the address, and serves no more", reason=error.what)
+
+    async def _is_of_a_node(self, hardware: str, interface: str) -> bool:
+        nodes = [host_and_port(one.address)[0] for one in self._place.config.others]
+        return await has_one_of(hardware, nodes, interface)
 
     async def claim(self, token: int) -> None:
         """The program serves here under this token: lead its clients here, and see that it stays so."""

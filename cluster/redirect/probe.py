@@ -10,8 +10,8 @@ import asyncio
 import ipaddress
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from transport.errors import KagemushaError
@@ -121,6 +121,23 @@ async def probing(address: str, interface: str) -> AsyncIterator[Probe]:
         yield probe
     finally:
         probe.close()
+
+
+async def has_one_of(hardware: str, addresses: Iterable[str], interface: str, wait_s: float = WAIT_S) -> bool:
+    """Whether the machine with this hardware address, as `AddressInUse` names it, answers for one of these addresses.
+
+    A kernel answers on every interface for all addresses of its machine (ip-sysctl, arp_ignore). Raises KagemushaError:
+    no such interface.
+    """
+    async with AsyncExitStack() as stack:
+        probes = [await stack.enter_async_context(probing(one, interface)) for one in addresses]
+        answers = {one.found for one in probes}
+        limit_s = asyncio.get_running_loop().time() + wait_s
+        while (left_s := limit_s - asyncio.get_running_loop().time()) > 0 and answers:
+            done, answers = await asyncio.wait(answers, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if any(one.result() == hardware for one in done):
+                return True
+        return False
 
 
 def question(address: Address, hardware: bytes) -> bytes:

@@ -83,6 +83,29 @@ async def test_an_address_that_somebody_has_is_not_claimed(config: NodeConfig) -
         await clients.close()
 
 
+@pytest.mark.parametrize(("node_b", "goes_on"), [("10.91.0.2:7400", True), ("10.91.0.77:7400", False)])
+async def test_only_a_node_of_the_cluster_may_answer_for_what_is_continued(
+    config: NodeConfig, node_b: str, goes_on: bool
+) -> None:
+    """Every process of a node may have ended while its kernel lives and has the address; a stranger is a stranger."""
+    nodes = tuple(one if one.id == "a" else one.model_copy(update={"address": node_b}) for one in config.nodes)
+    place = Place(config.model_copy(update={"nodes": nodes}), "redis")
+    with Lan() as lan, lan.inside("first"):
+        clients = Clients(place, lambda: file_of(Redirection("address", USED, "eth0")), lambda: True, lambda: None)
+
+        async def lease() -> None:
+            await asyncio.sleep(0.2)
+
+        if goes_on:
+            await clients.arrive(lease(), patient=False)
+        else:
+            with pytest.raises(AddressInUse):
+                await clients.arrive(lease(), patient=False)
+        with pytest.raises(AddressInUse):
+            await clients.arrive(lease(), patient=True)
+        await clients.close()
+
+
 async def test_an_address_that_is_taken_away_comes_back_unless_it_was_silenced(config: NodeConfig) -> None:
     with Lan() as lan, lan.inside("first"):
         place = Place(config, "redis")

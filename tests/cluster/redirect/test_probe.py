@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
-from cluster.redirect.probe import AddressInUse, owner, probing, question
+from cluster.redirect.probe import AddressInUse, has_one_of, owner, probing, question
 from tests.agent.lan import Lan
 from transport.errors import KagemushaError
 
@@ -51,3 +51,12 @@ def test_rubbish_is_nobody() -> None:
     six = ip_interface("fd00::1/64").ip
     assert owner(b"", six, hardware) == ""
     assert owner(bytes([136]) + bytes(7) + six.packed + bytes([2, 0, 0, 0, 0, 0, 0, 0]), six, hardware) == "somebody"
+
+
+async def test_a_machine_is_known_by_another_of_its_addresses() -> None:
+    with Lan() as lan:
+        second, client = (lan.link(name).hardware.hex(":") for name in ("second", "client"))
+        with lan.inside("first"):
+            assert await has_one_of(second, ["10.91.0.77", "10.91.0.2"], "eth0", PATIENCE_S)
+            assert not await has_one_of(client, ["10.91.0.77", "10.91.0.2"], "eth0", 0.2)
+            assert not await has_one_of(second, [], "eth0")
