@@ -3,6 +3,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 TEST_SECONDS_MAX ?= 600
+NODES_SECONDS_MAX ?= 1200
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
@@ -30,8 +31,8 @@ demo-pair: setup ## the same with two nodes and a small controller of the demo's
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m tests $(ARGS)
 
-test-nodes: setup ## the tests that take whole clusters through failures: three minutes
-	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m pytest -m nodes $(ARGS)
+test-nodes: setup ## the tests that take whole clusters through failures: ten minutes
+	@timeout --foreground --kill-after=10 $(NODES_SECONDS_MAX) $(PYTHON) -m pytest -m nodes $(ARGS)
 
 lint: setup ## ruff (rules and format), mypy --strict
 	@$(PYTHON) -m ruff check .
