@@ -184,10 +184,12 @@ class SocketDiagnosis:
         False: there is no such connection. Raises KernelError: EOPNOTSUPP where the kernel lacks it.
         """
         row = self.find(local, local_port, peer, peer_port)
-        if row is None:
-            return False
+        return row is not None and self.abort(row)
+
+    def abort(self, row: Row) -> bool:
+        """As `destroy`, of a connection whose row is known."""
         try:
-            target = f"the connection to {peer}, port {peer_port}"
+            target = f"a connection of port {row.local_port} to port {row.peer_port}"
             self._netlink.exchange(SOCK_DESTROY, REQUEST | ACK, request_one(row), target)
         except KernelError as error:
             if error.errno in _GONE:
