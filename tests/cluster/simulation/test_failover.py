@@ -148,8 +148,8 @@ MUTANTS = {
         "I2",
         _remove(
             (Registry, "_check_office", _nothing),
-            (state_machine, "_expect_token", _nothing),
-            (state_machine, "_expect_fence", lambda entry, fence_id: entry.fence or Fence(fence_id, 0, "", True)),
+            (state_machine, "expect_token", _nothing),
+            (state_machine, "expect_fence", lambda entry, fence_id: entry.fence or Fence(fence_id, 0, "", True)),
         ),
     ),
     "a mirror is chosen for more than it holds": ("I7", _remove((takeover_module, "select", _next_version))),
