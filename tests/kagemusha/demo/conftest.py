@@ -24,7 +24,8 @@ def runs() -> Path:
 @pytest.fixture
 def directory(runs: Path) -> Iterator[Directory]:
     """The directory of one run."""
-    directory = Directory(uuid.uuid4().hex[:8], runs)
+    # Eight digits alone would be the pid of a run that is gone.
+    directory = Directory(f"t{uuid.uuid4().hex[:7]}", runs)
     yield directory
     directory.close(keep=False)
 
