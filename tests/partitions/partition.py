@@ -78,7 +78,9 @@ class Chronicle:
         while True:
             for daemon in tuple(self._cluster.daemons.values()):
                 try:
-                    view = await asyncio.wait_for(daemon.ask(do="view"), _ASK_S)
+                    # wait_for() of Python 3.11 forgets that it was cancelled if the answer comes at the same time.
+                    async with asyncio.timeout(_ASK_S):
+                        view = await daemon.ask(do="view")
                 except (TimeoutError, OSError):
                     continue
                 if view is None:
