@@ -114,8 +114,10 @@ class Guide:
         pause_s = 0.0
         while True:
             self._woken.clear()
+            # Not wait_for(): that of Python 3.11 forgets that it was cancelled if it is woken at the same time.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_S)
+                async with asyncio.timeout(LOOK_S):
+                    await self._woken.wait()
             token = self._token
             if not token or not self._may_serve():
                 continue
