@@ -121,6 +121,15 @@ class Trio:
             raise AssertionError(f"{what}: {view}; logs in {self.directory.logs}") from None
         return view
 
+    async def ended(self, pid: int) -> None:
+        """Wait until a process is gone: it may be a zombie for as long as its parent takes to hear of its end."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while Path(f"/proc/{pid}").exists():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"process {pid} lives on: {Path(f'/proc/{pid}/status').read_text()}") from None
+
     async def served(self) -> dict[str, Any]:
         """Wait until redis is served and every other node that is there mirrors it, as the agents themselves say."""
         try:

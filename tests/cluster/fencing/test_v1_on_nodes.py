@@ -95,7 +95,7 @@ async def story(cluster: Trio) -> None:
     hanging.process.send_signal(signal.SIGCONT)
     cluster.daemons[primary] = hanging
     view = await cluster.served()
-    assert not os.path.exists(f"/proc/{pid}")
+    await cluster.ended(pid)
     answer = await cluster.daemons[view["leader"]].ask(do="switch", id="back", instance=f"redis@{primary}")
     assert answer["ok"], answer
     assert is_text(say(connection, "GET", "colour"), "vermilion")
