@@ -56,9 +56,12 @@ class Daemon:
         """One question; None while nobody answers."""
         try:
             reader, writer = await asyncio.open_unix_connection(self.node.own / "run" / "driver")
-            writer.write(json.dumps(question).encode() + b"\n")
-            line = await reader.readline()
-            writer.close()
+            try:
+                writer.write(json.dumps(question).encode() + b"\n")
+                line = await reader.readline()
+            finally:
+                # Who asks may be told to stop while nobody answers.
+                writer.close()
             await writer.wait_closed()
         except OSError:
             return None
