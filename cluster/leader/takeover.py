@@ -257,7 +257,7 @@ class Takeover:
                 return self._undo(entry, facts, Rejected("unfit", "no mirror got the last checkpoint in time"))
         if best is not None and not self._exhausted(now_s, entry):
             return self._promote(now_s, entry, best)
-        if best is None and self.forced:
+        if best is None and self.forced and not self._may_come_back(now_s, entry, facts):
             why = choice.against.get(self.target, "none is up to date") if self.target else "none is up to date"
             return self._undo(entry, facts, Rejected("unfit", f"no mirror will do: {why}"))
         if best is None and self._may_come_back(now_s, entry, facts):
@@ -317,6 +317,8 @@ class Takeover:
             and one.status == "mirrored"
             and one.node not in facts.answered
             and one.instance not in facts.excluded
+            and one.instance == (self.target or one.instance)
+            and not (self.forced and self.office.lost(now_s, one.node))  # What serves goes on instead.
             for one in entry.instances
         )
         if not hoped or now_s >= limit_s:

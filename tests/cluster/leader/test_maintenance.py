@@ -62,6 +62,28 @@ def test_a_failover_by_force_fences_what_serves_and_names_its_mirror() -> None:
     assert of(orders, ReleaseOn) == [ReleaseOn("n1", "p", 1)]
 
 
+def test_a_failover_by_force_waits_for_a_mirror_that_is_slow_to_answer() -> None:
+    leader = up()
+    [fence] = of(leader.tell(FailoverRequested("f", "p@n3", True)), AskFence)
+    leader.tell(FenceConfirmed("p", 1, "n1", fence.fence_id))
+    leader.mirrored("n2", 9, asked=True)
+    assert not of(leader.wait(1.0), Answer)
+    assert [one.node for one in of(leader.mirrored("n3", 6, asked=True), ActivateOn)] == ["n3"]
+
+
+def test_a_failover_by_force_to_a_mirror_that_never_answers_is_undone() -> None:
+    leader = up()
+    [fence] = of(leader.tell(FailoverRequested("f", "p@n3", True)), AskFence)
+    leader.tell(InstanceReported("p", "n1", "primary", "fenced", 1, 1, fence_id=fence.fence_id))
+    leader.tell(FenceConfirmed("p", 1, "n1", fence.fence_id))
+    leader.mirrored("n2", 9, asked=True)
+    orders = leader.wait(3.0)
+    [answer] = of(orders, Answer)
+    assert isinstance(answer.result, Rejected)
+    assert "has not said what it holds" in answer.result.reason
+    assert ResumeOn("n1", "p", 1, fence.fence_id) in orders
+
+
 def test_a_failover_by_force_without_a_mirror_is_undone() -> None:
     leader = up()
     [fence] = of(leader.tell(FailoverRequested("f", "p@n1", True)), AskFence)
