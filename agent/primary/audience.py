@@ -105,9 +105,10 @@ class Audience:
 
         async with self._progress:
             await self._progress.wait_for(holders)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(OTHERS_S if patient else 0.0):
-                    await self._progress.wait_for(lambda: len(holders()) >= self.count)
+            if patient:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(OTHERS_S):
+                        await self._progress.wait_for(lambda: len(holders()) >= self.count)
             return holders()
 
     def announce(self, announcement: Announce) -> None:

@@ -181,6 +181,7 @@ class Checkpointer:
         memory = self.memory
         self._precopy(memory)
         with self._prompt():
+            memory.precopy()
             self.tracee.stop(time.monotonic() + deadline_s)
             try:
                 return self._last(self._context.capture(self.encoder.history.records, last=True))
