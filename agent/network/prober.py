@@ -28,6 +28,7 @@ from agent.network.connections import (
     Reset,
     Verdict,
 )
+from agent.network.former_sockets import end_former_sockets
 
 log = structlog.get_logger()
 
@@ -56,6 +57,7 @@ class Prober:
 
     def __init__(self, addresses: Sequence[Address], interface: str) -> None:
         self._addresses = addresses
+        self._mine = {str(address) for address in addresses}
         self._tap: SegmentTap | None = SegmentTap(addresses, interface, outgoing=False)
         self._sender = SegmentSender()
         self._diagnosis = SocketDiagnosis()
@@ -64,6 +66,10 @@ class Prober:
         self._guesses: list[Connection] = []
         self._done = asyncio.Event()
         self._random = random.Random()
+
+    def end_former(self) -> int:
+        """See `end_former_sockets`: before the barrier is lifted. Raises KernelError."""
+        return end_former_sockets(self._diagnosis, self._addresses)
 
     def arm(self) -> None:
         """Hear everything from now on."""
@@ -75,8 +81,7 @@ class Prober:
 
         From the tracer thread, in the middle of a takeover: `begin` comes when that is over, and again if need be.
         """
-        mine = {str(address) for address in self._addresses}
-        self._perform([Poke(one) for one in strangers if one[0] in mine])
+        self._perform([Poke(one) for one in strangers if one[0] in self._mine])
 
     def begin(
         self,
@@ -93,8 +98,7 @@ class Prober:
         exact: the records are from after the program's last moment; nothing has to be asked then. Connections of other
         addresses than those watched are none of its business.
         """
-        mine = {str(address) for address in self._addresses}
-        restored = [one for one in restored if one.connection[0] in mine]
+        restored = [one for one in restored if one.connection[0] in self._mine]
         known = {one.connection for one in restored}
         self._restored = len(known)
         strangers = [one for one in opened if one not in known]

@@ -13,11 +13,9 @@ import structlog
 
 from agent.errors import KernelError
 from agent.kernel.nftables import BarrierSocket
-from agent.kernel.sock_diag import SocketDiagnosis
 from agent.network.address import ServiceAddress
 from agent.network.announcer import Announcer
 from agent.network.connections import Connection, Expected
-from agent.network.former_sockets import end_former_sockets
 from agent.network.prober import Outcome, Prober
 from agent.network.reminder import Reminder
 from agent.network.stragglers import Stragglers
@@ -52,7 +50,6 @@ class ServiceNetwork:
         self._stragglers: Stragglers | None = None
         self._announcer: Announcer | None = None
         self._prober: Prober | None = None
-        self._diagnosis = SocketDiagnosis()
 
     def drop(self) -> None:
         """Take the address off this node, on which nothing more is said in its name; what clients still send here is
@@ -80,18 +77,15 @@ class ServiceNetwork:
 
     def arm(self) -> None:
         """Before a takeover: clear the way, and hear what the clients say from now on. In the event loop."""
+        prober = self._prober = Prober(self._addresses, self._interface)
         if not self.address.is_here():
-            self._end_former()
+            try:
+                if ended := prober.end_former():
+                    log.info("connections of a former life here are ended", connections=ended)
+            except KernelError as error:
+                log.warning("connections of a former life here can't be ended", reason=error.what)
         self.clear()
-        self._prober = Prober(self._addresses, self._interface)
-        self._prober.arm()
-
-    def _end_former(self) -> None:
-        try:
-            if ended := end_former_sockets(self._diagnosis, self._addresses):
-                log.info("connections of a former life here are ended", connections=ended)
-        except KernelError as error:
-            log.warning("connections of a former life here can't be ended", reason=error.what)
+        prober.arm()
 
     def poke(self, opened: Iterable[Connection], going_on: Container[Connection]) -> None:
         """After `arm`, with the address claimed and announced: of the `opened` connections those that do not go on are
@@ -135,7 +129,6 @@ class ServiceNetwork:
         if self._prober is not None:
             self._prober.close()
         self.address.close()
-        self._diagnosis.close()
         self._barrier.close()
 
     def _watch(self, stragglers: Stragglers) -> None:
