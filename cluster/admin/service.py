@@ -147,8 +147,7 @@ class ClusterService:
         if not entry.shut_down and (one is None or one.status == "stopped"):
             raise Unfit(f"{program} is stopped already", hint="it stays so when the cluster is back")
         _checked(await self._runner.propose(ShutDown(f"{request_id}.shut-down", program)))
-        await self._request(request_id, StopRequested(request_id, program, False))
-        return self._view(self._entry(program))
+        return await self.stop(program, request_id)
 
     async def delete(self, program: ProgramId, request_id: str) -> None:
         """See `port.Cluster`."""

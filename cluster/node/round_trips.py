@@ -6,7 +6,7 @@ RFC 5905, section 8). Who finds its own among them subtracts: no two clocks are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from statistics import median
 from typing import Final
 
@@ -48,8 +48,4 @@ class RoundTrips:
 
         The median, so that one node far away makes nobody else look far.
         """
-        return _median(self._smoothed_ms.values())
-
-
-def _median(values: Collection[float]) -> float:
-    return median(values) if values else 0.0
+        return median(self._smoothed_ms.values()) if self._smoothed_ms else 0.0

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kagemusha.commands.cluster_access import (
     Authority,
@@ -15,7 +12,9 @@ from kagemusha.commands.cluster_access import (
     ProgramArgument,
     TokenFile,
     Watch,
+    Yes,
     ask,
+    confirm,
     note,
     show,
     show_program,
@@ -96,15 +95,13 @@ def stop(
 
 def delete(
     program: ProgramArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask first.")] = False,
+    yes: Yes = False,
     endpoint: Endpoints = None,
     token_file: TokenFile = "",
     authority: Authority = "",
 ) -> None:
     """End a program on every node and forget it. Its files stay where they are."""
     if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter(f"--yes is needed to delete {program} without being asked")
-        typer.confirm(f"End {program} on every node and forget it?", abort=True, err=True)
+        confirm(f"End {program} on every node and forget it?", f"delete {program}")
     ask((endpoint, token_file, authority), lambda one: one.delete_program(program))
     note(f"{program} was ended and is forgotten")

@@ -64,6 +64,7 @@ Endpoints = Annotated[
         rich_help_panel=_ACCESS,
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask first.")]
 TokenFile = Annotated[
     str,
     typer.Option(
@@ -157,3 +158,11 @@ def format_of(output: str) -> Format:
 def note(text: str) -> None:
     """What is no data: for people, on stderr."""
     sys.stderr.write(text + "\n")
+
+
+def confirm(question: str, deed: str) -> None:
+    """Ask the person at the terminal before `deed`, which --yes does without. Raises typer.BadParameter where there is
+    nobody, typer.Abort for a no."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"--yes is needed to {deed} without being asked")
+    typer.confirm(question, abort=True, err=True)

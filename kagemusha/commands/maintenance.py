@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,9 @@ from kagemusha.commands.cluster_access import (
     Output,
     ProgramArgument,
     TokenFile,
+    Yes,
     ask,
+    confirm,
     note,
     show,
     show_program,
@@ -58,7 +59,7 @@ def resume(
 def failover(
     instance: InstanceArgument,
     force: Annotated[bool, typer.Option("--force", help="Though the primary serves: it is fenced first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask first.")] = False,
+    yes: Yes = False,
     output: Output = "table",
     endpoint: Endpoints = None,
     token_file: TokenFile = "",
@@ -74,9 +75,7 @@ def failover(
     access = (endpoint, token_file, authority)
     if force and not yes:
         note(ask(access, lambda one: _loss(one, instance)))
-        if not sys.stdin.isatty():
-            raise typer.BadParameter(f"--yes is needed to force a failover to {instance} without being asked")
-        typer.confirm("Do it?", abort=True, err=True)
+        confirm("Do it?", f"force a failover to {instance}")
     show(access, lambda one: one.force_failover(instance, force=force), output, cluster_tables.switchover)
 
 

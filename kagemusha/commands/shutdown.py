@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kagemusha.commands.cluster_access import Authority, Endpoints, TokenFile, ask, note
+from kagemusha.commands.cluster_access import Authority, Endpoints, TokenFile, Yes, ask, confirm, note
 from kagemusha.exit_codes import ClusterRefused
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ Wait = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1.0, he
 
 
 def shutdown(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask first.")] = False,
+    yes: Yes = False,
     timeout: Wait = 600.0,
     endpoint: Endpoints = None,
     token_file: TokenFile = "",
@@ -39,9 +38,7 @@ def shutdown(
         return
     if not yes:
         note(f"what {', '.join(running)} holds in memory will be lost but for what is saved at the end")
-        if not sys.stdin.isatty():
-            raise typer.BadParameter("--yes is needed to end all programs without being asked")
-        typer.confirm("End all of them, on every node?", abort=True, err=True)
+        confirm("End all of them, on every node?", "end all programs")
     nodes = ask(access, lambda one: _end_all(one, running, timeout))
     note(f"every program has ended; stop the daemons now, on {', '.join(nodes)}")
     note("when they are back: kagemusha startup")
