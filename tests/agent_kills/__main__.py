@@ -14,7 +14,7 @@ from typing import Any
 from tests.agent_kills.kill import Kill, Stage
 from tests.agent_kills.moment import MOMENTS, Moment
 from tests.cluster.trio import trio
-from tests.restarts.restart import Clients
+from tests.restarts.written_redis import Clients
 
 
 def main() -> int:

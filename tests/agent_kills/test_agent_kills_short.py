@@ -9,7 +9,7 @@ import pytest
 from tests.agent_kills.kill import Stage
 from tests.agent_kills.moment import MOMENTS
 from tests.cluster.trio import trio
-from tests.restarts.restart import Clients
+from tests.restarts.written_redis import Clients
 
 pytestmark = pytest.mark.nodes
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from kagemusha.demo.nodes import Node
 from kagemusha.demo.story import PROGRAM_ID
-from tests.cluster.redirect.keepalived import include_text, settings_text, start_command
-
-ROUTER_ID = 51
-DRIVER = f'driver = "keepalived"\nrouter_id = {ROUTER_ID}'
+from tests.cluster.redirect.keepalived import include_text, settings_text
+from tests.cluster.redirect.on_nodes import log_of, words_to_start
 
 
 class Keepalived:
@@ -18,7 +16,6 @@ class Keepalived:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._log = node.directory.logs / f"keepalived-{node.name}.log"
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -32,14 +29,11 @@ class Keepalived:
         return self._node.own / "run" / f"{PROGRAM_ID}.track"
 
     async def start(self) -> None:
-        """Start it; what one that was killed has left is taken away, as an init system does."""
-        own = self._node.own
-        (own / "keepalived.conf").write_text(include_text(self._node.directory.node))
-        for name in ("keepalived.pid", "vrrp.pid"):
-            (own / name).unlink(missing_ok=True)
-        with self._log.open("ab") as log:
+        """Start it."""
+        (self._node.own / "keepalived.conf").write_text(include_text(self._node.directory.node))
+        with log_of(self._node).open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._node.command(*start_command(self._node.directory.node)),
+                *words_to_start(self._node),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, get_args
 
 from kagemusha.demo.nodes import Machine
+from tests.command_lines import command_lines
 
 Role = Literal["daemon", "agent", "watchdog", "spawner", "keepalived", "program"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -34,11 +34,7 @@ def _is_word_of(role: Role) -> bytes:
 
 def processes(machine: Machine, program: bytes) -> Iterator[tuple[Role, int]]:
     """All of a machine that have a role."""
-    for pid in machine.network.processes():
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-        except OSError:
-            continue
+    for pid, words in command_lines(machine):
         if (role := role_of(words, program)) is not None:
             yield role, pid
 

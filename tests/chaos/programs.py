@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from kagemusha.demo.nodes import Directory
 from kagemusha.demo.story import PORT, Story, program_toml, redis_command
-from tests.chaos.carrier import DRIVER
+from tests.cluster.redirect.on_nodes import DRIVER
 from tests.compiled import compiled
 
 ProgramName = Literal["redis", "python", "c"]

@@ -6,52 +6,21 @@ socket sees all ports, so the order is one. The end of the standard input ends i
 
 from __future__ import annotations
 
-import array
 import json
 import select
 import socket
-import struct
 import sys
 import time
 from pathlib import Path
 
 from tests.chaos.evidence import Serving, as_line
 from tests.chaos.witness import say_ready
+from tests.segments import ETH_P_ALL, from_address, has_data, keep_only
 
-_ETH_P_IP = 0x0800
-_ETH_P_ALL = 0x0003
-_SO_ATTACH_FILTER = 26
 _SO_RCVBUFFORCE = 33
 _PACKET_OUTGOING = 4
 _HEADERS = 128
 _BUFFER_BYTES = 8 << 20
-
-
-def filter_of(address: str) -> bytes:
-    """Keep 128 bytes of IPv4 TCP packets from this address. Source: linux/filter.h, classic BPF on Ethernet frames."""
-    (source,) = struct.unpack("!I", socket.inet_aton(address))
-    code = (
-        (0x28, 0, 0, 12),  # A = type of the frame
-        (0x15, 0, 5, _ETH_P_IP),
-        (0x30, 0, 0, 14 + 9),  # A = protocol
-        (0x15, 0, 3, socket.IPPROTO_TCP),
-        (0x20, 0, 0, 14 + 12),  # A = source address
-        (0x15, 0, 1, source),
-        (0x06, 0, 0, _HEADERS),
-        (0x06, 0, 0, 0),
-    )
-    return b"".join(struct.pack("HBBI", *one) for one in code)
-
-
-def has_data(frame: bytes) -> bool:
-    """Whether an IPv4 TCP packet carries bytes of the stream (RFC 791, RFC 9293). A TCP offloaded packet without a
-    total length is a long one."""
-    if len(frame) < 14 + 20 or frame[14 + 9] != socket.IPPROTO_TCP:
-        return False
-    (total,) = struct.unpack_from("!H", frame, 14 + 2)
-    header = (frame[14] & 15) * 4
-    tcp = 14 + header
-    return total == 0 or (len(frame) > tcp + 12 and total > header + (frame[tcp + 12] >> 4) * 4)
 
 
 class Runs:
@@ -79,10 +48,8 @@ class Runs:
 def watch(address: str) -> list[Serving]:
     """Look until the standard input ends."""
     runs = Runs()
-    code = array.array("B", filter_of(address))
-    where, _ = code.buffer_info()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as look:
-        look.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(code) // 8, where))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as look:
+        keep_only(look, from_address(address, _HEADERS))
         look.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         _drain(look)
         say_ready()

@@ -6,7 +6,8 @@ import socket
 import struct
 
 from tests.chaos.evidence import Serving
-from tests.chaos.sniffer import Runs, has_data
+from tests.chaos.sniffer import Runs
+from tests.segments import has_data
 
 
 def frame(data: bytes, protocol: int = socket.IPPROTO_TCP, tcp_words: int = 5) -> bytes:

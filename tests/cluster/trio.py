@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from agent.kernel.namespaces import in_network_namespace
 from kagemusha.demo.nodes import ADDRESS, CHECKOUT, Directory, Machines, Node, clear_crashed_runs, new_run_id
 from kagemusha.demo.resp import bulk, command
 from kagemusha.demo.story import PORT, TAKEOVERS_MAX, Story, program_toml
+from tests.command_lines import command_lines
 from transport.pki import Authority
 
 NAMES = ("a", "b", "c")
@@ -159,13 +160,10 @@ class Trio:
 
     def pid_of_redis(self, node: str) -> int:
         """The process on this node, as this process sees it."""
-        name = b"redis-server"
-        for pid in self.machines.nodes[node].network.processes():
-            try:
-                if name in Path(f"/proc/{pid}/cmdline").read_bytes() and Path(f"/proc/{pid}/exe").readlink().name:
+        for pid, words in command_lines(self.machines.nodes[node]):
+            with suppress(OSError):  # it has no executable: it has ended, or is not what it is to become
+                if any(b"redis-server" in word for word in words) and Path(f"/proc/{pid}/exe").readlink().name:
                     return pid
-            except OSError:
-                continue
         raise AssertionError(f"there is no redis on {node}")
 
     def connect(self, timeout_s: float = DEADLINE_S) -> socket.socket:

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
 from kagemusha.demo.nodes import Machine
 from tests.cluster.redirect.on_nodes import KeepalivedOnNodes, by_keepalived
 from tests.cluster.trio import DEADLINE_S, NAMES, Trio, say, trio
+from tests.command_lines import command_lines
 from tests.partitions.asker import IDENTITY, Asker
 from tests.partitions.faults import THERE, Fault
 from tests.partitions.judge import Heard, Sign, handovers_ms, lost, overlaps, primaries_of, turns, twice
@@ -237,7 +237,8 @@ class Stage:
     def _unguarded(self, node: str) -> Iterator[None]:
         """Neither daemon nor watchdog of this node do anything: what no lease can survive."""
         daemon = self.cluster.daemons.pop(node)
-        pids = [pid for pid in daemon.node.network.processes() if _is_guard(pid)]
+        guards = {b"watchdog", b"tests.cluster.driven_node"}
+        pids = [pid for pid, words in command_lines(daemon.node) if guards & set(words)]
         assert len(pids) >= 2, pids
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -247,14 +248,6 @@ class Stage:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
             self.cluster.daemons[node] = daemon
-
-
-def _is_guard(pid: int) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"watchdog" in words or b"tests.cluster.driven_node" in words
 
 
 @asynccontextmanager

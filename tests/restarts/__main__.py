@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict
 
 from tests.cluster.trio import trio
-from tests.restarts.restart import KINDS, Clients, Kind, Restart, Stage
+from tests.restarts.restart import KINDS, Kind, Restart, Stage
+from tests.restarts.written_redis import Clients
 
 
 def main() -> int:

@@ -9,40 +9,28 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cluster.agents.record import start_ticks_of
-from kagemusha.demo.client import Client
 from kagemusha.demo.nodes import ADDRESS, Node
-from kagemusha.demo.story import PORT
 from tests.cluster.trio import DEADLINE_S, Trio
+from tests.command_lines import command_lines
+from tests.restarts.written_redis import Seen, WrittenRedis
 
 Kind = Literal["daemon", "agent", "daemon_killed"]
 KINDS: tuple[Kind, ...] = ("daemon", "agent", "daemon_killed")
 MIRRORED_S_MAX = 5.0
-NS_PER_MS = 1e6
 _LOOK_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
-    """How many connections of each kind, and how much they write."""
+class Restart(Seen):
+    """What came of one.
 
-    idle: int = 20
-    busy: int = 20
-    anew: int = 5
-    writes_per_second: int = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """What came of one. connections: idle and busy ones, of which `survived` answered on the very same socket.
-
-    overlaps: how often more than one node was seen to have the program's address. gap_ms: the longest time that a
-    client which wrote had to wait. mirrored_s: from the signal until every mirror followed again and the daemon was
-    back.
+    overlaps: how often more than one node was seen to have the program's address. mirrored_s: from the signal until
+    every mirror followed again and the daemon was back.
     """
 
     kind: Kind
@@ -50,15 +38,7 @@ class Restart:
     pid_unchanged: bool
     token_unchanged: bool
     overlaps: int
-    connections: int
-    survived: int
-    reset: int
-    hung: int
-    writes_acknowledged: int
-    writes_lost: int
-    gap_ms: float
     mirrored_s: float
-    problems: tuple[str, ...]
 
     @property
     def kept(self) -> bool:
@@ -98,86 +78,53 @@ class Holders:
             self.overlaps += sum(f" {ADDRESS}\n" in table.read_text() for table in self._tables) > 1
 
 
-class Stage:
-    """A cluster whose redis is written to."""
-
-    def __init__(self, cluster: Trio, clients: Clients) -> None:
-        self._cluster = cluster
-        self._clients = clients
-        self._client = Client(cluster.machines.client, cluster.directory.logs / "client.log")
-
-    async def open(self, memory_mib: int) -> None:
-        """Fill redis, connect the clients, let them write."""
-        clients = self._clients
-        await self._client.start()
-        await self._client.ask("fill", deadline_s=DEADLINE_S, host=ADDRESS, port=PORT, mib=memory_mib)
-        counts = {"idle": clients.idle, "busy": clients.busy, "anew": clients.anew}
-        await self._client.ask("connect", host=ADDRESS, port=PORT, **counts)
-        await self._client.ask("rate", per_second=clients.writes_per_second)
-        await self._cluster.served()
-
-    async def close(self) -> None:
-        """End the clients."""
-        await self._client.close()
+class Stage(WrittenRedis):
+    """Whose daemons and agents are restarted."""
 
     async def restart(self, kind: Kind) -> Restart:
         """Restart the daemon or the agent of the primary's node."""
-        await self._client.ask("ping")
-        await self._client.ask("measure", seconds=1.0)
-        before = await self._redis()
+        await self.client.ask("ping")
+        await self.client.ask("measure", seconds=1.0)
+        before = await self.entry()
         node = before["primary"]
-        pid = self._cluster.pid_of_redis(node)
+        pid = self.cluster.pid_of_redis(node)
         strike: dict[Kind, Callable[[str], Awaitable[None]]] = {
             "daemon": self._daemon,
             "agent": self._agent,
             "daemon_killed": self._daemon_killed,
         }
-        with Holders(self._cluster) as holders:
+        with Holders(self.cluster) as holders:
             event_ns = time.monotonic_ns()
             await strike[kind](node)
-            await self._cluster.served()
+            await self.cluster.served()
             mirrored_s = (time.monotonic_ns() - event_ns) / 1e9
-        answer = await self._client.ask("settle", event_ns=event_ns)
-        after = await self._redis()
-        outcome = answer["outcome"]
-        silent = [f"connection {name} has no reply since" for name in outcome["silent"]]
+        seen = await self.seen(event_ns)
+        after = await self.entry()
         return Restart(
+            **asdict(seen),
             kind=kind,
             node=node,
-            pid_unchanged=after["primary"] == node and self._cluster.pid_of_redis(node) == pid,
+            pid_unchanged=after["primary"] == node and self.cluster.pid_of_redis(node) == pid,
             token_unchanged=after["token"] == before["token"],
             overlaps=holders.overlaps,
-            connections=outcome["idle"] + outcome["busy"],
-            survived=outcome["idle_survived"] + outcome["busy_survived"],
-            reset=outcome["reset"],
-            hung=outcome["hung"],
-            writes_acknowledged=outcome["writes_acknowledged"],
-            writes_lost=outcome["writes_lost"],
-            gap_ms=round((outcome["gap_ns"] or 0) / NS_PER_MS, 1),
             mirrored_s=round(mirrored_s, 3),
-            problems=(*outcome["foreign"], *silent),
         )
-
-    async def _redis(self) -> dict[str, Any]:
-        view = await self._cluster.until(lambda view: "redis" in view["programs"], "there is a leader")
-        redis: dict[str, Any] = view["programs"]["redis"]
-        return redis
 
     async def _daemon(self, node: str) -> None:
         """In order: SIGTERM, and when it has ended, another one."""
-        daemon = self._cluster.daemons[node]
+        daemon = self.cluster.daemons[node]
         await asyncio.to_thread(daemon.stop, signal.SIGTERM)
         daemon.start()
 
     async def _daemon_killed(self, node: str) -> None:
         """Without a warning: SIGKILL, and at once another one."""
-        daemon = self._cluster.daemons[node]
+        daemon = self.cluster.daemons[node]
         daemon.stop(signal.SIGKILL)
         daemon.start()
 
     async def _agent(self, node: str) -> None:
         """Without a warning: SIGKILL. The supervisor starts another one."""
-        await kill_agent(self._cluster.machines.nodes[node])
+        await kill_agent(self.cluster.machines.nodes[node])
 
 
 async def kill_agent(node: Node) -> None:
@@ -191,11 +138,7 @@ async def kill_agent(node: Node) -> None:
 
 
 def _pid_of_agent(node: Node) -> int:
-    for pid in node.network.processes():
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
+    for pid, words in command_lines(node):
         if b"kagemusha" in words and b"agent" in words:
             return pid
     raise AssertionError(f"there is no agent on {node.name}")

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.cluster.trio import trio
-from tests.restarts.restart import KINDS, Clients, Stage
+from tests.restarts.restart import KINDS, Stage
+from tests.restarts.written_redis import Clients
 
 pytestmark = pytest.mark.nodes
 

@@ -6,7 +6,6 @@ taken from those who are measured.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import socket
 import struct
@@ -18,15 +17,14 @@ from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import INTERFACE, Machine
 from kagemusha.demo.story import PORT
 from tests.partitions.judge import Sign
+from tests.segments import ETH_P_IP, from_port, has_data, keep_only, opens
 
 _SNAP_BYTES: Final = 96
 _BUFFER_BYTES: Final = 128 << 20
-_ETH_P_IP: Final = 0x0800
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _SIOCGIFHWADDR: Final = 0x8927
 _TIMESPEC: Final = struct.Struct("@qq")
-_SYN, _ETHERNET_BYTES = 0x02, 14
 
 
 class Tap:
@@ -39,7 +37,7 @@ class Tap:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._filter(0)
-        self._socket.bind((INTERFACE, _ETH_P_IP))
+        self._socket.bind((INTERFACE, ETH_P_IP))
 
     def listen(self) -> None:
         """Forget what was heard, and hear from now on."""
@@ -64,23 +62,7 @@ class Tap:
         self._socket.close()
 
     def _filter(self, keep_bytes: int) -> None:
-        """Keep so much of every TCP segment from the program's port (0: nothing)."""
-        # Offsets into Ethernet and IPv4 (RFC 791); opcodes: linux/filter.h. A jump that fails leads to the last line.
-        program = [
-            (0x28, 0, 0, 12),
-            (0x15, 0, 6, _ETH_P_IP),
-            (0x30, 0, 0, 23),
-            (0x15, 0, 4, socket.IPPROTO_TCP),
-            (0xB1, 0, 0, _ETHERNET_BYTES),
-            (0x48, 0, 0, _ETHERNET_BYTES),
-            (0x15, 0, 1, PORT),
-            (0x06, 0, 0, keep_bytes),
-            (0x06, 0, 0, 0),
-        ]
-        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code))
-        )
+        keep_only(self._socket, from_port(PORT, keep_bytes))
 
     def _drain(self) -> list[tuple[int, bytes]]:
         """All that was kept: when (CLOCK_REALTIME in ns), and the frame."""
@@ -101,11 +83,7 @@ class Tap:
 
 def _serves(frame: bytes) -> bool:
     """Whether it carries data, or accepts a connection; an acknowledgement alone serves nobody."""
-    header_bytes = (frame[_ETHERNET_BYTES] & 0x0F) * 4
-    total_bytes = int.from_bytes(frame[_ETHERNET_BYTES + 2 : _ETHERNET_BYTES + 4], "big")
-    segment = frame[_ETHERNET_BYTES + header_bytes :]
-    data_bytes = total_bytes - header_bytes - (segment[12] >> 4) * 4
-    return data_bytes > 0 or bool(segment[13] & _SYN)
+    return has_data(frame) or opens(frame)
 
 
 def hardware_address(machine: Machine) -> str:

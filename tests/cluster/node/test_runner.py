@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tests.cluster.trio import Trio, is_text, say, trio
+from tests.command_lines import command_lines
 
 pytestmark = pytest.mark.nodes
 
@@ -22,13 +23,10 @@ def timeline(view: dict[str, Any], token: int) -> dict[str, int]:
 def pids_of_agents(cluster: Trio, node: str) -> list[int]:
     """The agents of a node; each is the leader of its session, what it has forked is not."""
     found = []
-    for pid in cluster.machines.nodes[node].network.processes():
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    for pid, words in command_lines(cluster.machines.nodes[node]):
+        with suppress(ProcessLookupError):
             if b"kagemusha" in words and b"agent" in words and os.getsid(pid) == pid:
                 found.append(pid)
-        except (OSError, ProcessLookupError):
-            continue
     return found
 
 

@@ -11,6 +11,8 @@ from kagemusha.demo.nodes import Node
 from tests.cluster.redirect.keepalived import DEADLINE_S, include_text, settings_text, start_command
 
 ROUTER_ID: Final = 51
+DRIVER: Final = f'driver = "keepalived"\nrouter_id = {ROUTER_ID}'
+"""What program.toml says of it."""
 
 
 class KeepalivedOnNodes:
@@ -30,21 +32,18 @@ class KeepalivedOnNodes:
         return settings_text(self._nodes[name].directory.node)
 
     def start(self, name: str) -> None:
-        """Start it; one that was killed before has left the names of its processes."""
+        """Start it."""
         node = self._nodes[name]
         if name in self.processes:
             self.processes[name].wait(DEADLINE_S)
-        for pid_file in ("keepalived.pid", "vrrp.pid"):
-            (node.own / pid_file).unlink(missing_ok=True)
-        words = node.command(*start_command(node.directory.node))
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                words_to_start(node), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def log(self, name: str) -> Path:
         """What it says on a node."""
-        return self._nodes[name].directory.logs / f"keepalived-{name}.log"
+        return log_of(self._nodes[name])
 
     def states(self, name: str, instance: str) -> list[str]:
         """The states that a VRRP instance has gone through on a node, in capitals."""
@@ -57,9 +56,21 @@ class KeepalivedOnNodes:
             process.wait(DEADLINE_S)
 
 
+def words_to_start(node: Node) -> list[str]:
+    """The command that starts one on a node; what one that was killed has left is taken away, as by an init system."""
+    for pid_file in ("keepalived.pid", "vrrp.pid"):
+        (node.own / pid_file).unlink(missing_ok=True)
+    return node.command(*start_command(node.directory.node))
+
+
+def log_of(node: Node) -> Path:
+    """What it says on this node."""
+    return node.directory.logs / f"keepalived-{node.name}.log"
+
+
 def by_keepalived(program: str) -> str:
     """The text of a program.toml whose address keepalived carries, made of one without."""
-    before, after = 'driver = "address"', f'driver = "keepalived"\nrouter_id = {ROUTER_ID}'
+    before = 'driver = "address"'
     if before not in program:
         raise ValueError(f"{before} is not in {program}")
-    return program.replace(before, after)
+    return program.replace(before, DRIVER)
