@@ -49,3 +49,7 @@ class LaunchError(KagemushaError):
 
 class Unsupported(KagemushaError):
     """The program uses something that can't be mirrored."""
+
+
+class StructureError(KagemushaError):
+    """A named data structure can't be found, can't be mirrored, or is another one than on the other side."""

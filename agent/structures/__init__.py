@@ -1,0 +1,1 @@
+"""Named data structures of a native program: found, understood, captured, and written into a warm mirror."""

@@ -1,0 +1,171 @@
+"""Where a named variable is: in which file, of what type, and at which address of a running process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.errors import StructureError
+from agent.kernel import procfs
+from agent.kernel.procfs import Mapping
+from agent.structures import shape
+from agent.structures.dwarf import layout_of
+from agent.structures.elf_file import ElfFile, Symbol
+from agent.structures.layout import Layout, Opaque
+from agent.structures.shape import Extents, Line
+
+_PAGE: Final = 1 << procfs.PAGE_SHIFT
+_DELETED: Final = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A structure that can be mirrored. remarks: what could not be checked, one line each.
+
+    lines: its description, which must be the same on the other side; digest: of the lines. extents: what is mirrored.
+    """
+
+    name: str
+    layout: Layout
+    remarks: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = field(init=False)
+    digest: str = field(init=False)
+    extents: Extents = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lines", tuple(shape.describe(self.layout)))
+        object.__setattr__(self, "digest", shape.digest(self.lines))
+        object.__setattr__(self, "extents", shape.mirrored(self.layout))
+
+    @property
+    def size(self) -> int:
+        return self.layout.size
+
+    def check_same(self, lines: Sequence[Line]) -> None:
+        """Raise StructureError, with the first member that differs, when the other side's is another layout."""
+        difference = shape.first_difference(self.lines, lines, self.name)
+        if difference:
+            if any(isinstance(one, Opaque) for one in (self.layout,)):
+                hint = "build both with -g, or run the same build on both sides"
+            else:
+                hint = "run builds with the same layout, or exclude what differs on both sides"
+            raise StructureError(f"{self.name} has another layout on the other side: {difference}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A structure at its address in one process."""
+
+    structure: Structure
+    pid: int
+    address: int
+
+
+def examine(
+    elf: ElfFile, wanted: str, *, name: str = "", exclude: Iterable[str] = (), symbol: Symbol | None = None
+) -> Structure:
+    """The variable `wanted` of a file as a structure called `name` (not given: the same), which needs no process.
+
+    Without debug information it is mirrored as it is, between processes of the same build only: nothing tells where
+    pointers are, nor whether another build has the same layout. Raises StructureError for what can't be mirrored.
+    """
+    symbol = symbol or elf.variable(wanted)
+    name = name or wanted
+    if elf.is_constant(symbol):
+        raise StructureError(f"{wanted} in {elf.name} is constant", hint="a mirror has the same already")
+    dwarf = elf.dwarf()
+    layout = layout_of(dwarf, symbol) if dwarf is not None else None
+    if layout is not None:
+        layout = shape.exclude(layout, name, exclude)
+        shape.refuse(layout, name)
+        return Structure(name, layout)
+    if list(exclude):
+        raise StructureError(
+            f"{wanted}: nothing can be excluded, since {elf.name} has no debug information of it",
+            hint="build it with -g; the program may be as optimised as before",
+        )
+    remark = (
+        f"{name}: {elf.name} has no debug information of it, so that pointers in it would not be found, "
+        "and only the same build is accepted on the other side"
+    )
+    return Structure(name, Opaque(symbol.size, elf.build), (remark,))
+
+
+def find(pid: int, wanted: str, *, library: str = "", name: str = "", exclude: Iterable[str] = ()) -> Placed:
+    """The variable `wanted` of a running process: of its executable, or of the shared library with that file name.
+
+    Raises StructureError, TraceeGone.
+    """
+    mappings = procfs.mappings(pid)
+    executable = procfs.read_link(pid, "exe")
+    with ElfFile(procfs.path_of(pid, "exe"), name=executable.removesuffix(_DELETED)) as own:
+        if not library:
+            return _placed(pid, own, executable, own.variable(wanted), mappings, wanted, name, exclude)
+        path = _library(library, mappings, pid)
+        with ElfFile(f"{procfs.path_of(pid, 'root')}{path}", name=path) as elf:
+            symbol = elf.variable(wanted)
+            structure = examine(elf, wanted, name=name, exclude=exclude, symbol=symbol)
+            # The executable may have taken the variable over; then the library uses that one too.
+            if (copied := own.copied_from_library(symbol.name)) is not None:
+                return Placed(structure, pid, _address(own, executable, copied, mappings))
+            return Placed(structure, pid, _address(elf, path, symbol, mappings))
+
+
+def _placed(
+    pid: int,
+    elf: ElfFile,
+    path: str,
+    symbol: Symbol,
+    mappings: list[Mapping],
+    wanted: str,
+    name: str,
+    exclude: Iterable[str],
+) -> Placed:
+    structure = examine(elf, wanted, name=name, exclude=exclude, symbol=symbol)
+    return Placed(structure, pid, _address(elf, path, symbol, mappings))
+
+
+def _library(library: str, mappings: list[Mapping], pid: int) -> str:
+    """The path of the mapped file of that name, with a version at its end or without."""
+    paths = sorted({one.name for one in mappings if one.name.startswith("/")})
+    found = [one for one in paths if _is_called(one.removesuffix(_DELETED), library)]
+    if not found:
+        loaded = sorted({os.path.basename(one) for one in paths if ".so" in os.path.basename(one)})
+        raise StructureError(
+            f"process {pid} has not loaded {library}", hint="it has " + (", ".join(loaded) or "no shared library")
+        )
+    if len(found) > 1:
+        raise StructureError(f"{library} may be {' or '.join(found)}", hint="write the whole path")
+    if found[0].endswith(_DELETED):
+        raise StructureError(
+            f"{found[0].removesuffix(_DELETED)} was replaced since process {pid} loaded it",
+            hint="restart the program",
+        )
+    return found[0]
+
+
+def _is_called(path: str, library: str) -> bool:
+    name = os.path.basename(path)
+    return path == library or name == library or name.startswith(library + ".")
+
+
+def _address(elf: ElfFile, path: str, symbol: Symbol, mappings: list[Mapping]) -> int:
+    """Where the symbol is in the process (System V ABI, "Program Loading": the first segment is mapped lowest)."""
+    first = elf.segments[0]
+    starts = [one.start for one in mappings if one.name == path and one.offset == first.offset & -_PAGE]
+    if len(starts) != 1:
+        times = "not mapped" if not starts else f"mapped {len(starts)} times"
+        raise StructureError(f"{elf.name} is {times}", hint="name a library that is loaded once")
+    address = starts[0] - (first.address & -_PAGE) + symbol.address
+    reached = address
+    for one in mappings:
+        if one.start <= reached < one.end and one.writable:
+            reached = one.end
+    if reached < address + symbol.size:
+        raise StructureError(
+            f"{symbol.name} at {address:#x} is not in memory that can be written",
+            hint="the program may have changed how it is mapped",
+        )
+    return address

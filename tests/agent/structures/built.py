@@ -1,0 +1,59 @@
+"""The programs with structures, compiled as each test needs them, and run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.compiled import directory
+
+SOURCES = Path(__file__).parent.parent.parent / "victims" / "structures"
+
+
+@functools.cache
+def built(*arguments: str, name: str = "") -> Path:
+    """What gcc (g++ for *.cc) makes of sources and options, once in a run; called as its first source, or `name`."""
+    sources = [one for one in arguments if one.endswith((".c", ".cc"))]
+    compiler = shutil.which("g++" if sources[0].endswith(".cc") else "gcc")
+    assert compiler is not None, "these tests need a C and a C++ compiler"
+    # By digest: what is written to one of these files (strip) must not change another test's.
+    place = directory() / ("structures-" + hashlib.sha256("\0".join((*arguments, name)).encode()).hexdigest()[:16])
+    place.mkdir(exist_ok=True)
+    target = place / (name or Path(sources[0]).stem)
+    words = [str(SOURCES / one) if one in sources else one for one in arguments]
+    subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(target), *words], check=True)
+    return target
+
+
+class Victim:
+    """A running program that answers each line of its input with one of its output."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def tell(self, line: str) -> str:
+        """Its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().decode().strip()
+
+
+@contextmanager
+def running(program: Path, *, environment: dict[str, str] | None = None) -> Iterator[Victim]:
+    """Run it until the block ends."""
+    process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield Victim(process)
+    finally:
+        process.kill()
+        process.communicate()
