@@ -58,6 +58,12 @@ A request that changes something may carry an `Idempotency-Key` of 1 to 128 visi
 key, to any node, it has the effect of once; the node that carried it out gives the same answer again. After
 `unknown-outcome` that is how to find out. `kagemusha.client` always sends one.
 
+A node sends on to the leader what only that one can do, and waits for the answer while that node leads and is heard.
+When it is lost, or its daemon hangs, the same request goes to the next leader under the same key (one that had none
+gets one), after a second at most. Where there is no leader within 3 s the answer is `no-leader`, or `unknown-outcome`
+if the first one may have done it. `kagemusha.client` passes over a node that hangs in the middle of a request within
+6 s: it asks for its `/liveness` meanwhile.
+
 ## Limits
 
 A body has at most 64 KiB and comes within 10 s. A node works on 64 requests at a time, and has 32 event streams.

@@ -52,7 +52,10 @@ __all__ = [
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 90.0
 SILENCE_S: Final = 3.0
-"""A node that acknowledges nothing for so long is gone, though it may never have said so (tcp(7), TCP_USER_TIMEOUT)."""
+"""A node that acknowledges nothing for so long is gone, though it may never have said so (tcp(7), TCP_USER_TIMEOUT). A
+daemon that hangs has a kernel that does acknowledge: one whose answer takes longer is asked whether it lives."""
+EVENTS_S: Final = 20.0
+"""A stream of events says something every 15 s, if only that there is nothing new."""
 PATIENCE_S: Final = 3.0
 """How long a request is sent again while there is no leader, no quorum, or no node that answers."""
 _PAUSE_S: Final = 0.2
@@ -223,13 +226,21 @@ class AsyncClient:
         if self._session is None:
             raise ApiError("the client is closed", hint="use it within `with`", kind="setup")
         shown = {**headers, "Authorization": f"Bearer {self._token}"}
-        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S) if path == "/v1/events" else None
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S)
+        if path == "/v1/events":
+            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=EVENTS_S)
         where = url.partition("://")[2]
-        more: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        asking = self._session.request(
+            method,
+            url + path,
+            json=body,
+            headers=shown,
+            ssl=self._tls or True,
+            allow_redirects=False,
+            timeout=timeout,
+        )
         try:
-            answer = await self._session.request(
-                method, url + path, json=body, headers=shown, ssl=self._tls or True, allow_redirects=False, **more
-            )
+            answer = await self._while_alive(url, asking)
         except aiohttp.ClientConnectorCertificateError as error:
             why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
             what = f"{where}: its certificate is not of this cluster: {why}"
@@ -250,6 +261,28 @@ class AsyncClient:
         if answer.status >= 400:
             raise await _problem(answer, where)
         return answer
+
+    async def _while_alive(
+        self, url: str, asking: Coroutine[Any, Any, aiohttp.ClientResponse]
+    ) -> aiohttp.ClientResponse:
+        """An answer that may take long, of a node that answers short questions meanwhile. Raises what a question does,
+        TimeoutError among it."""
+        task = asyncio.ensure_future(asking)
+        try:
+            while not (await asyncio.wait({task}, timeout=SILENCE_S))[0]:
+                await self._see_alive(url)
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _see_alive(self, url: str) -> None:
+        if self._session is None:
+            return
+        timeout = aiohttp.ClientTimeout(total=SILENCE_S)
+        async with self._session.get(f"{url}/liveness", ssl=self._tls or True, timeout=timeout):
+            pass  # Whatever it says: it says something.
 
 
 class _Opened:

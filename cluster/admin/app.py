@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from cluster.admin import problem
 from cluster.admin.auth import Bearer, Scope, Tokens, require
 from cluster.admin.event_stream import EventStream
-from cluster.admin.forward import Forwarder
+from cluster.admin.forward import Forwarder, NoAnswer
 from cluster.admin.idempotency import HEADER, Answered, Idempotency, Ticket
 from cluster.admin.metrics import CONTENT_TYPE, Metrics
 from cluster.admin.openapi import document
@@ -30,6 +30,7 @@ from cluster.admin.port import Cluster, NotHere
 from cluster.admin.problem import ApiError, mistakes, problem_of, sort_of
 from cluster.admin.request_body import BODY_BYTES_MAX, json_of
 from cluster.admin.routes import ENDPOINTS, Call, Endpoint, check_parameters, query_of
+from cluster.raft.errors import NoQuorum
 from transport.errors import ConfigError, KagemushaError
 
 log = structlog.get_logger()
@@ -37,6 +38,9 @@ log = structlog.get_logger()
 BODY_S_MAX: Final = 10.0
 ANSWER_S_MAX: Final = 60.0
 REQUESTS_MAX: Final = 64
+ELECTION_S_MAX: Final = 3.0
+"""A request that was sent to a leader which is no more waits for the next one for so long."""
+_AGAIN_S: Final = 0.05
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "kagemusha"}
 
 _ANYBODY: Final = Bearer("anybody", Scope.VIEWER)
@@ -203,12 +207,13 @@ class Api:
             ticket = self._idempotency.begin(bearer.name, key, request.method, request.path, body)
             if ticket.answer is not None:
                 return _response(ticket.answer)
+        call = Call(request.match_info, value, ticket.request_id, query)
         answered: Answered | None = None
         try:
-            answer = await self._ask(endpoint, Call(request.match_info, value, ticket.request_id, query))
-            answered = Answered(endpoint.status, answer.model_dump_json().encode(), _location(answer, endpoint))
-        except NotHere as elsewhere:
-            return await self._forwarder.send_on(request, body, elsewhere)
+            carried_out = await self._carry_out(endpoint, request, body, call, ticket.key)
+            if isinstance(carried_out, web.Response):
+                return carried_out
+            answered = carried_out
         except KagemushaError as error:
             self._note(endpoint, request, bearer, ticket, sort_of(error).word)
             raise
@@ -216,6 +221,33 @@ class Api:
             self._idempotency.end(ticket, answered)
         self._note(endpoint, request, bearer, ticket, "done")
         return _response(answered)
+
+    async def _carry_out(
+        self, endpoint: Endpoint, request: web.Request, body: bytes, call: Call, key: str
+    ) -> Answered | web.Response:
+        """Here, or where the leader is; when that one is lost before its answer, where the next one is. By the key that
+        is the same request everywhere, so it is not done twice."""
+        lost: NoAnswer | None = None
+        end_s = float("inf")
+        while True:
+            try:
+                answer = await self._ask(endpoint, call)
+                return Answered(endpoint.status, answer.model_dump_json().encode(), _location(answer, endpoint))
+            except NotHere as to:
+                try:
+                    gone = self._cluster.leads_no_more(to.node)
+                    sent_on = await self._forwarder.send_on(request, body, to, key, gone)
+                    if lost is None or sent_on.status != problem.NO_LEADER.status:
+                        return sent_on
+                except NoAnswer as error:
+                    # What is not known of the first one is not known in the end.
+                    lost, end_s = (error, time.monotonic() + ELECTION_S_MAX) if lost is None else (lost, end_s)
+            except NoQuorum:
+                if lost is None:
+                    raise
+            if lost is not None and time.monotonic() >= end_s:
+                raise lost
+            await asyncio.sleep(_AGAIN_S)
 
     def _note(self, endpoint: Endpoint, request: web.Request, bearer: Bearer, ticket: Ticket, outcome: str) -> None:
         """Who changed what stands in the log; who looked does not."""

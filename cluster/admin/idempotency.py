@@ -37,11 +37,13 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One request. request_id: for the registry. answer: the first time's, if this is a repetition."""
+    """One request. request_id: for the registry. answer: the first time's, if this is a repetition. key: with which any
+    node gives it the same request_id."""
 
     request_id: str
     entry: str
     answer: Answered | None = None
+    key: str = ""
 
 
 class Idempotency:
@@ -54,21 +56,22 @@ class Idempotency:
     def begin(self, bearer: str, key: str | None, method: str, path: str, body: bytes) -> Ticket:
         """Take in a request. Raises ApiError when its key is no key, in use, or was used for something else."""
         if key is None:
-            return Ticket(f"api-{uuid.uuid4()}", "")
+            key = str(uuid.uuid4())
+            return Ticket(f"api-{_entry(bearer, key)}", "", key=key)
         if not _KEY.fullmatch(key):
             raise ApiError(INVALID, f"the {HEADER} is no key", hint="1 to 128 visible characters, a UUID say")
-        entry = hashlib.sha256(f"{bearer}\0{key}".encode()).hexdigest()
+        entry = _entry(bearer, key)
         content = hashlib.sha256(b"\0".join((method.encode(), path.encode(), body))).digest()
         known = self._known.get(entry)
         if known is None:
             self._forget_oldest()
             self._known[entry] = _Known(content)
-            return Ticket(f"api-{entry}", entry)
+            return Ticket(f"api-{entry}", entry, key=key)
         if known.content != content:
             raise ApiError(KEY_REUSED, f"the {HEADER} belongs to another request", hint="every request needs its own")
         if known.answer is None:
             raise ApiError(KEY_IN_USE, f"the first request with this {HEADER} is still under way", hint="wait")
-        return Ticket(f"api-{entry}", entry, known.answer)
+        return Ticket(f"api-{entry}", entry, known.answer, key)
 
     def end(self, ticket: Ticket, answer: Answered | None) -> None:
         """It was answered. None: what went wrong may go right the next time, so it is not remembered."""
@@ -87,3 +90,7 @@ class Idempotency:
             if known.answer is not None:
                 del self._known[entry]
                 return
+
+
+def _entry(bearer: str, key: str) -> str:
+    return hashlib.sha256(f"{bearer}\0{key}".encode()).hexdigest()

@@ -125,6 +125,10 @@ class Cluster(Protocol):
     async def drain(self, node: NodeId, over: bool, request_id: str) -> Drained:
         """No program comes to this node while another will do; `over`: it may again. Returns when that is agreed."""
 
+    async def leads_no_more(self, node: NodeId) -> None:
+        """Return when this node takes another one for the leader than that one, or none, or has not heard that one for
+        a moment: who waits for its answer waits in vain."""
+
     def history(self, program: ProgramId, limit: int) -> tuple[Event, ...]:
         """The newest events that this node remembers, ascending; of a program, "" for all."""
 

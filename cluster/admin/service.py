@@ -42,6 +42,7 @@ from transport.errors import KagemushaError
 
 REQUEST_S: Final = 45.0
 """How long the leader may take for what a person asks."""
+_LOOK_S: Final = 0.05
 _SEE_ALL: Final = "`kagemusha list` shows all"
 
 
@@ -213,6 +214,11 @@ class ClusterService:
         ]
         known = [name for name in names if self._runner.registry.programs[Placement.parse(name).program].instances]
         return tuple(await asyncio.gather(*(self._status_here(name) for name in known)))
+
+    async def leads_no_more(self, node: NodeId) -> None:
+        """See `port.Cluster`."""
+        while self._leader() == node:
+            await asyncio.sleep(_LOOK_S)
 
     def history(self, program: ProgramId, limit: int) -> tuple[Event, ...]:
         """See `port.Cluster`."""

@@ -207,7 +207,8 @@ async def _ended(handle: int, limit_s: float) -> bool:
     ended = asyncio.Event()
     loop.add_reader(handle, ended.set)
     try:
-        await asyncio.wait_for(ended.wait(), limit_s)
+        async with asyncio.timeout(limit_s):
+            await ended.wait()
     except TimeoutError:
         return False
     finally:

@@ -107,7 +107,8 @@ class Tenure:
             self._leased.clear()
             self._ask_lease(self._place.program, lease.token)
             try:
-                await asyncio.wait_for(self._leased.wait(), max(limit_s - now_s(), 0.0))
+                async with asyncio.timeout(max(limit_s - now_s(), 0.0)):
+                    await self._leased.wait()
             except TimeoutError:
                 raise KagemushaError(
                     f"{self._place.instance} is not granted a lease", hint="is there a leader, and does it know this?"

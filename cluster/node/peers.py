@@ -129,7 +129,9 @@ class Peers:
                 self._spawn(self._carry_out(None, message))
             elif line is None or not line.send(message):
                 raise OrderLost(f"node {node} is not connected", hint=self._why(node))
-            answer = await asyncio.wait_for(future, timeout_s)
+            # Not wait_for(): that of Python 3.11 forgets that it was cancelled if the answer comes at the same time.
+            async with asyncio.timeout(timeout_s):
+                answer = await future
         except TimeoutError:
             raise OrderLost(f"node {node} has not answered {type(order).__name__} within {timeout_s:g} s") from None
         finally:

@@ -39,7 +39,7 @@ from cluster.node.messages import (
     RenewLease,
     Report,
 )
-from cluster.node.peers import Handlers, Peers
+from cluster.node.peers import Handlers, OrderLost, Peers
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
 from cluster.raft.errors import RaftError, StorageError
 from cluster.raft.lease import Leadership
@@ -65,6 +65,8 @@ from transport.tls import Tls
 log = structlog.get_logger()
 
 COMMIT_S: Final = 2.0
+HEARD_S: Final = 1.0
+"""Whoever has sent no heartbeat for so long answers nothing: heartbeats and answers come of one event loop."""
 RESTART_S: Final = 10
 """A daemon that is restarted is back within this time."""
 
@@ -258,11 +260,21 @@ class Runner:
         return {node: now_s - at_s for node, at_s in self._heard_at_s.items()}
 
     async def ask(self, node: NodeId, order: OrderBody, limit_s: float = 0.0) -> AnswerBody:
-        """Ask another node (or this one) for what changes nothing, Look say. Raises KagemushaError.
+        """Ask another node (or this one) for what changes nothing, Look say. Raises KagemushaError, also as soon as
+        that node is not heard any more.
 
         limit_s: for the answer, where it takes longer than such answers do.
         """
-        return await self.peers.ask(node, 0, order, max(limit_s, self.config.times.request_ms / 1000))
+        limit_s = max(limit_s, self.config.times.request_ms / 1000)
+        asking = asyncio.create_task(self.peers.ask(node, 0, order, limit_s))
+        try:
+            while not (await asyncio.wait({asking}, timeout=HEARD_S / 4))[0]:
+                if self.heartbeat_ages_s().get(node, 0.0) > HEARD_S:
+                    raise OrderLost(f"node {node} is not heard any more", hint="does its daemon hang?")
+            return asking.result()
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     # ------------------------------------------------------------ agreement
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.admin.app import Settings, contexts_of
+from cluster.admin.models import ProgramView
 from cluster.admin.port import NotHere
 from cluster.raft.errors import NoQuorum
 from kagemusha import client as module
@@ -85,6 +86,45 @@ async def test_the_functions_take_the_environment(api: Served, monkeypatch: pyte
         ]
 
     assert await asyncio.to_thread(use) == ["web", "primary", "web@b"]
+
+
+async def test_a_node_that_hangs_is_passed_over_in_the_middle_of_a_request(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was well a moment ago, so there is a connection; its kernel acknowledges, and nobody answers."""
+    monkeypatch.setattr(module, "SILENCE_S", 0.1)
+    hangs = False
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            if not hangs:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(attend, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, asking(api, f"http://127.0.0.1:{port}") as client:
+        assert await client.get_health() == {}
+        hangs = True
+        async with asyncio.timeout(5.0):
+            assert (await client.stop_program("redis"))["program"] == "redis"
+        assert [what for what, _ in api.cluster.asked] == ["stop"]
+
+
+async def test_an_answer_that_takes_long_is_waited_for_while_the_node_lives(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE_S", 0.05)
+    stop = api.cluster.stop
+
+    async def slowly(program: str, request_id: str) -> ProgramView:
+        await asyncio.sleep(0.4)
+        return await stop(program, request_id)
+
+    monkeypatch.setattr(api.cluster, "stop", slowly)
+    async with asking(api) as client:
+        assert (await client.stop_program("redis"))["program"] == "redis"
+    assert [what for what, _ in api.cluster.asked] == ["stop"]
 
 
 async def test_a_refusal_is_an_error_with_its_word(api: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from cluster.admin.events import EventLog
@@ -136,6 +137,7 @@ class FakeCluster:
         self.asked: list[tuple[str, str]] = []
         self.quorum = True
         self.syncing: list[Sync] = []
+        self.gone: set[str] = set()
 
     def _ask(self, what: str, request_id: str = "") -> None:
         self.asked.append((what, request_id))
@@ -256,6 +258,10 @@ class FakeCluster:
             raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
         primaries = tuple(f"{one.program}@{node}" for one in self.all.values() if one.primary == node)
         return Drained(node=node, drained=not over, primaries=primaries)
+
+    async def leads_no_more(self, node: str) -> None:
+        while node not in self.gone:
+            await asyncio.sleep(0.01)
 
     def history(self, program: str, limit: int) -> tuple[Event, ...]:
         return self.log.newest(program, limit)
