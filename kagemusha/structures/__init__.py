@@ -1,0 +1,1 @@
+"""Mirror named data structures of a Python program to its warm mirrors."""

@@ -1,0 +1,287 @@
+"""The graph of the containers of one structure, and its deltas: what is sent and how it is applied.
+
+How changes are found, and why so. A program that keeps a million entries can't have them compared every 100 ms: one
+look at each costs 50 ms and the interpreter lock. So containers can report: `Dict`, `List`, `Deque`, `Set` are real
+subclasses, which read at the speed of the built-in types and note the key at each change; a delta then costs what
+changed. But a plain dict can't be made one of them after the fact, and a copy put in its place would leave every other
+reference to the old one, silently: changes would be lost. So a plain container is never replaced: it stays where it is
+and is compared, at a cost that grows with its size and is right for small ones. Both may hold each other.
+
+Every tracked container has a number: its node. Operations name nodes, not paths, so an item that moves in a list is
+not sent again, the same container in two places is one container on the mirror too, and cycles are possible. Values
+that are neither tracked nor immutable are sent with the container that holds them, and watched there (node.py).
+
+The bytes of a delta or a whole copy, in msgpack: [created, operations, dropped]. `created`: [number, kind, detail] for
+each new container; `operations`: what to do in which, in order (each kind's file says which there are); `dropped`:
+numbers that nobody has any more. Number 0 is the root.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import weakref
+from collections import deque
+from typing import Any, Callable
+
+import msgpack
+
+from kagemusha.structures.cells import CellNode
+from kagemusha.structures.deques import Deque, DequeNode
+from kagemusha.structures.dicts import Dict, DictNode
+from kagemusha.structures.errors import NotEncodable
+from kagemusha.structures.lists import List, ListNode
+from kagemusha.structures.node import Node
+from kagemusha.structures.objects import ObjectNode, names_of
+from kagemusha.structures.sets import Set, SetNode
+from kagemusha.structures.values import ATOMIC, Packer, Types, Unpacker, blank, class_name, is_array, numpy
+
+ROOT = 0
+
+
+def node_class(value: Any) -> type[Node]:
+    """Return the node for a container; raises NotEncodable for a value that can't be mirrored in place."""
+    for cls, node in ((dict, DictNode), (list, ListNode), (set, SetNode), (deque, DequeNode), (bytearray, CellNode)):
+        if isinstance(value, cls):
+            return node
+    if is_array(value):
+        if not value.flags.c_contiguous or value.dtype.hasobject:
+            raise NotEncodable("an array that is not contiguous, or holds objects", hint="numpy.ascontiguousarray")
+        return CellNode
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ObjectNode
+    raise NotEncodable(
+        f"a {type(value).__qualname__} can't be mirrored: it can't be changed in place",
+        hint="a dict, list, deque, set, dataclass, numpy array or bytearray",
+    )
+
+
+def layout(value: Any) -> str:
+    """Return what must be equal on both sides: the text of which a type hash is made."""
+    kind = node_class(value).kind
+    if kind == "object":
+        return f"object {class_name(type(value))}({','.join(names_of(value))})"
+    if kind == "deque":
+        return f"deque {value.maxlen}"
+    if is_array(value):
+        return f"array {numpy().lib.format.dtype_to_descr(value.dtype)} {value.shape}"
+    return "bytearray" if kind == "cell" else kind
+
+
+def _mark(container: Any, node: Node | None) -> None:
+    object.__setattr__(container, "_kagemusha", node)  # past what reports assignments
+
+
+def _nothing() -> None:
+    return None
+
+
+def _detail(target: Any) -> Any:
+    if isinstance(target, deque):
+        return target.maxlen
+    return class_name(type(target)) if dataclasses.is_dataclass(target) else None
+
+
+def _created(kind: str, detail: Any) -> Any:
+    if kind == "dict":
+        return Dict()
+    if kind == "list":
+        return List()
+    if kind == "set":
+        return Set()
+    if kind == "deque":
+        return Deque((), detail)
+    made = blank(detail) if kind == "object" else None
+    if made is None or not hasattr(made, "_kagemusha"):
+        raise ValueError(f"{kind} {detail} can't be made here; is the class tracked in this program too?")
+    return made
+
+
+class Graph:
+    """All containers of one structure, on either side. Not safe for threads: the caller keeps changes away."""
+
+    def __init__(self, root: Any, types: Types) -> None:
+        """Raises NotEncodable when `root` can't be mirrored."""
+        self.root = root
+        self.packer = Packer(types, self._link)
+        self.unpacker = Unpacker(types, self._container)
+        self.touched: dict[int, Any] = {}
+        self.watching: dict[int, Node] = {}
+        self._types = types
+        self._nodes: dict[int, Node] = {}
+        self._targets: dict[int, Callable[[], Any]] = {}
+        self._kept: dict[int, Any] = {}
+        self._fresh: deque[Any] = deque()
+        self._dropped: list[int] = []
+        self._next = ROOT
+        self._add_root()
+
+    def _add_root(self) -> None:
+        node = node_class(self.root)(self, ROOT)
+        self.scanned = not hasattr(self.root, "_kagemusha")
+        if not self.scanned:
+            _mark(self.root, node)
+        self._nodes = {ROOT: node}
+        self._targets = {ROOT: lambda: self.root}
+        self._next = max(self._next, ROOT + 1)
+
+    def is_settled(self, value: Any) -> bool:
+        """Whether a value can't change without telling."""
+        kind = type(value)
+        if kind in ATOMIC:
+            return True
+        if kind is tuple or kind is frozenset:
+            return all(map(self.is_settled, value))
+        if hasattr(kind, "_kagemusha"):
+            return value._kagemusha is None or value._kagemusha.graph is self
+        own = self._types.of(kind)
+        if own is not None:
+            return own.immutable
+        module = numpy()
+        return isinstance(value, enum.Enum) or (module is not None and isinstance(value, module.generic))
+
+    def _link(self, container: Any) -> int | None:
+        """Return the number of a tracked container, which may be new; None if another structure has it."""
+        node: Node | None = container._kagemusha
+        if node is None:
+            node = self._add(self._next, container)
+            self._fresh.append(container)
+        return node.number if node.graph is self else None
+
+    def _add(self, number: int, container: Any) -> Node:
+        node = node_class(container)(self, number)
+        _mark(container, node)
+        self._nodes[number] = node
+        self._targets[number] = weakref.ref(container, lambda _: self._gone(number))
+        self._next = max(self._next, number + 1)
+        return node
+
+    def _gone(self, number: int) -> None:
+        self._nodes.pop(number, None)
+        self._targets.pop(number, None)
+        self.watching.pop(number, None)
+        self._dropped.append(number)
+
+    def _container(self, number: int) -> Any:
+        return self.root if number == ROOT else self._kept[number]
+
+    def take(self) -> bytes | None:
+        """Return what changed since the last take() or whole(), which must have been; None if nothing did.
+
+        Raises NotEncodable. What was reported until then is lost in that case: only whole() may follow.
+        """
+        if self.scanned:
+            self._nodes[ROOT].scan(self.root)
+        asked, self.touched = self.touched, {}
+        for number, node in list(self.watching.items()):
+            target = self._targets.get(number, _nothing)()
+            if not node.watches:
+                self.watching.pop(number, None)
+            elif target is not None:
+                asked.setdefault(number, target)
+        operations = [self._nodes[number].take(target) for number, target in asked.items()]
+        return self._delta([], [operation for operation in operations if operation is not None])
+
+    def whole(self) -> bytes:
+        """Return everything; raises NotEncodable, as take() does. Bytes are equal for equal graphs."""
+        self.touched = {}
+        self._fresh.clear()
+        if self.scanned:
+            self._nodes[ROOT].remember(self.root)
+        created: list[Any] = []
+        operations: list[Any] = []
+        for number, node in sorted(self._nodes.items()):
+            target = self._targets[number]()
+            if target is None:
+                continue
+            if number != ROOT:
+                created.append([number, node.kind, _detail(target)])
+            node.whole = True
+            operations.append(node.take(target))
+        self._dropped.clear()
+        data = self._delta(created, operations)
+        return b"" if data is None else data
+
+    def _delta(self, created: list[Any], operations: list[Any]) -> bytes | None:
+        while self._fresh:
+            container = self._fresh.popleft()
+            node = container._kagemusha
+            created.append([node.number, node.kind, _detail(container)])
+            node.whole = True
+            operations.append(node.take(container))
+        if not operations:
+            return None
+        dropped, self._dropped = self._dropped, []
+        packed: bytes = msgpack.packb([created, operations, dropped])
+        return packed
+
+    def apply(self, data: bytes, *, whole: bool) -> None:
+        """Carry out a delta or whole copy, past the tracking.
+
+        Raises whatever malformed bytes lead to; the content is then worth nothing until a whole copy was applied.
+        """
+        if whole:
+            self.let_go()
+        created, operations, dropped = msgpack.unpackb(data, strict_map_key=False)
+        for number, kind, detail in created:
+            if number in self._nodes:
+                raise ValueError(f"a second container with the number {number}")
+            self._kept[number] = container = _created(kind, detail)
+            self._add(number, container)
+        for operation in operations:
+            self._nodes[operation[0]].apply(self._container(operation[0]), operation)
+        for number in dropped:
+            self._kept.pop(number, None)
+        self._dropped.clear()
+
+    def let_go(self) -> None:
+        """Forget all containers but the root; whoever still has one has it for himself."""
+        for target in list(self._targets.values()):
+            container = target()
+            if container is not self.root and container is not None:
+                _mark(container, None)
+        self._kept = {}
+        self.touched = {}
+        self.watching = {}
+        self._fresh.clear()
+        self._dropped.clear()
+        self._add_root()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a tracked container was changed since the last take(), whole() or apply()."""
+        return bool(self.touched)
+
+    def lead(self) -> None:
+        """A copy becomes the original: containers live as long as the program has them. whole() must come next."""
+        self._kept = {}
+
+    def refused_place(self) -> tuple[str, NotEncodable] | None:
+        """Return where in the structure a value lies that can't be encoded, and why; None if there is none."""
+        return _refused(self.root, "", self.packer, set())
+
+
+def _refused(value: Any, place: str, packer: Packer, seen: set[int]) -> tuple[str, NotEncodable] | None:
+    if id(value) in seen:
+        return place, NotEncodable("a value that contains itself")
+    try:
+        packer.one(dict(value) if isinstance(value, Dict) else list(value) if isinstance(value, List) else value)
+        return None
+    except NotEncodable as error:
+        reason = error
+    seen = seen | {id(value)}
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        inner = [(f"{place}[{key!r}]", item) for key, item in value.items()]
+        inner += [(f"{place} key {key!r}", key) for key in value]
+    elif isinstance(value, (list, tuple, deque)):
+        inner = [(f"{place}[{at}]", item) for at, item in enumerate(value)]
+    elif isinstance(value, (set, frozenset)):
+        inner = [(f"{place}{{{item!r}}}", item) for item in value]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = [(f"{place}.{name}", getattr(value, name)) for name in names_of(value)]
+    for where, item in inner:
+        found = _refused(item, where, packer, seen)
+        if found is not None:
+            return found
+    return place, reason
