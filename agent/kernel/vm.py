@@ -21,6 +21,9 @@ from agent.memory.page_ranges import NO_PAGES, PAGE_BYTES, PAGE_SHIFT, Pages, Ra
 Contents = NDArray[np.uint64]
 """uint64[n, 512], C-contiguous: one row for each page."""
 
+Bytes = NDArray[np.uint8]
+"""uint8[n], C-contiguous."""
+
 _VECTORS: Final = 1024
 _CALL_BYTES_MAX: Final = 1 << 30
 
@@ -54,7 +57,15 @@ class ProcessMemory:
         """Write rows to ascending page numbers; give the pages that refused (shared and read-only ones)."""
         return self._move(NR.PROCESS_VM_WRITEV, collapse(pages), contents, False)
 
-    def _move(self, number: int, of: Ranges, rows: Contents, held: bool) -> Pages:
+    def write_bytes(self, of: Ranges, content: Bytes) -> bool:
+        """Write `content` to ranges of any length and alignment, one behind the other; whether all took it."""
+        return not len(of) or not len(self._move(NR.PROCESS_VM_WRITEV, of, content, False))
+
+    def read_bytes(self, of: Ranges, out: Bytes) -> bool:
+        """Read ranges of any length and alignment into `out`, one behind the other; whether all could be read."""
+        return not len(of) or not len(self._move(NR.PROCESS_VM_READV, of, out, False))
+
+    def _move(self, number: int, of: Ranges, rows: Contents | Bytes, held: bool) -> Pages:
         vectors = np.empty((len(of), 2), np.uint64)
         vectors[:, 0] = of[:, 0]
         np.subtract(of[:, 1], of[:, 0], out=vectors[:, 1])
@@ -78,7 +89,14 @@ class ProcessMemory:
         return np.concatenate(failed) if failed else NO_PAGES
 
     def _stumble(
-        self, number: int, moved: int, vectors: Ranges, ends: NDArray[np.int64], first: int, done: int, rows: Contents
+        self,
+        number: int,
+        moved: int,
+        vectors: Ranges,
+        ends: NDArray[np.int64],
+        first: int,
+        done: int,
+        rows: Contents | Bytes,
     ) -> tuple[int, Pages]:
         """After a short call: move the rest of the range it stopped in through /proc/PID/mem; give the next range."""
         if moved < 0 and -moved not in (errno.EFAULT, errno.ESRCH, errno.EPERM):

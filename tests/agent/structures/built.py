@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.agent.traced import Running
 from tests.compiled import directory
 
 SOURCES = Path(__file__).parent.parent.parent / "victims" / "structures"
@@ -57,3 +59,30 @@ def running(program: Path, *, environment: dict[str, str] | None = None) -> Iter
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def traced(program: Path) -> Iterator[Running]:
+    """Run it, seized by this thread, until the block ends; one at a time, for the events of all come to all."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    found = Running(process)
+    try:
+        assert found.await_line() == "ready"
+        found.seize()
+        yield found
+    finally:
+        found.end()
+        found.tracee.close()
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            stream.close()
+        # Reaped by the tracee: Popen must not complain that it still runs.
+        process.returncode = 0
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def ask(program: Running, line: str) -> str:
+    """The answer of a traced program."""
+    program.go(line.encode() + b"\n")
+    return program.await_line()

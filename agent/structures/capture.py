@@ -1,0 +1,138 @@
+"""A structure of a running program, read again and again: only the pages that changed, most of them before the stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import CaptureError
+from agent.kernel.vm import ProcessMemory
+from agent.memory.page_buffer import PageBuffer
+from agent.memory.page_ranges import NO_PAGES, PAGE_BYTES, PAGE_SHIFT, Pages, Ranges, count_pages, expand, union
+from agent.structures.blocks import BLOCK_BYTES, Blocks, Coverage, Rows
+from agent.structures.changes import Changes
+from agent.structures.finding import Placed
+from agent.structures.standstill import Standstill
+from agent.structures.update import Original, Update
+
+
+@dataclass(slots=True)
+class Stops:
+    """What the captures of one program have cost it: how often it stood still, and for how long, in seconds."""
+
+    count: int = 0
+    last_s: float = 0.0
+
+
+class Capture:
+    """One structure of one process, and what its mirrors were last told of it. All methods in one thread.
+
+    original: answers with a whole copy where one is needed.
+    """
+
+    def __init__(self, place: Placed, changes: Changes, original: Original) -> None:
+        """Takes `changes` over, whose pages must be `pages_of(place)`."""
+        structure = place.structure
+        self.original = original
+        self.name = structure.name
+        self._coverage = Coverage(structure.extents, structure.size)
+        self._changes = changes
+        self._memory = ProcessMemory(place.pid)
+        first = place.address >> PAGE_SHIFT
+        self._first, self._lead = first, place.address & (PAGE_BYTES - 1)
+        # One page more than it has: the last block may end there.
+        self._pages = self._coverage.count + 2
+        self._raw: NDArray[np.uint8] = np.zeros(self._pages * PAGE_BYTES, np.uint8)
+        self._buffer = PageBuffer(self._pages, self._pages)
+        self._filled = 0
+        self._read: list[Ranges] = []
+        self._pending: Pages = NO_PAGES
+
+    def close(self) -> None:
+        self._changes.close()
+        self._memory.close()
+
+    def look(self) -> None:
+        """Read, while the program runs, what changed since the last time: so much less is left for the stop."""
+        # A stop that was abandoned may have read something, too.
+        self._settle()
+        self._copy(self._changes.running(), held=False)
+        self._settle()
+
+    def copy(self) -> None:
+        """Within the stop: read what changed since `look`."""
+        self._copy(self._changes.standing(), held=True)
+
+    def update(self) -> Update | None:
+        """After the stop: what leads from the last update to what was read; None if nothing changed.
+
+        The first one is whole.
+        """
+        self._settle()
+        blocks = self._blocks(self._pending) if self.original.version else self._coverage.all
+        self._pending = NO_PAGES
+        rows = self._rows(blocks)
+        self._coverage.clear(blocks, rows)
+        return self.original.advance(blocks, rows)
+
+    def _copy(self, of: Ranges, *, held: bool) -> None:
+        count = count_pages(of)
+        rows = self._buffer.rows[self._filled : self._filled + count]
+        if count and len(self._memory.read(of, rows, held=held)):
+            raise CaptureError(f"{self.name} of process {self._memory.pid} can't be read any more")
+        self._read.append(of)
+        self._filled += count
+
+    def _settle(self) -> None:
+        """Put what was read into its place."""
+        if not self._filled:
+            self._read.clear()
+            return
+        places = self._raw.view(np.uint64).reshape(self._pages, -1)
+        row = 0
+        for of in self._read:
+            pages = expand(of) - np.uint64(self._first)
+            places[pages] = self._buffer.rows[row : row + len(pages)]
+            row += len(pages)
+            self._pending = union((self._pending, pages))
+        self._filled = 0
+        self._read.clear()
+
+    def _blocks(self, pages: Pages) -> Blocks:
+        """The blocks that lie in these pages, counted from the structure's first; each page has the ends of two."""
+        if not self._lead:
+            return pages[pages < self._coverage.count]
+        both = union((pages, pages[pages > 0] - np.uint64(1)))
+        return both[both < self._coverage.count]
+
+    def _rows(self, blocks: Blocks) -> Rows:
+        whole = self._raw[self._lead : self._lead + self._coverage.count * BLOCK_BYTES].reshape(-1, BLOCK_BYTES)
+        rows: Rows = whole[blocks].view(np.uint64)
+        return rows
+
+
+def pages_of(place: Placed) -> Ranges:
+    """The pages that hold what is mirrored of a structure."""
+    return Coverage(place.structure.extents, place.structure.size).pages(place.address)
+
+
+def take(captures: Sequence[Capture], standstill: Standstill, stops: Stops | None = None) -> list[Update]:
+    """The updates of several structures of one program, all of one instant; those in which nothing changed have none.
+
+    Raises CheckpointAbandoned and CaptureError; nothing is lost then, and the next one may succeed.
+    """
+    for one in captures:
+        one.look()
+    with ExitStack() as standing:
+        standing.enter_context(standstill())
+        begun_s = time.monotonic()
+        for one in captures:
+            one.copy()
+    if stops is not None:
+        stops.count, stops.last_s = stops.count + 1, time.monotonic() - begun_s
+    return [update for one in captures if (update := one.update()) is not None]

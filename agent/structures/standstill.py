@@ -1,0 +1,36 @@
+"""The instant at which a structure is consistent: all threads of its program stand still."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeAlias
+
+from agent.tracing.prompt import Prompt
+from agent.tracing.tracee import Tracee
+
+Standstill: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Within this the program stands still."""
+
+
+def by_tracing(tracee: Tracee, prompt: Prompt, deadline_s: float) -> Standstill:
+    """A stop of all threads, in the tracer thread. It raises CheckpointAbandoned when they do not stand within
+    `deadline_s` seconds; the program runs on then.
+    """
+
+    @contextmanager
+    def standing() -> Iterator[None]:
+        with prompt():
+            tracee.stop(time.monotonic() + deadline_s)
+            try:
+                yield
+            finally:
+                tracee.resume()
+
+    return standing
+
+
+def none() -> AbstractContextManager[None]:
+    """`consistency = "none"`: the program runs on, and what is written meanwhile may be seen in part."""
+    return nullcontext()

@@ -1,0 +1,82 @@
+"""A mirror's side: the warm process into which a structure is written as its updates come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agent.errors import RestoreError
+from agent.kernel.vm import ProcessMemory
+from agent.structures.blocks import Blocks, Coverage
+from agent.structures.finding import Placed
+from agent.structures.standstill import Standstill
+from agent.structures.update import Copy, Update
+
+
+class Writer:
+    """Applies the updates of one structure to one process. copy: what the process was last given.
+
+    is_sound: whether the process holds all of a version; a process that does not must not be promoted.
+    """
+
+    def __init__(self, place: Placed, copy: Copy, standstill: Standstill) -> None:
+        structure = place.structure
+        self.copy = copy
+        self.is_sound = False
+        self._name = structure.name
+        self._address = np.uint64(place.address)
+        self._coverage = Coverage(structure.extents, structure.size)
+        self._memory = ProcessMemory(place.pid)
+        self._standstill = standstill
+
+    def close(self) -> None:
+        self._memory.close()
+
+    def apply(self, update: Update) -> bool:
+        """Bring the process to the update's version; False for a repetition, which changes nothing.
+
+        Raises StaleUpdate and CorruptUpdate with the process as it was; RestoreError, CheckpointAbandoned, TraceeGone
+        when it could not be written completely: it is not sound then until a later one succeeds, or `write_all`.
+        """
+        blocks = self.copy.apply(update)
+        if not len(blocks):
+            return False
+        if not self.is_sound:
+            blocks = self._coverage.all
+        self._write(blocks)
+        return True
+
+    def write_all(self) -> None:
+        """Write the whole copy once more. There must be one. Raises as `apply`."""
+        self._write(self._coverage.all)
+
+    def differs(self) -> list[tuple[int, int]]:
+        """Where the process's own content is another than it was given: byte ranges of the structure, at most 16.
+
+        The program has written there itself: a mirror that does not keep its hands off.
+        """
+        pieces, wanted = self._coverage.pieces(self._coverage.all, self.copy.rows)
+        found = np.empty_like(wanted)
+        if not self._memory.read_bytes(pieces + self._address, found):
+            raise RestoreError(f"{self._name} of process {self._memory.pid} can't be read any more")
+        wrong = np.flatnonzero(found != wanted)
+        if not len(wrong):
+            return []
+        # From places among the bytes to places in the structure.
+        lengths = (pieces[:, 1] - pieces[:, 0]).astype(np.int64)
+        ends = np.cumsum(lengths)
+        piece = np.searchsorted(ends, wrong, "right")
+        offsets = pieces[piece, 0].astype(np.int64) + wrong - (ends - lengths)[piece]
+        heads = np.flatnonzero(np.concatenate(([True], offsets[1:] != offsets[:-1] + 1)))
+        tails = np.append(heads[1:] - 1, len(offsets) - 1)
+        return [(int(offsets[a]), int(offsets[b]) + 1) for a, b in zip(heads[:16], tails[:16], strict=True)]
+
+    def _write(self, blocks: Blocks) -> None:
+        pieces, content = self._coverage.pieces(blocks, self.copy.rows[blocks])
+        self.is_sound = False
+        with self._standstill():
+            if not self._memory.write_bytes(pieces + self._address, content):
+                raise RestoreError(
+                    f"{self._name} of process {self._memory.pid} can't be written any more",
+                    hint="the program may have changed how it is mapped",
+                )
+        self.is_sound = True

@@ -1,0 +1,110 @@
+"""A 64 MiB table of a C program, a share of whose pages changes all the time: how long each capture stops the program.
+
+    python -m tests.bench.structures_native [--mib 64] [--percent 1] [--rounds 100] [--untracked]
+
+The program writes to other pages in each round, as fast as it can, until the captures end. The last line is one JSON
+object; numbers mean nothing on a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from agent.structures import standstill
+from agent.structures.capture import Capture, pages_of
+from agent.structures.changes import AllChanges, Changes, watch
+from agent.structures.finding import find
+from agent.structures.standstill import Standstill
+from agent.structures.update import Copy, Original
+from agent.tracing.prompt import Prompt
+from tests.agent.structures.built import ask, built, traced
+from tests.agent.traced import STOP_S, Running
+from transport.delta import PagePartDecoder, PagePartEncoder
+
+
+def measured(standing: Standstill, stops_s: list[float]) -> Standstill:
+    """The same, with the time from the first thread's interruption to the last one's resumption."""
+
+    @contextmanager
+    def standstill_of() -> Iterator[None]:
+        begun_s = time.perf_counter()
+        with standing():
+            yield
+        stops_s.append(time.perf_counter() - begun_s)
+
+    return standstill_of
+
+
+def summary(samples_s: list[float]) -> dict[str, float]:
+    """p50, p99 and max in milliseconds."""
+    places = (("p50", 50), ("p99", 99), ("max", 100))
+    return {name: round(float(np.percentile(samples_s, place)) * 1e3, 3) for name, place in places}
+
+
+def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
+    """Take updates while the program writes; the copy that they lead to is compared in the end."""
+    pages = options.mib << 8
+    ask(program, f"p {max(1, int(pages * options.percent / 100))} {options.interval_ms * 1000}")
+    place = find(program.pid, "g_table")
+    standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S)
+    of = pages_of(place)
+    changes: Changes = AllChanges(of, "as asked for") if options.untracked else watch(program.tracee, of, standing)
+    original = Original("g_table", place.structure.size, PagePartEncoder())
+    capture = Capture(place, changes, original)
+    copy = Copy("g_table", place.structure.size, PagePartDecoder())
+    stops_s: list[float] = []
+    look_s, update_s, sizes, blocks = [], [], [], []
+    standing = measured(standing, stops_s)
+    for _ in range(options.rounds + 2):
+        begun_s = time.perf_counter()
+        capture.look()
+        looked_s = time.perf_counter()
+        with standing():
+            capture.copy()
+        copied_s = time.perf_counter()
+        update = capture.update()
+        update_s.append(time.perf_counter() - copied_s)
+        look_s.append(looked_s - begun_s)
+        if update is not None:
+            blocks.append(len(copy.apply(update)))
+            sizes.append(len(update.data))
+        time.sleep(max(0.0, begun_s + options.interval_ms / 1e3 - time.perf_counter()))
+    capture.close()
+    # The first is whole, and the second catches up with what was written meanwhile.
+    return {
+        "mib": options.mib,
+        "percent": options.percent,
+        "tracked": not changes.remark,
+        "stop_ms": summary(stops_s[2:]),
+        "look_ms": summary(look_s[2:]),
+        "update_ms": summary(update_s[2:]),
+        "first_stop_ms": round(stops_s[0] * 1e3, 3),
+        "update_bytes_p50": round(statistics.median(sizes[2:])),
+        "blocks_p50": round(statistics.median(blocks[2:])),
+        "full_bytes": sizes[0],
+        "mirror_is_same": bool((copy.rows == original.rows).all()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=int, default=64)
+    parser.add_argument("--percent", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--interval-ms", type=int, default=50)
+    parser.add_argument("--untracked", action="store_true", help="as with a kernel that can't track writes")
+    options = parser.parse_args()
+    with traced(built("table.c", "-g", "-O2", f"-DMIB={options.mib}")) as program:
+        sys.stdout.write(json.dumps(measure(program, options)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
