@@ -10,9 +10,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import ParamSpec
 
 import structlog
@@ -21,7 +19,6 @@ from agent.context.origin import require_same_origin
 from agent.launch.adoption import find_running
 from agent.launch.launching import launch, output_path, room_for_image_bytes
 from agent.launch.mending import mend
-from agent.launch.spawner import Spawner
 from agent.launch.start import Started
 from agent.mirror import takeover
 from agent.mirror.double import ShadowDouble
@@ -35,18 +32,16 @@ from agent.primary.audience import Audience
 from agent.primary.decisions import Report
 from agent.primary.serving import Serving
 from agent.primary.serving_setup import make_serving
-from agent.program import Definition
+from agent.surroundings import Surroundings
 from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
-from agent.tracing.tracer import Tracer
 from transport import control
 from transport.checkpoint import NOTHING, PAGE_BYTES, Header, Records, Version
-from transport.control import Activated, Event, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled
+from transport.control import Activated, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled
 from transport.counters import Counters
 from transport.errors import ControlError, KagemushaError, PreflightError
 from transport.messages import Announce
 from transport.session import MirrorSession
-from transport.tls import Tls
 
 log = structlog.get_logger()
 Arguments = ParamSpec("Arguments")
@@ -54,20 +49,6 @@ Arguments = ParamSpec("Arguments")
 ACK_S_MAX = 5.0
 """How long a mirror may take to acknowledge the last checkpoint of a program."""
 END_S_MAX = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What an instance is given. emit: sends an event to the controllers. track: see `ServiceNetwork`."""
-
-    definition: Definition
-    node: str
-    directory: Path
-    tls: Tls
-    spawner: Spawner
-    tracer: Tracer
-    emit: Callable[[Event], None]
-    track: Path
 
 
 class Instance:
@@ -210,6 +191,7 @@ class Instance:
             self.rule_for,
             self.audience,
             prompt=self._prompt,
+            scout=self.around.scout,
             image_bytes_max=room_for_image_bytes(self.definition),
             drop_address=self._drop_address,
             report=self._later(self._program_ended),

@@ -1,6 +1,6 @@
 """The agent's process: puts its rooms together, and runs until it is told to quit.
 
-Order at the start: signals are blocked before there is any thread; the spawner's helper is made before there is much
+Order at the start: signals are blocked before there is any thread; the helpers are made before there is much
 memory; uvloop comes before anything of asyncio. Nothing serves before a controller says so.
 """
 
@@ -18,13 +18,15 @@ import structlog
 import uvloop
 
 from agent.context_report import context_of
-from agent.instance import Instance, Surroundings
+from agent.instance import Instance
 from agent.instance_view import status_of
 from agent.kernel import scheduling
 from agent.kernel.descriptor_table import make_room
 from agent.launch.spawner import Spawner
 from agent.leash import Leash
+from agent.memory.scout import Scout
 from agent.program import Definition
+from agent.surroundings import Surroundings
 from agent.tracing.tracer import Tracer, block_signals
 from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash
 from transport.control_socket import ControlServer
@@ -50,13 +52,13 @@ def run(
     _log_to_stderr(f"{definition.program.id}@{node}")
     tls = Tls.load(pki)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with Spawner() as spawner:
+    with Spawner() as spawner, Scout() as scout:
         make_room(_DESCRIPTORS)
         # A collection must not fall into a stop; `Serving` collects between two checkpoints.
         gc.collect()
         gc.freeze()
         gc.disable()
-        agent = Agent(definition, node, directory, control, listen, tls, spawner)
+        agent = Agent(definition, node, directory, control, listen, tls, spawner, scout)
         return uvloop.run(agent.run())
 
 
@@ -72,6 +74,7 @@ class Agent:
         listen: tuple[str, int],
         tls: Tls,
         spawner: Spawner,
+        scout: Scout,
     ) -> None:
         self._definition = definition
         self._node = node
@@ -80,6 +83,7 @@ class Agent:
         self._listen = listen
         self._tls = tls
         self._spawner = spawner
+        self._scout = scout
         self._instance: Instance | None = None
         self._leash: Leash | None = None
         self._server: ControlServer | None = None
@@ -100,6 +104,7 @@ class Agent:
             self._directory,
             self._tls,
             self._spawner,
+            self._scout,
             tracer,
             self._emit,
             self._control_path.with_suffix(".track"),

@@ -3,6 +3,7 @@
     attach()        once, at a stop: tracking begins
     fill()          once: all of the memory, while the program runs
     precopy()       what was written since, while the program runs; any number of times
+    ask_scout()     at a stop, if there is a scout: it begins with what `copy_stopped` would do
     copy_stopped()  at a stop: what was written since then, so that all together is the memory of that moment
     parts()         after the stop: what of it really differs from the image, which is brought up to date
 
@@ -13,7 +14,7 @@ checkpoint loses nothing: what was copied counts as changed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,7 @@ from agent.memory.image import Image
 from agent.memory.page_buffer import PageBuffer
 from agent.memory.page_ranges import (
     NO_PAGES,
+    NO_RANGES,
     PAGE_SHIFT,
     PAGE_WORDS,
     Mask,
@@ -40,6 +42,7 @@ from agent.memory.page_ranges import (
     inside,
     union,
 )
+from agent.memory.scout import Scout, Sighting
 from agent.memory.tracking import Dirty, DirtyTracker
 
 Part = tuple[Pages, Contents, Contents, Mask]
@@ -63,19 +66,23 @@ _COPY_PAGES: Final = 4096
 
 @dataclass(slots=True)
 class _Layer:
-    """Pages copied at one time, in rows of the buffer from `row` on. Later layers count more."""
+    """Pages copied at one time, in rows of the buffer from `row` on. Later layers count more. source: where they still
+    are, in the first rows; None when they are in the buffer."""
 
     written: Ranges
     row: int
     dropped: Ranges
     failed: Pages = field(default_factory=lambda: NO_PAGES)
+    source: Contents | None = None
 
 
 class MemoryCapture:
     """Captures one program's memory into `image`. At most one checkpoint is under way at any time."""
 
-    def __init__(self, pid: int, uffd: Userfaultfd, image: Image) -> None:
+    def __init__(self, pid: int, uffd: Userfaultfd, image: Image, scout: Scout | None = None) -> None:
         self.image = image
+        self._scout = scout or Scout()
+        self._scout.follow(pid)
         self.memory = ProcessMemory(pid)
         self._pagemap = Pagemap(pid)
         self.tracker = DirtyTracker(pid, uffd, self._pagemap, image, held=self._held)
@@ -90,6 +97,7 @@ class MemoryCapture:
 
     def close(self) -> None:
         """Stop tracking and let go of the process."""
+        self._scout.follow(0)
         self.tracker.close()
         self._uffd.close()
         self._pagemap.close()
@@ -170,6 +178,15 @@ class MemoryCapture:
             self.tracker.give_back(Dirty([collapse(layer.failed)]))
         return count_pages(layer.written) - len(layer.failed)
 
+    def ask_scout(self) -> None:
+        """Have the scout look for what was written, if there is one; the program must stand still until `copy_stopped`
+        returns, or `abandon`."""
+        self._scout.ask(self.tracker.runs, self.tracker.private)
+
+    def dismiss_scout(self) -> None:
+        """What it has seen may not be what is there now."""
+        self._scout.forget()
+
     def copy_stopped(self, deadline_s: float | None = None) -> Captured:
         """Copy what was written since the last time. The program must stand still until this returns.
 
@@ -177,15 +194,18 @@ class MemoryCapture:
         Raises Unsupported for memory that can't be tracked or read.
         """
         self._require_free()
-        dirty = self.tracker.scan_stopped()
+        sighting = self._scout.answer()
+        dirty = self.tracker.scan_stopped(sighting)
+        copied = self._keep(dirty.copied, sighting)
         layer = self._copy(dirty, deadline_s, held=True)
         if len(layer.failed):
             self._judge(layer.failed)
-        self._outstanding = Captured(self, self.tracker.space.areas, self.tracker.carried, layer)
+        self._outstanding = Captured(self, self.tracker.space.areas, self.tracker.carried, (*copied, layer))
         return self._outstanding
 
     def abandon(self) -> None:
         """Give up the checkpoint under way, if any: all that was copied for it counts as changed again."""
+        self._scout.forget()
         for layer in self._layers:
             self.tracker.give_back(Dirty([layer.written], [layer.dropped]))
         self._clear()
@@ -215,6 +235,28 @@ class MemoryCapture:
         self._rows += count_pages(written)
         self._layers.append(layer)
         return layer
+
+    def _keep(self, copied: Ranges, sighting: Sighting | None) -> tuple[_Layer, ...]:
+        """What the scout has copied as a layer, which `fetch` fills when the program runs again."""
+        if sighting is None or not len(copied):
+            return ()
+        layer = _Layer(copied, self._rows, NO_RANGES, source=sighting.rows)
+        try:
+            self._buffer.need(self._rows + count_pages(copied))
+        except BaseException:
+            self.tracker.give_back(Dirty([copied]))
+            raise
+        self._rows += count_pages(copied)
+        self._layers.append(layer)
+        return (layer,)
+
+    def _fetch(self, layers: Iterable[_Layer]) -> None:
+        """Take over what the scout has copied: its rows are good until it is asked again."""
+        for layer in layers:
+            if layer.source is not None:
+                pages = count_pages(layer.written)
+                self._buffer.rows[layer.row : layer.row + pages] = layer.source[:pages]
+                layer.source = None
 
     def _read(self, written: Ranges, deadline_s: float | None, *, held: bool) -> Pages:
         if deadline_s is None:
@@ -253,7 +295,9 @@ class MemoryCapture:
 class Captured:
     """One checkpoint's memory, as copied; to be consumed by `parts`, or abandoned, before the next one is begun."""
 
-    def __init__(self, capture: MemoryCapture, areas: tuple[Area, ...], carried: Ranges, last: _Layer) -> None:
+    def __init__(
+        self, capture: MemoryCapture, areas: tuple[Area, ...], carried: Ranges, last: tuple[_Layer, ...]
+    ) -> None:
         self.areas = areas
         self._capture, self._carried, self._last = capture, carried, last
 
@@ -282,7 +326,9 @@ class Captured:
                 image.forget(change.start >> PAGE_SHIFT, change.end >> PAGE_SHIFT, number)
             elif isinstance(change, Map):
                 image.forget(change.area.start >> PAGE_SHIFT, change.area.end >> PAGE_SHIFT, number)
-        capture.tracker.note_copies(self._last.written)
+        capture._fetch(self._last)
+        for layer in self._last:
+            capture.tracker.note_copies(layer.written)
         pages, rows = self._merged(image)
         emitter, done = capture._emitter, 0
         try:

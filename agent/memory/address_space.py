@@ -38,12 +38,13 @@ class AddressSpace:
     def close(self) -> None:
         os.close(self._file)
 
-    def refresh(self) -> tuple[list[Area], list[Area]] | None:
+    def refresh(self, text: bytes = b"") -> tuple[list[Area], list[Area]] | None:
         """Read the mappings again; give those that went and those that came, or None when nothing changed.
 
-        A mapping that was changed in any way is in both. Raises TraceeGone when the process has no memory any more.
+        text: of /proc/PID/maps, if it has been read already. A mapping that was changed in any way is in both. Raises
+        TraceeGone when the process has no memory any more.
         """
-        text = self._read()
+        text = text or self._read()
         if text == self._text:
             return None
         if not text:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 PAGE_SHIFT: Final = 12
 PAGE_BYTES: Final = 1 << PAGE_SHIFT
 PAGE_WORDS: Final = PAGE_BYTES // 8
+LONG_BYTES: Final = 32 * PAGE_BYTES
+"""Written ranges of this size may be absent (never touched, or given back): worth a look before they are read."""
 
 Pages = NDArray[np.uint64]
 Ranges = NDArray[np.uint64]

@@ -31,6 +31,7 @@ from agent.kernel.userfaultfd import EBUSY, EPERM, Userfaultfd
 from agent.memory.address_space import AddressSpace
 from agent.memory.image import Image
 from agent.memory.page_ranges import (
+    LONG_BYTES,
     NO_PAGES,
     NO_RANGES,
     PAGE_BYTES,
@@ -47,14 +48,13 @@ from agent.memory.page_ranges import (
     ranges,
     union,
 )
+from agent.memory.scout import Sighting
 from agent.memory.shared_objects import SharedObjects
 
 LARGE_BYTES: Final = 256 << 20
 """From this size on a mapping is looked at only where it is populated: the fast scan fills page tables everywhere."""
 RUN_BYTES: Final = 32 << 20
 """Mappings with gaps between them are scanned at once up to this size, which is what a lost scan costs."""
-SIFT_BYTES: Final = 32 * PAGE_BYTES
-"""Written ranges of this size may be absent (never touched, or given back): worth a look before they are read."""
 _WINDOW_GAP_BYTES: Final = 8 * (2 << 20)
 _SPACE_START: Final = PAGE_BYTES
 _SPACE_END: Final = 0x7FFF_FFFF_F000
@@ -62,14 +62,16 @@ _SPACE_END: Final = 0x7FFF_FFFF_F000
 
 @dataclass(slots=True)
 class Dirty:
-    """What changed. written: to be read. dropped: reads as zeros wherever `written` says nothing."""
+    """What changed. written: to be read. dropped: reads as zeros wherever `written` says nothing. copied: written, and
+    read already by the scout, in the order of its rows."""
 
     written: list[Ranges] = field(default_factory=list)
     dropped: list[Ranges] = field(default_factory=list)
+    copied: Ranges = field(default_factory=lambda: NO_RANGES)
 
     def add(self, other: Dirty) -> None:
-        """Take in what changed elsewhere, or later."""
-        self.written += other.written
+        """Take in what changed elsewhere, or later; it is all to be read."""
+        self.written += [*other.written, other.copied]
         self.dropped += other.dropped
 
     def all_written(self) -> Ranges:
@@ -113,10 +115,12 @@ class DirtyTracker:
         self._suspect = False
         self._replan = False
         self._runs: list[tuple[int, int]] = []
+        self._runs_asked: Ranges = NO_RANGES
         self._large: list[Area] = []
         self._sweeps: list[tuple[int, int]] = []
         self._private_files: Ranges = NO_RANGES
         self._copies: Pages = NO_PAGES
+        self._private_copies: Ranges = NO_RANGES
         self._reverts: RevertScan | None = None
 
     def close(self) -> None:
@@ -138,7 +142,8 @@ class DirtyTracker:
 
     def _watch(self, copies: Pages) -> None:
         self._copies = copies[inside(copies, self._private_files)]
-        self._reverts = RevertScan(self._pagemap, collapse(self._copies)) if len(self._copies) else None
+        self._private_copies = collapse(self._copies)
+        self._reverts = RevertScan(self._pagemap, self._private_copies) if len(self._copies) else None
 
     def scan_running(self) -> Dirty:
         """What changed since the last scan, while the program runs; mappings that came since the last stop are missing.
@@ -156,36 +161,57 @@ class DirtyTracker:
                 self._scan_large(area, dirty, stopped=False)
         return dirty
 
-    def scan_stopped(self) -> Dirty:
+    @property
+    def runs(self) -> Ranges:
+        """What `scan_stopped` scans range by range, unless the program has mapped or unmapped something."""
+        return self._runs_asked
+
+    @property
+    def private(self) -> Ranges:
+        """The private copies of files' pages that a stop has to look after; another object when they change."""
+        return self._private_copies
+
+    def scan_stopped(self, sighting: Sighting | None = None) -> Dirty:
         """All that changed since the last scan; the program must stand still, and after this nothing is missing.
 
-        Raises Unsupported when there is memory that can't be tracked.
+        sighting: what was found in `runs` since the stop. Raises Unsupported when memory can't be tracked.
         """
         with self._collecting() as dirty:
-            self._follow(dirty)
+            is_as_planned = self._follow(dirty, sighting.maps if sighting is not None else b"") and not self._suspect
             if dirty.written:
                 # What was given back may be unmapped by now.
                 dirty.written = [intersect(dirty.all_written(), self.carried)]
-            for start, end in self._runs:
-                try:
-                    if self._suspect:
-                        raise KernelError("an earlier scan", f"memory from {start:#x} to {end:#x}", EPERM)
-                    self._sift(self._pagemap.written(start, end, check_registered=True), dirty)
-                except KernelError:
-                    self.lost_runs += 1
-                    for area in self._areas_between(start, end):
-                        self._adopt(area, dirty)
+            if sighting is not None and is_as_planned:
+                dirty.copied = sighting.copied
+                self._sift(sighting.seen, dirty)
+            else:
+                sighting = None
+                self._scan_runs(dirty)
             for area in self._large:
                 self._scan_large(area, dirty, stopped=True)
             self._suspect = False
             if self._replan:
+                sighting = None
                 self._plan()
-            if self._reverts is not None:
+            if sighting is not None:
+                dirty.written.append(sighting.reverted)
+            elif self._reverts is not None:
                 dirty.written.append(self._reverts.run())
             for area, extents in self._objects.contents():
                 dirty.written.append(extents)
                 dirty.dropped.append(ranges([(area.start, area.end)]))
         return dirty
+
+    def _scan_runs(self, dirty: Dirty) -> None:
+        for start, end in self._runs:
+            try:
+                if self._suspect:
+                    raise KernelError("an earlier scan", f"memory from {start:#x} to {end:#x}", EPERM)
+                self._sift(self._pagemap.written(start, end, check_registered=True), dirty)
+            except KernelError:
+                self.lost_runs += 1
+                for area in self._areas_between(start, end):
+                    self._adopt(area, dirty)
 
     @contextmanager
     def _collecting(self) -> Iterator[Dirty]:
@@ -213,11 +239,11 @@ class DirtyTracker:
                     self._take(area, dirty)
         return dirty
 
-    def _follow(self, dirty: Dirty) -> None:
-        """Register what was mapped since the last time; its whole content counts as written."""
-        changed = self.space.refresh()
+    def _follow(self, dirty: Dirty, maps: bytes) -> bool:
+        """Register what was mapped since the last time; its whole content counts as written. Whether there was none."""
+        changed = self.space.refresh(maps)
         if changed is None:
-            return
+            return True
         gone, come = changed
         self._untracked.difference_update((area.start, area.end) for area in gone)
         for change in difference(gone, come):
@@ -229,6 +255,7 @@ class DirtyTracker:
             if area.pathless_copy:
                 dirty.written.append(_whole_file(area))
         self._plan()
+        return False
 
     def _plan(self) -> None:
         """Work out what is scanned how, from the areas of now."""
@@ -253,7 +280,7 @@ class DirtyTracker:
             else:
                 runs[-1] = (runs[-1][0], area.end)
                 run_bytes += size
-        self._runs = runs
+        self._runs, self._runs_asked = runs, ranges(runs)
         self.carried = merge(ranges((area.start, area.end) for area in carried))
         large = ranges((area.start, area.end) for area in self._large)
         self._sweeps = [(int(a), int(b)) for a, b in outside(large, _SPACE_START, _SPACE_END).tolist()]
@@ -338,7 +365,7 @@ class DirtyTracker:
         """Take a scan's result; long ranges are looked at first, for they may be absent."""
         if not len(found):
             return
-        long = (found[:, 1] - found[:, 0]) >= np.uint64(SIFT_BYTES)
+        long = (found[:, 1] - found[:, 0]) >= np.uint64(LONG_BYTES)
         if not long.any():
             dirty.written.append(found)
             return

@@ -18,6 +18,7 @@ from agent.context.origin import OriginCapture
 from agent.errors import CaptureError, KernelError, TraceeGone, Unsupported
 from agent.kernel import procfs
 from agent.kernel.userfaultfd import Userfaultfd
+from agent.memory.scout import Scout
 from agent.primary.context_capture import ContextCapture
 from agent.primary.encoding import Encoded, Encoder
 from agent.primary.pauses import Pauses
@@ -49,6 +50,7 @@ class Checkpointer:
         origin: OriginCapture,
         *,
         prompt: Callable[[], AbstractContextManager[None]] = nullcontext,
+        scout: Scout | None = None,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.tracee = tracee
@@ -59,6 +61,7 @@ class Checkpointer:
         self._make_context = make_context
         self._context = make_context()
         self._prompt = prompt
+        self._scout = scout
         self._origin = origin
         self._memory: MemoryCapture | None = None
         self._filling: Iterator[object] | None = None
@@ -87,7 +90,7 @@ class Checkpointer:
         with self._stop(BEGIN_S_MAX), tracee.remote(next(iter(tracee.threads))) as call:
             uffd = Userfaultfd.inside(call, tracee.pidfd)
         made_s = time.monotonic()
-        memory = MemoryCapture(tracee.pid, uffd, self.encoder.image)
+        memory = MemoryCapture(tracee.pid, uffd, self.encoder.image, self._scout)
         try:
             memory.look_ahead()
             looked_s = time.monotonic()
@@ -145,7 +148,7 @@ class Checkpointer:
         # What waits for the processor or the lock waits before this last round, so that little is written after it.
         with self._stop(deadline_s, just_before=memory.precopy) as until_s:
             try:
-                tell = self._context.read(self.encoder.history.records)
+                tell = self._read_beside(memory)
                 captured = memory.copy_stopped(until_s)
                 captured_ns = time.time_ns()
                 if hold is not None:
@@ -162,6 +165,15 @@ class Checkpointer:
             memory.abandon()
             raise
         return self._encode(captured, records, captured_ns, final=False)
+
+    def _read_beside(self, memory: MemoryCapture) -> Callable[[], Records]:
+        """Read the context while the scout looks through the memory."""
+        scopes = self.tracee.remote_scopes
+        memory.ask_scout()
+        tell = self._context.read(self.encoder.history.records)
+        if self.tracee.remote_scopes != scopes:
+            memory.dismiss_scout()  # It may have seen what a system call in the program had borrowed.
+        return tell
 
     def _precopy(self, memory: MemoryCapture) -> None:
         """Copy while the program runs, until little is left for the last round, or it does not get less."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from agent.context.origin import OriginCapture
 from agent.memory.image import Image
+from agent.memory.scout import Scout
 from agent.primary.checkpointer import Checkpointer
 from agent.primary.context_capture import ContextCapture
 from agent.primary.decisions import Primary, Report
@@ -31,6 +32,7 @@ def make_serving(
     outlet: Outlet,
     *,
     prompt: Callable[[], AbstractContextManager[None]],
+    scout: Scout,
     image_bytes_max: int,
     drop_address: Callable[[], None],
     report: Callable[[Report], None],
@@ -47,7 +49,9 @@ def make_serving(
     if records is not None:
         encoder.history.seed(start.number, records)
     origin = OriginCapture(definition.program.id, definition.digest())
-    checkpointer = Checkpointer(tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, prompt=prompt)
+    checkpointer = Checkpointer(
+        tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, prompt=prompt, scout=scout
+    )
     serving = Serving(
         checkpointer,
         Publication(encoder, () if start == NOTHING else (start,), outlet),

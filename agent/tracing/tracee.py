@@ -51,8 +51,9 @@ class Tracee:
     """A program, seized with `seize` while it runs, or taken over with `adopt` from a shadow that this thread traces.
 
     clock: the program's CLOCK_MONOTONIC in nanoseconds; the agent's own, unless they are in different time namespaces.
-    children_forked: how many children the program has made. abandoned: how many stops did not succeed.
-    missed: a thread was killed in the microsecond in which it could not be held; of this death no state is complete.
+    children_forked: how many children the program has made. abandoned: how many stops did not succeed. remote_scopes:
+    how often `remote` was called. missed: a thread was killed in the microsecond in which it could not be held; of this
+    death no state is complete.
     block: the registers of all threads in the order of `threads`, as of the last stop.
     """
 
@@ -65,6 +66,7 @@ class Tracee:
         self.block = RegisterBlock()
         self.restarts = RestartTable(clock, self._memory.read, self._memory.write, self._socket_timeout)
         self.children_forked = 0
+        self.remote_scopes = 0
         self.abandoned = 0
         self.missed = False
         self._threads = ThreadTable(pid)
@@ -219,6 +221,7 @@ class Tracee:
     def remote(self, tid: int, deadline_s: float = CALL_DEADLINE_S) -> Remote:
         """A scope for system calls in the stopped thread `tid`; see `Remote`."""
         self.prepare_remote()
+        self.remote_scopes += 1
         return Remote(
             tid,
             memory=self.memory,

@@ -11,6 +11,7 @@ from typing import Final
 from agent.context.memory import Captured, MemoryCapture
 from agent.memory.image import Image
 from agent.memory.page_ranges import PAGE_BYTES
+from agent.memory.scout import Scout
 from tests.agent.twin import Twin, differences, of_image
 from tests.agent.victim import Puppet, build, running
 
@@ -59,6 +60,7 @@ class Mirrored:
     def stop(self) -> Captured:
         """Stop and copy; the puppet stays stopped."""
         self.puppet.stop()
+        self.capture.ask_scout()
         return self.capture.copy_stopped()
 
     def checkpoint(self) -> int:
@@ -80,11 +82,11 @@ class Mirrored:
 
 
 @contextmanager
-def mirrored(directory: Path, *, image_bytes: int = 256 << 20) -> Iterator[Mirrored]:
+def mirrored(directory: Path, *, image_bytes: int = 256 << 20, scout: Scout | None = None) -> Iterator[Mirrored]:
     """Start a puppet and what captures it; nothing is attached yet."""
     with running([str(build("puppet.c"))], directory) as puppet:
         image = Image(image_bytes)
-        capture = MemoryCapture(puppet.pid, puppet.take_uffd(), image)
+        capture = MemoryCapture(puppet.pid, puppet.take_uffd(), image, scout)
         try:
             yield Mirrored(puppet, capture, image)
         finally:

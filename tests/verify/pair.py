@@ -15,6 +15,7 @@ from agent.launch.spawn_request import Launch
 from agent.launch.spawner import Spawner
 from agent.launch.start import Started, start
 from agent.memory.image import Image
+from agent.memory.scout import Scout
 from agent.memory.verify import Verification, verify
 from agent.mirror.double import ShadowDouble
 from agent.mirror.follower import Follower
@@ -25,6 +26,7 @@ from agent.primary.context_capture import ContextCapture
 from agent.primary.encoding import Encoded, Encoder
 from agent.tracing.tracee import Tracee
 from agent.tracing.tracer import block_signals
+from tests.agent.scouting import PatientScout
 from tests.verify.programs import Program
 from transport.checkpoint import PAGE_BYTES, Records, Version
 from transport.errors import PreflightError
@@ -40,7 +42,7 @@ RUN_S = 0.005
 class Pair:
     """One program and one mirror of it."""
 
-    def __init__(self, spawner: Spawner, started: Started, name: str) -> None:
+    def __init__(self, spawner: Spawner, scout: Scout, started: Started, name: str) -> None:
         self.started = started
         self.tracee: Tracee = trace(started.pid)
         self.encoder = Encoder(name, 1, Image(IMAGE_BYTES_MAX), "zstd")
@@ -49,6 +51,7 @@ class Pair:
             lambda: ContextCapture(self.tracee, lambda path: "local"),
             self.encoder,
             OriginCapture(name, ""),
+            scout=scout,
         )
         self.acknowledged: list[Version] = []
         self.refused: list[str] = []
@@ -148,9 +151,10 @@ def pair(program: Program, directory: Path) -> Iterator[Pair]:
         directory=str(directory),
         output=str(directory / "output.log"),
     )
-    with Spawner() as spawner:
+    scout = PatientScout()
+    with Spawner() as spawner, scout:
         started = start(spawner, request)
-        both = Pair(spawner, started, "verified")
+        both = Pair(spawner, scout, started, "verified")
         try:
             with program.load():
                 yield both

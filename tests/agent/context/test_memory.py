@@ -15,7 +15,9 @@ import pytest
 from agent.context.memory import MemoryCapture
 from agent.memory.image import Image
 from agent.memory.page_ranges import PAGE_BYTES
+from agent.memory.scout import Scout, Sighting
 from agent.memory.tracking import Dirty, DirtyTracker
+from tests.agent.scouting import PatientScout
 from tests.agent.twin import Twin, differences, of_image
 from tests.agent.victim import PYTHON, SOURCES, Puppet, build, running
 
@@ -28,8 +30,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def captured(victim: Puppet) -> Iterator[MemoryCapture]:
-    capture = MemoryCapture(victim.pid, victim.take_uffd(), Image(IMAGE_BYTES))
+def captured(victim: Puppet, scout: Scout | None = None) -> Iterator[MemoryCapture]:
+    capture = MemoryCapture(victim.pid, victim.take_uffd(), Image(IMAGE_BYTES), scout)
     try:
         yield capture
     finally:
@@ -50,6 +52,7 @@ def mirror(victim: Puppet, capture: MemoryCapture, checkpoints: int, *, look_eve
             capture.precopy()
         victim.stop()
         try:
+            capture.ask_scout()
             taken = capture.copy_stopped()
             if dice.random() < 0.15:
                 taken.abandon()
@@ -63,15 +66,28 @@ def mirror(victim: Puppet, capture: MemoryCapture, checkpoints: int, *, look_eve
     return wrong
 
 
+@pytest.fixture
+def scout() -> Iterator[PatientScout]:
+    scout = PatientScout()
+    with scout:
+        yield scout
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_program_that_does_everything_to_its_memory(built: Path, seed: int) -> None:
     with running([str(build("churn.c")), str(seed), "200"], built) as victim, captured(victim) as capture:
         assert mirror(victim, capture, 30, look_every=10, seed=seed) == []
 
 
-def test_python_with_threads_that_map_and_unmap(built: Path) -> None:
-    with running([PYTHON, str(SOURCES / "churn.py"), "6"], built) as victim, captured(victim) as capture:
+def test_a_program_that_does_everything_to_its_memory_while_a_scout_looks(built: Path, scout: PatientScout) -> None:
+    with running([str(build("churn.c")), "3", "200"], built) as victim, captured(victim, scout) as capture:
+        assert mirror(victim, capture, 30, look_every=10, seed=5) == []
+
+
+def test_python_with_threads_that_map_and_unmap(built: Path, scout: PatientScout) -> None:
+    with running([PYTHON, str(SOURCES / "churn.py"), "6"], built) as victim, captured(victim, scout) as capture:
         assert mirror(victim, capture, 80, look_every=10, seed=3) == []
+    assert scout.answers
 
 
 class Load:
@@ -114,14 +130,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_redis_under_load(built: Path) -> None:
+def test_redis_under_load(built: Path, scout: PatientScout) -> None:
     port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--enable-debug-command", "yes"]
-    with running(command, built, ready=b"Ready to accept") as victim, captured(victim) as capture:
+    with running(command, built, ready=b"Ready to accept") as victim, captured(victim, scout) as capture:
         load = Load(port)
         load.populate(100_000)
         with load:
             assert mirror(victim, capture, 60, look_every=20, seed=4) == []
+    assert scout.answers > 10
 
 
 class Forgetful(DirtyTracker):
@@ -129,8 +146,8 @@ class Forgetful(DirtyTracker):
 
     lost = 0
 
-    def scan_stopped(self) -> Dirty:
-        dirty = super().scan_stopped()
+    def scan_stopped(self, sighting: Sighting | None = None) -> Dirty:
+        dirty = super().scan_stopped(sighting)
         written = dirty.all_written()
         if len(written):
             written[0, 0] += np.uint64(PAGE_BYTES)
