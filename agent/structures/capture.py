@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +19,14 @@ from agent.structures.standstill import Standstill
 from agent.structures.update import Original, Update
 
 
-@dataclass(slots=True)
-class Stops:
-    """What the captures of one program have cost it: how often it stood still, and for how long, in seconds."""
+class Readable(Protocol):
+    """What `take` takes: a variable (`Capture`) or a file."""
 
-    count: int = 0
-    last_s: float = 0.0
+    def look(self) -> None: ...
+
+    def copy(self) -> None: ...
+
+    def update(self) -> Update | None: ...
 
 
 class Capture:
@@ -121,18 +121,14 @@ def pages_of(place: Placed) -> Ranges:
     return Coverage(place.structure.extents, place.structure.size).pages(place.address)
 
 
-def take(captures: Sequence[Capture], standstill: Standstill, stops: Stops | None = None) -> list[Update]:
+def take(captures: Sequence[Readable], standstill: Standstill) -> list[Update]:
     """The updates of several structures of one program, all of one instant; those in which nothing changed have none.
 
     Raises CheckpointAbandoned and CaptureError; nothing is lost then, and the next one may succeed.
     """
     for one in captures:
         one.look()
-    with ExitStack() as standing:
-        standing.enter_context(standstill())
-        begun_s = time.monotonic()
+    with standstill():
         for one in captures:
             one.copy()
-    if stops is not None:
-        stops.count, stops.last_s = stops.count + 1, time.monotonic() - begun_s
     return [update for one in captures if (update := one.update()) is not None]

@@ -14,19 +14,27 @@ Standstill: TypeAlias = Callable[[], AbstractContextManager[None]]
 """Within this the program stands still."""
 
 
-def by_tracing(tracee: Tracee, prompt: Prompt, deadline_s: float) -> Standstill:
+def by_tracing(
+    tracee: Tracee, prompt: Prompt, deadline_s: float, told: Callable[[float], object] | None = None
+) -> Standstill:
     """A stop of all threads, in the tracer thread. It raises CheckpointAbandoned when they do not stand within
     `deadline_s` seconds; the program runs on then.
+
+    told: how long it took, in seconds, from the interruption of the first thread to the resumption of the last.
     """
 
     @contextmanager
     def standing() -> Iterator[None]:
         with prompt():
-            tracee.stop(time.monotonic() + deadline_s)
+            begun_s = time.monotonic()
+            tracee.stop(begun_s + deadline_s)
             try:
                 yield
             finally:
                 tracee.resume()
+                ended_s = time.monotonic()
+        if told is not None:
+            told(ended_s - begun_s)
 
     return standing
 

@@ -1,35 +1,65 @@
-"""A mirror's side: the warm process into which a structure is written as its updates come."""
+"""A mirror's side: the warm process, or its file, into which a structure is written as its updates come."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.errors import RestoreError
 from agent.kernel.vm import ProcessMemory
+from agent.memory.page_ranges import Ranges
 from agent.structures.blocks import Blocks, Coverage
-from agent.structures.finding import Placed
+from agent.structures.finding import Placed, Structure
 from agent.structures.standstill import Standstill
 from agent.structures.update import Copy, Update
 
 
-class Writer:
-    """Applies the updates of one structure to one process. copy: what the process was last given.
+class Target(Protocol):
+    """What a structure is written into; ranges count from its beginning. Both give whether all could be done."""
 
-    is_sound: whether the process holds all of a version; a process that does not must not be promoted.
-    """
+    def write_bytes(self, of: Ranges, content: NDArray[np.uint8]) -> bool: ...
 
-    def __init__(self, place: Placed, copy: Copy, standstill: Standstill) -> None:
-        structure = place.structure
-        self.copy = copy
-        self.is_sound = False
-        self._name = structure.name
-        self._address = np.uint64(place.address)
-        self._coverage = Coverage(structure.extents, structure.size)
+    def read_bytes(self, of: Ranges, out: NDArray[np.uint8]) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Variable:
+    """A variable of a running process as a target."""
+
+    def __init__(self, place: Placed) -> None:
         self._memory = ProcessMemory(place.pid)
-        self._standstill = standstill
+        self._address = np.uint64(place.address)
 
     def close(self) -> None:
         self._memory.close()
+
+    def write_bytes(self, of: Ranges, content: NDArray[np.uint8]) -> bool:
+        return self._memory.write_bytes(of + self._address, content)
+
+    def read_bytes(self, of: Ranges, out: NDArray[np.uint8]) -> bool:
+        return self._memory.read_bytes(of + self._address, out)
+
+
+class Writer:
+    """Applies the updates of one structure to one target. copy: what the target was last given.
+
+    is_sound: whether the target holds all of a version; a process of which one does not must not be promoted.
+    """
+
+    def __init__(self, structure: Structure, target: Target, copy: Copy, standstill: Standstill) -> None:
+        """Takes the target over."""
+        self.copy = copy
+        self.is_sound = False
+        self._name = structure.name
+        self._coverage = Coverage(structure.extents, structure.size)
+        self._target = target
+        self._standstill = standstill
+
+    def close(self) -> None:
+        self._target.close()
 
     def apply(self, update: Update) -> bool:
         """Bring the process to the update's version; False for a repetition, which changes nothing.
@@ -56,8 +86,8 @@ class Writer:
         """
         pieces, wanted = self._coverage.pieces(self._coverage.all, self.copy.rows)
         found = np.empty_like(wanted)
-        if not self._memory.read_bytes(pieces + self._address, found):
-            raise RestoreError(f"{self._name} of process {self._memory.pid} can't be read any more")
+        if not self._target.read_bytes(pieces, found):
+            raise RestoreError(f"{self._name} can't be read any more", hint="the mirror's program may have unmapped it")
         wrong = np.flatnonzero(found != wanted)
         if not len(wrong):
             return []
@@ -74,9 +104,8 @@ class Writer:
         pieces, content = self._coverage.pieces(blocks, self.copy.rows[blocks])
         self.is_sound = False
         with self._standstill():
-            if not self._memory.write_bytes(pieces + self._address, content):
+            if not self._target.write_bytes(pieces, content):
                 raise RestoreError(
-                    f"{self._name} of process {self._memory.pid} can't be written any more",
-                    hint="the program may have changed how it is mapped",
+                    f"{self._name} can't be written any more", hint="the mirror's program may have unmapped it"
                 )
         self.is_sound = True

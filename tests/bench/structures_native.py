@@ -13,8 +13,6 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -22,25 +20,11 @@ from agent.structures import standstill
 from agent.structures.capture import Capture, pages_of
 from agent.structures.changes import AllChanges, Changes, watch
 from agent.structures.finding import find
-from agent.structures.standstill import Standstill
 from agent.structures.update import Copy, Original
 from agent.tracing.prompt import Prompt
 from tests.agent.structures.built import ask, built, traced
 from tests.agent.traced import STOP_S, Running
 from transport.delta import PagePartDecoder, PagePartEncoder
-
-
-def measured(standing: Standstill, stops_s: list[float]) -> Standstill:
-    """The same, with the time from the first thread's interruption to the last one's resumption."""
-
-    @contextmanager
-    def standstill_of() -> Iterator[None]:
-        begun_s = time.perf_counter()
-        with standing():
-            yield
-        stops_s.append(time.perf_counter() - begun_s)
-
-    return standstill_of
 
 
 def summary(samples_s: list[float]) -> dict[str, float]:
@@ -54,15 +38,15 @@ def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
     pages = options.mib << 8
     ask(program, f"p {max(1, int(pages * options.percent / 100))} {options.interval_ms * 1000}")
     place = find(program.pid, "g_table")
-    standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S)
+    stops_s: list[float] = []
+    standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S, stops_s.append)
     of = pages_of(place)
     changes: Changes = AllChanges(of, "as asked for") if options.untracked else watch(program.tracee, of, standing)
     original = Original("g_table", place.structure.size, PagePartEncoder())
     capture = Capture(place, changes, original)
     copy = Copy("g_table", place.structure.size, PagePartDecoder())
-    stops_s: list[float] = []
     look_s, update_s, sizes, blocks = [], [], [], []
-    standing = measured(standing, stops_s)
+    stops_s.clear()
     for _ in range(options.rounds + 2):
         begun_s = time.perf_counter()
         capture.look()

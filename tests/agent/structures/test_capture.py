@@ -12,13 +12,13 @@ import pytest
 
 from agent.errors import CheckpointAbandoned, TraceeGone
 from agent.structures import standstill
-from agent.structures.capture import Capture, Stops, pages_of, take
+from agent.structures.capture import Capture, pages_of, take
 from agent.structures.changes import AllChanges, Changes, ProtectedChanges, watch
 from agent.structures.finding import Placed, find
 from agent.structures.layout import Array, Record
 from agent.structures.standstill import Standstill
 from agent.structures.update import Copy, Original, Update
-from agent.structures.writer import Writer
+from agent.structures.writer import Variable, Writer
 from agent.tracing.prompt import Prompt
 from tests.agent.structures.built import Victim, ask, built, running, traced
 from tests.agent.traced import STOP_S, Running
@@ -65,11 +65,19 @@ def source(program: Running, *, tracks: bool = True, exclude: tuple[str, ...] = 
 def target(victim: Victim, exclude: tuple[str, ...] = (LOCK,)) -> Iterator[Writer]:
     """The table of a warm program, which stands still by a signal: this thread traces the other one."""
     place = find(victim.pid, "g_sessions", exclude=exclude)
-    found = Writer(place, Copy("g_sessions", place.structure.size, DECODER), lambda: paused(victim.pid))
+    found = Writer(
+        place.structure, Variable(place), Copy("g_sessions", place.structure.size, DECODER), lambda: paused(victim.pid)
+    )
     try:
         yield found
     finally:
         found.close()
+
+
+def writer_of(pid: int, standing: Standstill, exclude: tuple[str, ...] = (LOCK,)) -> Writer:
+    place = find(pid, "g_sessions", exclude=exclude)
+    copy = Copy("g_sessions", place.structure.size, DECODER)
+    return Writer(place.structure, Variable(place), copy, standing)
 
 
 @contextlib.contextmanager
@@ -205,7 +213,9 @@ def test_a_mirror_that_has_ended_is_not_sound() -> None:
         update = captured.must_take()
         with running(built(*TABLE)) as mirror:
             place = find(mirror.pid, "g_sessions", exclude=(LOCK,))
-            writer = Writer(place, Copy("g_sessions", place.structure.size, DECODER), standstill.none)
+            writer = Writer(
+                place.structure, Variable(place), Copy("g_sessions", place.structure.size, DECODER), standstill.none
+            )
         with pytest.raises(TraceeGone):
             writer.apply(update)
         assert not writer.is_sound
@@ -226,9 +236,10 @@ def test_an_abandoned_stop_loses_nothing() -> None:
             assert mirror.tell("d 11") == ask(program, "d 11")
 
 
-def test_several_structures_are_of_one_instant_and_stops_are_counted() -> None:
+def test_several_structures_are_of_one_instant_and_stops_are_told() -> None:
     with traced(built("types.c", "-g")) as program:
-        standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S)
+        stops_s: list[float] = []
+        standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S, stops_s.append)
         places: list[Placed] = [find(program.pid, name) for name in ("g_plain", "lonely")]
         captures = [
             Capture(
@@ -238,11 +249,12 @@ def test_several_structures_are_of_one_instant_and_stops_are_counted() -> None:
             )
             for place in places
         ]
-        stops = Stops()
-        updates = take(captures, standing, stops)
+        stops_s.clear()
+        updates = take(captures, standing)
         assert [update.structure for update in updates] == ["g_plain", "lonely"]
-        assert take(captures, standing, stops) == []
-        assert stops.count == 2
+        assert take(captures, standing) == []
+        assert len(stops_s) == 2
+        assert all(0 < one < STOP_S for one in stops_s)
         for one in captures:
             one.close()
 
@@ -252,9 +264,7 @@ def test_a_mirror_is_written_under_a_stop_by_its_tracer() -> None:
         ask(program, "w 1 5 1")
         update = captured.must_take()
     with traced(built(*TABLE, "-O2")) as mirror:
-        place = find(mirror.pid, "g_sessions", exclude=(LOCK,))
-        standing = standstill.by_tracing(mirror.tracee, Prompt(None), STOP_S)
-        writer = Writer(place, Copy("g_sessions", place.structure.size, DECODER), standing)
+        writer = writer_of(mirror.pid, standstill.by_tracing(mirror.tracee, Prompt(None), STOP_S))
         writer.apply(update)
         assert ask(mirror, "d 1") == "5 user5 5 1 5 1.00 1"
         writer.close()
