@@ -53,6 +53,7 @@ PURE = {
     "cluster/admin/request_body.py",
     "cluster/admin/views.py",
     "cluster/registry/commands.py",
+    "cluster/leader/arrival.py",
     "cluster/leader/detector.py",
     "cluster/node/condition.py",
     "cluster/node/round_trips.py",

@@ -35,6 +35,7 @@ from cluster.node.program import CompareNodes, all_alike
 from cluster.node.runner import Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume, ShutDown
+from cluster.registry.refusals import shared_with
 from cluster.registry.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
 from transport.checkpoint import NOTHING
 from transport.context_schema import Context
@@ -71,6 +72,10 @@ class ClusterService:
                 raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
         file = await same_file(runner.ask, request, nodes)
         if request.program_id not in runner.registry.programs:
+            # Before its nodes are asked: they would find the other program's address in use, by themselves.
+            shared = shared_with(runner.registry.programs.values(), file.policy)
+            if shared is not None:
+                raise refusal_of(shared)
             await require_mirrorable(runner.ask, request.config_file, nodes, self._compare)
         command = CreateProgram(request_id, request.program_id, request.config_file, file.digest, nodes, file.policy)
         _checked(await runner.propose(command))

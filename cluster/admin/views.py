@@ -97,13 +97,16 @@ def instance_view(entry: ProgramEntry, status: Status, lease_age_ms: float | Non
     place = Placement.parse(status.instance)
     known = entry.instance_on(place.node)
     fenced = known is not None and known.status == "fenced"
+    agreed = "" if known is None else known.reason
+    # Told to serve, and waiting for its address: its agent knows nothing of that.
+    waits = known is not None and (known.role, known.status, status.role) == ("primary", "starting", "mirror")
     return InstanceView(
         instance=status.instance,
         program=status.program,
         node=place.node,
-        role=status.role,
-        status="fenced" if fenced else status.status,
-        reason=status.reason or (known.reason if known is not None else ""),
+        role="primary" if waits else status.role,
+        status="fenced" if fenced else "starting" if waits else status.status,
+        reason=(agreed or status.reason) if waits else (status.reason or agreed),
         token=status.token,
         guarantee=entry.policy.guarantee,
         checkpoint=checkpoint_view(status.version),

@@ -21,7 +21,7 @@ from cluster.redirect.exec import require_trusted
 from cluster.redirect.guide import Guide
 from cluster.redirect.keepalived_host import KeepalivedHost
 from cluster.redirect.make import make_driver
-from cluster.redirect.probe import WAIT_S, AddressInUse, has_one_of, probing
+from cluster.redirect.probe import WAIT_S, AddressInUse, Probe, has_one_of, probing
 from cluster.redirect.redirection import Redirection
 from transport.barrier import NETLINK_NETFILTER, Barriers
 from transport.errors import KagemushaError
@@ -33,7 +33,8 @@ AHEAD_S: Final = 1.0
 
 
 class Clients:
-    """One for each instance. file: reads the program's file. may_serve, changed: see `Guide`."""
+    """One for each instance. file: reads the program's file. may_serve, changed: see `Guide`. taken: who had the
+    address when the program was to go on here, "" for nobody."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Clients:
         self._keepalived = keepalived_of(place.config)
         self._said = Redirection()
         self._guide: Guide | None = None
-        self.unready = ""
+        self.unready = self.taken = ""
         self._ahead_s = float("-inf")
 
     def look_ahead(self) -> None:
@@ -87,9 +88,8 @@ class Clients:
     async def arrive(self, meanwhile: Coroutine[Any, Any, None], *, patient: bool) -> None:
         """Ask whether somebody else has the address while something else is waited for.
 
-        patient: wait for an answer, too, as there is time: the program is started, and continues nothing. Where it
-        does, another node of the cluster may still answer: all that served there has ended or is fenced, but its kernel
-        lives on. Raises AddressInUse, and what the other raises.
+        patient: wait for an answer, too, as there is time: the program is started, and continues nothing. Raises
+        AddressInUse, and what the other raises.
         """
         said = await self._read()
         if patient:
@@ -104,16 +104,31 @@ class Clients:
                 meanwhile.close()
                 raise
             await meanwhile
-            try:
-                await probe.judge(WAIT_S if patient else NO_WAIT_S)
-            except AddressInUse as error:
-                if patient or not await self._is_of_a_node(probe.found.result(), said.interface):
-                    raise
-                log.warning("another node has the address, and serves no more", reason=error.what)
+            if patient:
+                await probe.judge(WAIT_S)
+            else:
+                await self._judge(probe, said.interface, NO_WAIT_S)
 
-    async def _is_of_a_node(self, hardware: str, interface: str) -> bool:
-        nodes = [host_and_port(one.address)[0] for one in self._place.config.others]
-        return await has_one_of(hardware, nodes, interface)
+    async def see_free(self) -> None:
+        """Before the program is to go on here: where somebody had the address the last time, that must have ended.
+        Raises AddressInUse."""
+        if self.taken:
+            said = await self._read()
+            async with probing(said.address, said.interface) as probe:
+                await self._judge(probe, said.interface, WAIT_S)
+
+    async def _judge(self, probe: Probe, interface: str, wait_s: float) -> None:
+        """Another node of the cluster may still answer: all that served there has ended or is fenced, but its kernel
+        lives on."""
+        self.taken = ""
+        try:
+            await probe.judge(wait_s)
+        except AddressInUse as error:
+            nodes = [host_and_port(one.address)[0] for one in self._place.config.others]
+            if not await has_one_of(probe.found.result(), nodes, interface):
+                self.taken = error.what
+                raise
+            log.warning("another node has the address, and serves no more", reason=error.what)
 
     async def claim(self, token: int) -> None:
         """The program serves here under this token: lead its clients here, and see that it stays so."""

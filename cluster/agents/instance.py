@@ -7,7 +7,6 @@ lease (`tenure`), and an agent that dies is replaced: its program runs on meanwh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,7 @@ import structlog
 
 from cluster.agents.around import Around
 from cluster.agents.clients import Clients
-from cluster.agents.jobs import Jobs
+from cluster.agents.jobs import Jobs, happened
 from cluster.agents.place import Place
 from cluster.agents.process import AgentProcess
 from cluster.agents.record import InstanceRecord, start_ticks_of
@@ -24,6 +23,7 @@ from cluster.agents.tenure import Tenure
 from cluster.config import host_and_port
 from cluster.node.messages import Ended, HeldAt
 from cluster.node.program import ProgramFile
+from cluster.redirect.probe import AddressInUse
 from cluster.registry.values import NodeId
 from transport import control
 from transport.checkpoint import Version
@@ -50,13 +50,10 @@ class LocalInstance:
         self.tenure = Tenure(self.place, around.guard, times, around.ask_lease, self._program_file)
         self.clients = Clients(self.place, self._program_file, self._may_serve, around.changed)
         self.ended: Ended | None = None
-        self.fence_id = ""
-        self.reason = ""
-        self.agent_lost = False
+        self.fence_id = self.reason = self.failed = ""
         self._around = around
         self._timeline: tuple[tuple[str, int], ...] = ()
-        self.serving = self.held = False
-        self.failed = ""
+        self.agent_lost = self.serving = self.held = False
         self._file: ProgramFile | None = None
         self._lock = asyncio.Lock()
         self._exited = asyncio.Event()
@@ -102,7 +99,8 @@ class LocalInstance:
             return ()
 
     async def activate(self, token: int, version: Version) -> tuple[tuple[str, int], ...]:
-        """Become the primary, from this version or a later one of the same primary; gives the time line."""
+        """Become the primary, from this version or a later one of the same primary; gives the time line. Raises
+        AddressInUse, too: then it has kept all that it holds."""
         async with self._lock:
             if self._serves(token):
                 return self._timeline
@@ -111,9 +109,16 @@ class LocalInstance:
             is_original = self.record.role == "primary" and self.held
             if self.agent is None or not (is_original or self.record.role == "mirror"):
                 raise KagemushaError(f"{self.place.instance} is no mirror")
+            await self.clients.see_free()
+            before, fence_id = self.record, self.fence_id
             try:
                 await self._serve(token, control.Activate(token, version))
                 self.held = False
+            except AddressInUse:
+                # Its agent was told nothing yet: it is what it was, and may be told again.
+                self.record, self.fence_id, self.tenure.lease = before, fence_id, None
+                await self._write()
+                raise
             except KagemushaError:
                 await self._end()
                 raise
@@ -353,11 +358,10 @@ class LocalInstance:
         self.clients.let_go(record.token)
         if is_still:
             return
-        if self.agent is not None:
-            # No freezer: the agent's own stop is confirmed, too, as long as the agent lives.
-            await self.agent.request(control.Fence(), self._around.order_s)
-            return
-        raise KagemushaError(f"{self.place.instance}: it is not certain that it is still")
+        if self.agent is None:
+            raise KagemushaError(f"{self.place.instance}: it is not certain that it is still")
+        # No freezer: the agent's own stop is confirmed, too, as long as the agent lives.
+        await self.agent.request(control.Fence(), self._around.order_s)
 
     async def _end(self) -> None:
         """End whatever is here, without a word to clients. The address was dropped, or is by this."""
@@ -367,8 +371,8 @@ class LocalInstance:
         await self._quit_agent()
         await self.tenure.unwatch()
         self.tenure.kill()
-        self.fence_id, self.ended, self.failed = "", None, ""
-        self.agent_lost = self.held = False
+        self.fence_id = self.failed = self.clients.taken = ""
+        self.ended, self.agent_lost, self.held = None, False, False
         self._save(role="none", pid=0, start_ticks=0, source="", stream="")
         self._around.changed()
 
@@ -387,8 +391,7 @@ class LocalInstance:
             self.tenure.kill()
             if agent is not None:
                 # The dying program's sockets are taken from it before anybody else hears of its death.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._exited.wait(), DEATH_S)
+                await happened(self._exited, DEATH_S)
         if agent is not None:
             try:
                 await agent.request(control.Release(), self._around.order_s)
@@ -399,11 +402,8 @@ class LocalInstance:
 
     async def _have_agent(self) -> AgentProcess:
         if self.agent is None:
-            forgotten = await AgentProcess.find(self.place)
-            if forgotten is not None:
-                await forgotten.quit()
             around, file = self._around, self.record.config_file
-            self._use(await AgentProcess.start(self.place, around.command, file, around.ports))
+            self._use(await AgentProcess.anew(self.place, around.command, file, around.ports))
         return self._agent()
 
     def _use(self, agent: AgentProcess) -> None:
@@ -419,7 +419,7 @@ class LocalInstance:
         agent, record = await self._have_agent(), self.record
         host, port = host_and_port(record.stream)
         await agent.request(control.Follow(host, port, record.source, record.token), self._around.order_s)
-        self.failed = ""
+        self.failed = self.clients.taken = ""
         self._around.changed()
 
     async def _listen(self, agent: AgentProcess) -> None:

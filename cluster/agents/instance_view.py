@@ -34,7 +34,7 @@ def state_of(instance: LocalInstance, unhealthy: str = "") -> InstanceState:
         incarnation=agent.hello.incarnation if agent is not None else 0,
         role="primary" if record.role == "primary" else "mirror",
         status=_word(instance),
-        reason=(instance.failed or instance.reason or instance.clients.trouble)[:512],
+        reason=(instance.failed or instance.reason or instance.clients.taken or instance.clients.trouble)[:512],
         token=record.token,
         version=version,
         captured_ns=captured_ns,

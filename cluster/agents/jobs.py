@@ -36,3 +36,13 @@ class Jobs:
             await job
         except KagemushaError as error:
             log.warning("not done", instance=self._instance, reason=error.what, hint=error.hint)
+
+
+async def happened(event: asyncio.Event, limit_s: float) -> bool:
+    """Whether it happens within so many seconds."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -65,6 +65,14 @@ class AgentProcess:
         return AgentProcess(place, client, events, hello)
 
     @staticmethod
+    async def anew(place: Place, command: Sequence[str], config_file: str, ports: StreamPorts) -> AgentProcess:
+        """The same as `start`, when one that was forgotten has quit."""
+        forgotten = await AgentProcess.find(place)
+        if forgotten is not None:
+            await forgotten.quit()
+        return await AgentProcess.start(place, command, config_file, ports)
+
+    @staticmethod
     async def start(place: Place, command: Sequence[str], config_file: str, ports: StreamPorts) -> AgentProcess:
         """Start one and wait until it answers. Raises ControlError, with its last words, when it does not."""
         with ports.reserved(place) as port:

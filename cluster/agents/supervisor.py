@@ -50,8 +50,10 @@ from cluster.node.messages import (
     Start,
     Stop,
     StopServing,
+    Waits,
 )
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
+from cluster.redirect.probe import AddressInUse
 from cluster.registry.values import ProgramId
 from transport.context_schema import Context
 from transport.control import GetContext, Status
@@ -182,7 +184,7 @@ class Supervisor:
                 self._rounds.started_anew(program, token)
                 return await self._serving(self._have(program, config_file).start(config_file, token))
             case ActivateHere(program, token, version):
-                return await self._serving(self._instance(program).activate(token, version))
+                return await self._serving(self._instance(program).activate(token, version), waits=True)
             case MirrorFrom(program, config_file, node, stream, token):
                 await self._have(program, config_file).mirror(config_file, node, stream, token)
             case StopServing(program, token, fence_id):
@@ -214,11 +216,16 @@ class Supervisor:
                 return SeenInside(await self._inside(program))
         return Done()
 
-    async def _serving(self, job: Coroutine[object, object, tuple[tuple[str, int], ...]]) -> AnswerBody:
-        """Whoever does not come to serve was ended: nothing of it is left, or that is not certain."""
+    async def _serving(
+        self, job: Coroutine[object, object, tuple[tuple[str, int], ...]], *, waits: bool = False
+    ) -> AnswerBody:
+        """Whoever does not come to serve was ended: nothing of it is left. waits: but for one whose address is not
+        free."""
         try:
             return Serves(await job)
         except KagemushaError as error:
+            if waits and isinstance(error, AddressInUse):
+                return Waits(error.what, hint="take it away there, and it goes on from its context by itself")
             return DoesNotServe(error.what[:4000], error.hint[:4000], fenced=True)
 
     async def _check(self, path: Path) -> ProgramChecked:
@@ -231,9 +238,9 @@ class Supervisor:
     async def _look(self, instance: LocalInstance) -> Status:
         """What its agent says of it, and what is in the way of its clients, which an agent does not know."""
         status = await instance.look()
-        is_mirror = instance.record.role == "mirror"
+        clients, is_mirror = instance.clients, instance.record.role == "mirror"
         return replace(
-            status, reason=status.reason or (instance.clients.unready if is_mirror else instance.clients.trouble)
+            status, reason=status.reason or clients.taken or (clients.unready if is_mirror else clients.trouble)
         )
 
     async def _inside(self, program: ProgramId) -> Context:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster.leader.news import (
     ActivateFailed,
+    ActivateWaits,
     AgentLost,
     FenceConfirmed,
     HealthChanged,
@@ -25,10 +26,10 @@ from transport.checkpoint import Version
 class Facts:
     """News of the primary under `token`, and of all instances.
 
-    ended, failed, held, refused: the last such news of this token. confirmed: fences that its node confirmed.
-    agent_lost_s: when its agent was lost (None: it is there); agent_alive: and whether its program ran on.
-    unhealthy: why, or "". reports: the last of each node, in this term. mirrors: what each mirror said last.
-    answered: nodes whose mirrors answered since they were asked. excluded: mirrors that were tried in vain.
+    ended, failed, held, refused, waits: the last such news of this token. waits_s: when that was. confirmed: fences
+    that its node confirmed. agent_lost_s: when its agent was lost (None: it is there); agent_alive: and whether its
+    program ran on. unhealthy: why, or "". reports: the last of each node, in this term. mirrors: what each mirror said
+    last. answered: nodes whose mirrors answered since they were asked. excluded: mirrors that were tried in vain.
     """
 
     token: int = 0
@@ -36,6 +37,8 @@ class Facts:
     failed: ActivateFailed | None = None
     held: SwitchHeld | None = None
     refused: SwitchFailed | None = None
+    waits: ActivateWaits | None = None
+    waits_s: float = float("-inf")
     confirmed: set[str] = field(default_factory=set)
     agent_lost_s: float | None = None
     agent_alive: bool = True
@@ -78,6 +81,8 @@ class Facts:
                 self.confirmed.add(news.fence_id)
             case ActivateFailed() if self._of_primary(entry, news.token, news.node):
                 self.failed = news
+            case ActivateWaits() if self._of_primary(entry, news.token, news.node):
+                self.waits, self.waits_s = news, now_s
             case SwitchHeld() if self._of_primary(entry, news.token, news.node):
                 if self.held is None:
                     self._hold(news.holders, news.version)

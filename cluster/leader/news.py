@@ -176,6 +176,19 @@ class ActivateFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ActivateWaits:
+    """Answer to ActivateOn: it does not serve, as somebody else has its address; all that it holds is kept.
+
+    reason: who that is, and what is to be done.
+    """
+
+    program: ProgramId
+    token: int
+    node: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchRequested:
     """A person asks for a planned switchover: a mirror becomes primary, a primary hands over to the best mirror."""
 
@@ -246,6 +259,7 @@ ProgramNews = (
     | FenceConfirmed
     | ActivateDone
     | ActivateFailed
+    | ActivateWaits
     | SwitchHeld
     | SwitchFailed
     | StopRequested

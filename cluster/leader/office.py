@@ -33,6 +33,7 @@ class Patience:
     mirrors_s: for a mirror that was up to date and can't be reached, before the program is started without its context.
     answer_s: for the answer of a mirror that says in a heartbeat already that it serves: it has the time line.
     repeat_s: before an order is given again. activate_s, start_s: for a mirror to serve, for a program to start.
+    address_s: before a mirror whose address somebody else has is told again to serve; there is no end to that.
     clients_s: for the clients of a program that goes on elsewhere, before agents are started for its mirrors.
     switch_s: for a primary to be held. agent_s: for a new agent to seize a program whose agent died: without end, as
     what a mirror holds is as old as that death, and the program serves. rebuild_s and start_again_s: before a rebuild
@@ -46,6 +47,7 @@ class Patience:
     answer_s: float = 0.020
     repeat_s: float = 0.2
     clients_s: float = 0.1
+    address_s: float = 1.0
     activate_s: float = 5.0
     start_s: float = 60.0
     switch_s: float = 10.0

@@ -72,7 +72,7 @@ class AskMirrors:
 class ActivateOn:
     """Become the primary under `token`, from `version`, or from a later checkpoint of the same primary where one came
     after the mirror was asked. The node asks for a lease under that token first, and only with it lets the program
-    serve. Then ActivateDone or ActivateFailed.
+    serve. Then ActivateDone or ActivateFailed, or ActivateWaits: then it is to be given again.
     """
 
     node: NodeId

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cluster.leader.arrival import Arrival
 from cluster.leader.facts import Facts, was_started_anew
 from cluster.leader.mirrors import Mirrors
 from cluster.leader.news import (
@@ -20,13 +21,11 @@ from cluster.leader.news import (
 )
 from cluster.leader.office import Office
 from cluster.leader.orders import (
-    ActivateOn,
     Answer,
     Commit,
     Note,
     Order,
     ReleaseOn,
-    RestartOn,
     ResumeOn,
     TerminateOn,
 )
@@ -58,22 +57,18 @@ class Watch:
     _failover: FailoverRequested | None = None
     _stop: StopRequested | None = None
     _start: StartRequested | None = None
-    _up: ActivateDone | None = None
-    _coming_s: float | None = None
-    """Since when the primary is to come up."""
-    _said_s: float | None = None
-    """Since when it says itself that it is up."""
     _due_s: dict[tuple[str, NodeId], float] = field(default_factory=dict)
     """When an order may be given again, by its kind and node."""
     _setting: set[InstanceId] = field(default_factory=set)
     _mirrors: Mirrors = field(init=False)
+    _arrival: Arrival = field(init=False)
     _starts_s: list[float] = field(default_factory=list)
     _extension: str = ""
     _repeated: list[str] = field(default_factory=list)
     """Requests that an earlier leader carried out, but for the new primary's coming up."""
 
     def __post_init__(self) -> None:
-        self._mirrors = Mirrors(self.office)
+        self._mirrors, self._arrival = Mirrors(self.office), Arrival(self.office)
 
     def hear(self, now_s: float, news: ProgramNews) -> list[Order]:
         """Take in news of this program; call `advance` after it."""
@@ -82,7 +77,7 @@ class Watch:
             case StopRequested() | StartRequested():
                 return self._requested(entry, news)
             case ActivateDone() if entry is not None and (news.token, news.node) == (entry.token, entry.primary):
-                self._up = news
+                self._arrival.done = news
         if entry is not None:
             self.facts.learn(now_s, entry, news)
         return []
@@ -125,7 +120,7 @@ class Watch:
     def _against_change(self, now_s: float, entry: ProgramEntry | None, instance: InstanceId) -> Rejected | None:
         if entry is None:
             return Rejected("unknown", f"there is no program {self.program}")
-        waiting = (self.takeover, self._switch, self._failover, self._stop, self._coming_s)
+        waiting = (self.takeover, self._switch, self._failover, self._stop, self._arrival.begun_s)
         if any(one is not None for one in waiting):
             return under_way(entry)
         return against_change(now_s, self.office, entry, instance)
@@ -185,7 +180,8 @@ class Watch:
             if self.takeover is not None:
                 self._replaced = (self.takeover.primary, self.takeover.token)
                 self._led_here, self._agreed_s = self.takeover, now_s
-            self.takeover, self._up, self._coming_s, self._said_s = None, None, None, None
+            self.takeover = None
+            self._arrival.forget()
             self.facts = self.facts.next_token(entry.token)
             self._due_s.clear()
             self._mirrors.change_primary()
@@ -266,11 +262,11 @@ class Watch:
             if not facts.agent_alive or now_s >= limit_s:
                 return f"the agent on node {entry.primary} is lost" + ("" if facts.agent_alive else ", program and all")
             self._wake(limit_s)
-        if self._coming_s is not None:
-            limit_s = self._coming_s + (patience.start_s if was_started_anew(entry) else patience.activate_s)
-            if now_s >= limit_s:
+        late_s = self._arrival.late_s(entry, facts)
+        if late_s is not None:
+            if now_s >= late_s:
                 return f"the program on node {entry.primary} did not come up in time"
-            self._wake(limit_s)
+            self._wake(late_s)
         return facts.unhealthy
 
     def _begin(self, now_s: float, entry: ProgramEntry) -> None:
@@ -390,7 +386,7 @@ class Watch:
         if one.status == "starting":
             return self._bring_up(now_s, entry, one)
         # Not only in `_serves`: news between its proposal and its application have begun to wait again.
-        self._coming_s = None
+        self._arrival.begun_s = None
         report = self.facts.primary_report(entry)
         orders: list[Order] = []
         fence_id = "" if report is None else report.fence_id
@@ -399,26 +395,31 @@ class Watch:
         return orders + self._care_for_mirrors(now_s, entry)
 
     def _bring_up(self, now_s: float, entry: ProgramEntry, one: InstanceEntry) -> list[Order]:
-        if self._coming_s is None:
-            self._coming_s = now_s
-            if was_started_anew(entry):
-                self._starts_s.append(now_s)
-        if self._up is not None or self._says_so(now_s, entry):
+        arrival = self._arrival
+        if arrival.begin(now_s) and was_started_anew(entry):
+            self._starts_s.append(now_s)
+        if arrival.is_there(now_s, entry, self.facts):
             return self._serves(now_s, entry, one)
-        if not self._due(now_s, "activate", one.node, self.office.patience.repeat_s) or entry.last_promotion is None:
-            return []
-        if was_started_anew(entry):
-            return [RestartOn(one.node, self.program, entry.token)]
-        return [ActivateOn(one.node, self.program, entry.token, entry.last_promotion.version)]
+        self._wake(arrival.wake_s)
+        orders = self._tell_what_it_waits_for(entry, one)
+        if self._due(now_s, "activate", one.node, arrival.again_s(self.facts)):
+            orders += arrival.order(entry, one)
+        return orders
 
-    def _says_so(self, now_s: float, entry: ProgramEntry) -> bool:
-        """Whether the new primary has said for some moments that it serves, and its answer does not come."""
-        report = self.facts.primary_report(entry)
-        if report is None or report.status not in ("running", "mirrored"):
-            return False
-        self._said_s = now_s if self._said_s is None else self._said_s
-        self._wake(self._said_s + self.office.patience.answer_s)
-        return now_s >= self._said_s + self.office.patience.answer_s
+    def _tell_what_it_waits_for(self, entry: ProgramEntry, one: InstanceEntry) -> list[Order]:
+        """Somebody else has its address: that is to stand in the registry, and whoever asked for this waits no more."""
+        waits = self.facts.waits
+        if waits is None or one.reason == waits.reason:
+            return []
+        orders = self._set(one, "starting", one.incarnation, waits.reason)
+        if orders:
+            orders.append(Note(self.program, f"{one.instance} can't serve: {waits.reason}", entry.token))
+            asked = [*self._repeated, "" if self._led_here is None else self._led_here.request_id]
+            orders += [Answer(request_id, Rejected("unfit", waits.reason)) for request_id in asked if request_id]
+            self._repeated.clear()
+            if self._led_here is not None:
+                self._led_here.request_id = ""
+        return orders
 
     def _serves(self, now_s: float, entry: ProgramEntry, one: InstanceEntry) -> list[Order]:
         """The new primary serves: say so, and let the old one go."""
@@ -427,13 +428,15 @@ class Watch:
         orders = self._set(one, "running", incarnation, "", "" if report is None else report.stream)
         if not orders:
             return []
-        self._coming_s = None
+        self._arrival.begun_s = None
         takeover, self._led_here = self._led_here, None
         if self._replaced is not None and self._replaced[0] not in ("", one.node):
             orders.append(ReleaseOn(self._replaced[0], self.program, self._replaced[1]))
         self._replaced = None
         if takeover is not None:
-            parts = time_line(takeover, self._agreed_s, now_s, self._up.timeline if self._up is not None else ())
+            parts = time_line(
+                takeover, self._agreed_s, now_s, self._arrival.done.timeline if self._arrival.done else ()
+            )
             chosen = f"; chosen because {takeover.because}" if takeover.because and not takeover.clean else ""
             what = f"{one.instance} serves: {takeover.reason}{chosen}"
             orders.append(Note(self.program, what, entry.token, parts))

@@ -42,4 +42,6 @@ def against_switch(entry: ProgramEntry) -> Rejected | None:
 def under_way(entry: ProgramEntry) -> Rejected:
     """Its primary is being changed already."""
     hint = "wait, and look at its status"
-    return Rejected("busy", f"a takeover of {entry.program_id} is under way already", hint)
+    one = entry.primary_instance
+    why = f": {one.instance} waits, {one.reason}" if one is not None and one.status == "starting" and one.reason else ""
+    return Rejected("busy", f"a takeover of {entry.program_id} is under way already{why}", hint)

@@ -11,6 +11,7 @@ import structlog
 from cluster.leader.news import (
     ActivateDone,
     ActivateFailed,
+    ActivateWaits,
     FenceConfirmed,
     InstanceEnded,
     News,
@@ -46,6 +47,7 @@ from cluster.node.messages import (
     Start,
     Stop,
     StopServing,
+    Waits,
 )
 from cluster.node.peers import OrderLost, Peers
 from cluster.registry.values import NodeId, ProgramEntry, ProgramId
@@ -55,6 +57,7 @@ log = structlog.get_logger()
 
 NodeOrder = AskFence | AskMirrors | ActivateOn | RestartOn | SwitchOn | ResumeOn | ReleaseOn | RebuildOn | TerminateOn
 START_S: Final = 60.0
+REASON_CHARS_MAX: Final = 512
 _KILLED: Final = 9
 """The wait status of a program whose end nobody saw."""
 
@@ -162,6 +165,8 @@ class Errands:
                 self._tell(ActivateDone(program, token, node, timeline))
             case ((ActivateOn(_, program, token) | RestartOn(_, program, token)), DoesNotServe(what, _, fenced)):
                 self._tell(ActivateFailed(program, token, node, fenced, what))
+            case ActivateOn(_, program, token), Waits(what, hint):
+                self._tell(ActivateWaits(program, token, node, f"{what}; {hint}"[:REASON_CHARS_MAX]))
             case TerminateOn(_, program, token), Done():
                 # Where nothing ran no heartbeat tells of an end.
                 self._tell(InstanceEnded(program, token, node, _KILLED, None, True, "a person stopped it"))

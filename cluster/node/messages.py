@@ -356,6 +356,15 @@ class DoesNotServe:
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """Answer to ActivateHere: the address of the program is somebody else's, so it does not serve; it keeps what it
+    holds, and will serve when it is told again and the address is free."""
+
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeldAt:
     """The program stands still at this version, which a mirror holds. holders: of which that is known."""
 
@@ -403,7 +412,17 @@ class ProgramChecked:
 
 
 AnswerBody = (
-    Done | NotDone | Serves | DoesNotServe | HeldAt | Reported | Seen | SeenInside | ProgramRead | ProgramChecked
+    Done
+    | NotDone
+    | Serves
+    | DoesNotServe
+    | Waits
+    | HeldAt
+    | Reported
+    | Seen
+    | SeenInside
+    | ProgramRead
+    | ProgramChecked
 )
 
 
@@ -454,6 +473,7 @@ ANSWERS: Final[MessageSet[AnswerBody]] = MessageSet(
         8: Form(DoesNotServe, 16 << 10),
         9: Form(SeenInside, CONTEXT_BYTES_MAX + (1 << 10)),
         10: Form(ProgramChecked, 128 << 10),
+        11: Form(Waits, 16 << 10),
     }
 )
 """Numbers never change their meaning."""

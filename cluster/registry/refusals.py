@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, NoReturn
 
 from cluster.registry.commands import RejectCode, Rejected
-from cluster.registry.values import Fence, InstanceEntry, NodeId, ProgramEntry
+from cluster.registry.values import Fence, InstanceEntry, NodeId, Policy, ProgramEntry
 from transport.control import InstanceStatus
 
 TEXT_CHARS_MAX: Final = 512
@@ -61,3 +61,14 @@ def expect_fence(entry: ProgramEntry, fence_id: str) -> Fence:
     if entry.fence is None or entry.fence.fence_id != fence_id or entry.fence.token != entry.token:
         refuse("fence", f"no fence {fence_id!r} of {entry.program_id} stands under token {entry.token}")
     return entry.fence
+
+
+def shared_with(programs: Iterable[ProgramEntry], policy: Policy) -> Rejected | None:
+    """Why a program with this policy can't be beside these: one of them has what only one can have."""
+    for other in programs:
+        for one in policy.exclusive:
+            if one in other.policy.exclusive:
+                return Rejected(
+                    "exists", f"program {other.program_id} has {one} already", "two programs can't share it"
+                )
+    return None

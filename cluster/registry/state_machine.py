@@ -50,6 +50,7 @@ from cluster.registry.refusals import (
     expect_token,
     instance_of,
     refuse,
+    shared_with,
     short,
     with_instance,
     with_status,
@@ -283,10 +284,9 @@ class Registry:
         for node in command.nodes:
             if node not in self._nodes:
                 refuse("unknown", f"program {name} is to be on node {node!r}, which is unknown")
-        for other in self._programs.values():
-            for one in command.policy.exclusive:
-                if one in other.policy.exclusive:
-                    refuse("exists", f"program {other.program_id} has {one} already", "two programs can't share it")
+        shared = shared_with(self._programs.values(), command.policy)
+        if shared is not None:
+            refuse(shared.code, shared.reason, shared.hint)
         if len(self._programs) >= PROGRAMS_MAX:
             refuse("limit", f"there are {PROGRAMS_MAX} programs already")
         instances = [InstanceEntry(str(Placement(name, node)), node, "mirror", "starting") for node in command.nodes]
