@@ -147,17 +147,6 @@ def test_an_update_is_of_one_instant(tracks: bool) -> None:
             assert last <= count <= last + 1
 
 
-def test_without_a_stop_an_update_may_be_of_several_instants() -> None:
-    with traced(built(*LARGE)) as program, source(program, tracks=False, exclude=()) as captured:
-        captured.standstill = standstill.none
-        ask(program, "c 0")
-        seen: list[tuple[int, int]] = []
-        while not any(last > count for count, last in seen):
-            assert len(seen) < 1000
-            captured.take()
-            seen.append(_ends(captured))
-
-
 def _ends(captured: Source) -> tuple[int, int]:
     """The counter, and the last entry's id."""
     content = captured.capture.original.rows.tobytes()[: captured.place.structure.size]
