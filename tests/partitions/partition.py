@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Literal
 
 from kagemusha.demo.nodes import Machine
+from tests.chaos.cgroup import Cgroup
 from tests.cluster.redirect.on_nodes import KeepalivedOnNodes, by_keepalived
 from tests.cluster.trio import DEADLINE_S, NAMES, Trio, say, trio
 from tests.command_lines import command_lines
@@ -168,6 +169,40 @@ class Stage:
             answered_s=round(answered_s, 3),
             problems=tuple(problems),
         )
+
+    async def suspend(self, node: str) -> list[str]:
+        """All processes of the primary's node stand still together until another one serves, and go on as if nothing
+        had been; gives what is wrong with it. Its kernel goes on and acknowledges, so replies are what counts."""
+        wrong: list[str] = []
+        first = (await self.cluster.served())["programs"]["redis"]["token"]
+        pid = self.cluster.pid_of_redis(node)
+        self._forget()
+        await self._answered(time.time_ns(), wrong)
+        with self._asleep(node):
+            await self._until(partial(self._answer_since, time.time_ns()), SERVED_S, "nobody serves", wrong)
+        woken_ns = time.time_ns()
+        redis = (await self.cluster.served())["programs"]["redis"]
+        await self._answered(woken_ns, wrong)
+        await self.cluster.ended(pid)
+        heard = self._heard()
+        primaries = primaries_of(self.chronicle.nodes, first, redis["token"])
+        wrong += overlaps(turns(Sign(one.at_ns, one.node) for one in heard), primaries) + twice(heard)
+        if redis["primary"] == node:
+            wrong.append(f"{node} serves, which slept")
+        return wrong + self._identities()
+
+    @contextmanager
+    def _asleep(self, node: str) -> Iterator[None]:
+        daemon = self.cluster.daemons.pop(node)  # Who asked it would wait for it.
+        cgroup = Cgroup("freezer", f"asleep-{node}")
+        cgroup.take(daemon.node.network.processes(), {})
+        try:
+            cgroup.write("freezer.state", "FROZEN")
+            yield
+        finally:
+            cgroup.write("freezer.state", "THAWED")
+            cgroup.release()
+            self.cluster.daemons[node] = daemon
 
     async def _hold(self, fault: Fault, problems: list[str]) -> int:
         """Cut and heal as long as that is wanted; whether each cut was one. Gives the frames that were dropped."""
