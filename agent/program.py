@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from agent.redirect import Redirect
+from agent.structures.table import StructureTable
 from transport.settings import Misfit, Section
 
 PID_DEFAULT = 100
@@ -349,6 +350,18 @@ class Definition(Section):
     )
     redirect: Redirect | None = None
     failover: Failover = Field(default_factory=Failover)
+    structures: Annotated[tuple[StructureTable, ...], Field(strict=False, max_length=64)] = Field(
+        default=(), description="A list of tables: one `[[structures]]` for each structure."
+    )
+
+    @field_validator("structures")
+    @classmethod
+    def _structures_are_there(cls, structures: tuple[StructureTable, ...]) -> tuple[StructureTable, ...]:
+        if structures:
+            raise Misfit(
+                "mirroring named structures comes later", "this release mirrors whole processes; leave them out"
+            )
+        return structures
 
     def rule_for(self, path: str) -> str | None:
         """The rule for the regular file at `path`, or None if no rule speaks of it."""

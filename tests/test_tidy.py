@@ -45,6 +45,7 @@ PURE = {
     "agent/structures/layout.py",
     "agent/structures/shape.py",
     "agent/structures/symbol_name.py",
+    "agent/structures/table.py",
     "agent/structures/update.py",
     "cluster/admin/history.py",
     "cluster/admin/models.py",

@@ -68,6 +68,8 @@ def examine(
 ) -> Structure:
     """The variable `wanted` of a file as a structure called `name` (not given: the same), which needs no process.
 
+    exclude: paths of members, which begin with `wanted`.
+
     Without debug information it is mirrored as it is, between processes of the same build only: nothing tells where
     pointers are, nor whether another build has the same layout. Raises StructureError for what can't be mirrored.
     """
@@ -78,8 +80,8 @@ def examine(
     dwarf = elf.dwarf()
     layout = layout_of(dwarf, symbol) if dwarf is not None else None
     if layout is not None:
-        layout = shape.exclude(layout, name, exclude)
-        shape.refuse(layout, name)
+        layout = shape.exclude(layout, wanted, exclude)
+        shape.refuse(layout, wanted)
         return Structure(name, layout)
     if list(exclude):
         raise StructureError(

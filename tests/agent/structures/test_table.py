@@ -1,0 +1,67 @@
+"""The `[[structures]]` tables of a program.toml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from agent.errors import StructureError
+from agent.program import Definition
+from agent.structures.table import StructureTable
+
+
+@pytest.mark.parametrize(
+    ("keys", "title"),
+    [
+        ({"symbol": "g_sessions"}, "g_sessions"),
+        ({"symbol": "exchange::Book"}, "book"),
+        ({"symbol": "book.c:entries", "exclude": ["book.c:entries.lock"]}, "entries"),
+        ({"symbol": "lib_book", "library": "libbook.so", "consistency": "none"}, "lib_book"),
+        ({"file": "/dev/shm/app/book"}, "book"),
+        ({"python": "exchange.engine:BOOK"}, "book"),
+        ({"python": "exchange.engine:BOOK", "name": "orders"}, "orders"),
+    ],
+)
+def test_a_table_names_its_structure(keys: dict[str, Any], title: str) -> None:
+    assert StructureTable.model_validate(keys).title == title
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "exactly one of symbol, file and python, not none"),
+        ({"symbol": "a", "file": "/b"}, "exactly one of symbol, file and python, not symbol and file"),
+        ({"file": "dev/shm/book"}, "file must be an absolute path"),
+        ({"python": "exchange.engine"}, '"exchange.engine" is no path of a Python object'),
+        ({"file": "/b", "exclude": ["b.c"]}, "exclude means nothing to a structure with file"),
+        ({"python": "a:B", "library": "x"}, "library means nothing to a structure with python"),
+        ({"python": "a:B", "consistency": "none"}, "consistency means nothing to a structure with python"),
+        ({"symbol": "exchange::(anonymous namespace)::a b"}, '"a b" can\'t be the name of a structure'),
+        ({"symbol": "a", "name": "A"}, "name"),
+        ({"symbol": "a", "interval_ms": 1}, "interval_ms"),
+        ({"symbol": "a", "consistency": "some"}, "consistency"),
+        ({"symbol": "a", "colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_table_is_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as found:
+        StructureTable.model_validate(keys)
+    assert said in str(found.value)
+
+
+def test_a_structure_over_its_limit_is_refused() -> None:
+    table = StructureTable(symbol="g_table", size_mib_max=64)
+    table.check_size(64 << 20)
+    with pytest.raises(StructureError) as found:
+        table.check_size((64 << 20) + 1)
+    assert found.value.what == "g_table has 64.0 MiB, more than size_mib_max = 64"
+    assert found.value.hint == "if it is the right one, set size_mib_max = 65"
+
+
+def test_no_definition_has_them_yet() -> None:
+    smallest: dict[str, Any] = {"program": {"id": "a", "command": ["/bin/true"]}}
+    assert Definition.model_validate(smallest).structures == ()
+    with pytest.raises(ValidationError, match="mirroring named structures comes later"):
+        Definition.model_validate({**smallest, "structures": [{"symbol": "g_sessions"}]})
