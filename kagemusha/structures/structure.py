@@ -57,6 +57,7 @@ class Structure:
             raise NotEncodable(f"structure {name}: {error.what}", hint=error.hint) from None
         self.name = name
         self.limit_bytes = limit_bytes
+        self.consistency = "commit"
         self.layout = layout(root)
         self.version = 0
         self.state: bytes | None = None
