@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,13 @@ from agent.errors import CaptureError
 from agent.kernel.vm import ProcessMemory
 from agent.memory.page_buffer import PageBuffer
 from agent.memory.page_ranges import NO_PAGES, PAGE_BYTES, PAGE_SHIFT, Pages, Ranges, count_pages, expand, union
-from agent.structures.blocks import BLOCK_BYTES, Blocks, Coverage, Rows
+from agent.structures.blocks import BLOCK_BYTES, BLOCK_WORDS, Blocks, Coverage, Rows
 from agent.structures.changes import Changes
 from agent.structures.finding import Placed
 from agent.structures.standstill import Standstill
 from agent.structures.update import Original, Update
+
+_SOME: Final = 64
 
 
 class Readable(Protocol):
@@ -76,9 +78,21 @@ class Capture:
         self._settle()
         blocks = self._blocks(self._pending) if self.original.version else self._coverage.all
         self._pending = NO_PAGES
-        rows = self._rows(blocks)
-        self._coverage.clear(blocks, rows)
-        return self.original.advance(blocks, rows)
+        return self.original.advance(*self._changed(blocks))
+
+    def _changed(self, blocks: Blocks) -> tuple[Blocks, Rows]:
+        """Those of the blocks that mirrors hold otherwise, and their contents; all of them at first."""
+        is_first = not self.original.version
+        found: list[tuple[Blocks, Rows]] = [(NO_PAGES, np.empty((0, BLOCK_WORDS), np.uint64))]
+        # Some at a time: they stay in the processor's caches, and in memory that was touched before.
+        for first in range(0, len(blocks), _SOME):
+            some = blocks[first : first + _SOME]
+            rows = self._rows(some)
+            self._coverage.clear(some, rows)
+            changed = np.flatnonzero((rows != self.original.rows[some]).any(axis=1) | is_first)
+            if len(changed):
+                found.append((some[changed], rows[changed]))
+        return np.concatenate([one for one, _ in found]), np.concatenate([rows for _, rows in found])
 
     def _copy(self, of: Ranges, *, held: bool) -> None:
         count = count_pages(of)

@@ -12,7 +12,7 @@ from agent.memory.page_ranges import NO_RANGES, Ranges, intersect
 from agent.structures.standstill import Standstill
 from agent.tracing.tracee import Tracee
 
-_HINT: Final = "each stop copies it whole: 0.1 ms for each MiB"
+_HINT: Final = "each stop copies it whole: about 0.25 ms for each MiB"
 
 
 class Changes(Protocol):

@@ -1,7 +1,7 @@
 """A structure that is a file: shared memory (`/dev/shm`), or what a program maps or writes.
 
 Nothing tells what changed of a file, since other processes may write to it as well: it is read whole within each stop,
-0.1 ms for each MiB. It is never mapped here: a file that is cut short would end the agent (SIGBUS, mmap(2)).
+about 0.25 ms for each MiB. It is never mapped here: a file that is cut short would end the agent (SIGBUS, mmap(2)).
 """
 
 from __future__ import annotations

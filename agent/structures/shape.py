@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TypeAlias
 
 import numpy as np
@@ -190,18 +191,19 @@ def digest(lines: Iterable[Line]) -> str:
 
 def first_difference(here: Sequence[Line], there: Sequence[Line], name: str) -> str:
     """The first member of structure `name` in which two descriptions differ; "" if they are the same."""
-    if list(here) == list(there):
-        return ""
     known_here, known_there = dict(here), dict(there)
-    for path, what in here:
-        if path not in known_there:
-            return f"{_join_path(name, path)} is not there on the other side"
-        if known_there[path] != what:
-            return f"{_join_path(name, path)} is {what} here, and {known_there[path]} on the other side"
-    for path, _ in there:
-        if path not in known_here:
-            return f"{_join_path(name, path)} is only there on the other side"
-    return f"the members of {name} are in another order on the other side"
+    for mine, other in zip_longest(here, there):
+        if mine == other:
+            continue
+        if mine is not None and mine[0] not in known_there:
+            return f"{_join_path(name, mine[0])} is not there on the other side"
+        if other is not None and other[0] not in known_here:
+            return f"{_join_path(name, other[0])} is only there on the other side"
+        path = (mine or other or ("", ""))[0]
+        if known_here[path] != known_there[path]:
+            return f"{_join_path(name, path)} is {known_here[path]} here, and {known_there[path]} on the other side"
+        return f"the members of {name} are in another order on the other side"
+    return ""
 
 
 def _join_path(name: str, path: str) -> str:

@@ -1,0 +1,136 @@
+"""A mirror's side: all native structures of one warm program, written as their updates come.
+
+A structure is written only when both sides have said that their layouts are the same. What goes wrong with one is told
+in one line; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.errors import CheckpointAbandoned, RestoreError, StructureError
+from agent.structures.finding import Structure, find
+from agent.structures.regular_file import RegularFile
+from agent.structures.report import Applied, Declaration, Refusal, Resync
+from agent.structures.standstill import Standstill
+from agent.structures.table import StructureTable
+from agent.structures.update import Copy, Update
+from agent.structures.writer import Target, Variable, Writer
+from transport.delta import PagePartDecoder
+from transport.errors import CorruptUpdate, StaleUpdate
+
+
+@dataclass(slots=True)
+class _Received:
+    """One structure as it comes. is_same: the primary has this layout, too. is_waiting: a whole copy was asked for."""
+
+    structure: Structure
+    writer: Writer
+    is_same: bool = False
+    is_waiting: bool = False
+
+
+class Reception:
+    """Applies updates to one warm program, in the tracer thread. refusals: of what can't be mirrored here."""
+
+    def __init__(
+        self,
+        tables: Iterable[StructureTable],
+        pid: int,
+        stop: Standstill,
+        *,
+        decoder: PagePartDecoder | None = None,
+    ) -> None:
+        """Finds them all in the program. Raises TraceeGone."""
+        self.refusals: list[Refusal] = []
+        self._pid, self._stop = pid, stop
+        self._decoder = decoder or PagePartDecoder()
+        self._all: dict[str, _Received] = {}
+        for table in tables:
+            if table.python is None:
+                try:
+                    self._all[table.title] = self._open(table)
+                except StructureError as error:
+                    self.refusals.append(Refusal.of(table.title, "not-mirrorable", error))
+
+    def close(self) -> None:
+        for one in self._all.values():
+            one.writer.close()
+        self._all.clear()
+
+    @property
+    def declarations(self) -> list[Declaration]:
+        """What can be received, as this side has it."""
+        return [Declaration.of(one.structure) for one in self._all.values()]
+
+    @property
+    def holds(self) -> dict[str, tuple[int, bytes]]:
+        """Version and state of each structure that the program holds completely: with these it may be promoted."""
+        return {
+            name: (one.writer.copy.version, one.writer.copy.state)
+            for name, one in self._all.items()
+            if one.writer.is_sound
+        }
+
+    def compare(self, declaration: Declaration) -> Refusal | None:
+        """The primary's declaration of a structure: from here on its updates are applied, if its layout is the same."""
+        one = self._all.get(declaration.structure)
+        if one is None:
+            return _unknown(declaration.structure)
+        try:
+            one.structure.check_same(declaration.lines)
+        except StructureError as error:
+            one.is_same = False
+            return Refusal.of(declaration.structure, "type-mismatch", error)
+        one.is_same = True
+        return None
+
+    def apply(self, update: Update) -> Applied | Resync | Refusal | None:
+        """What to answer to an update; None to a repetition, and while a whole copy is awaited.
+
+        Raises TraceeGone: the mirror's program has ended.
+        """
+        one = self._all.get(update.structure)
+        if one is None or not one.is_same:
+            return _unknown(update.structure)
+        copy = one.writer.copy
+        if update.token < copy.token:
+            what = f"an update of {update.structure} has token {update.token}, and {copy.token} was seen"
+            return Refusal(update.structure, "stale-token", what)
+        try:
+            is_new = one.writer.apply(update)
+            if update.is_whole and not one.writer.is_sound:
+                one.writer.write_all()
+        except (StaleUpdate, CorruptUpdate, RestoreError, CheckpointAbandoned) as error:
+            if one.is_waiting:
+                return None
+            one.is_waiting = True
+            return Resync(update.structure, copy.version, copy.state, error.what)
+        if update.is_whole:
+            one.is_waiting = False
+        return Applied(update.structure, copy.version, copy.state) if is_new or update.is_whole else None
+
+    def _open(self, table: StructureTable) -> _Received:
+        structure, target = self._find(table)
+        try:
+            table.check_size(structure.size)
+        except StructureError:
+            target.close()
+            raise
+        copy = Copy(table.title, structure.size, self._decoder)
+        return _Received(structure, Writer(structure, target, copy, self._stop))
+
+    def _find(self, table: StructureTable) -> tuple[Structure, Target]:
+        name = table.title
+        if table.file is not None:
+            file = RegularFile(table.file, name, writable=True)
+            return file.structure, file
+        place = find(self._pid, table.symbol or "", library=table.library or "", name=name, exclude=table.exclude)
+        return place.structure, Variable(place)
+
+
+def _unknown(name: str) -> Refusal:
+    return Refusal(
+        name, "unknown-structure", f"{name} is not mirrored here", "the definition must be the same on both nodes"
+    )

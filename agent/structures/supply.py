@@ -1,0 +1,164 @@
+"""A primary's side: all native structures of one program, each taken at its own interval.
+
+What goes wrong with one structure is told once, in one line, and ends the mirroring of that one; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.errors import CaptureError, CheckpointAbandoned, StructureError
+from agent.structures import standstill
+from agent.structures.capture import Capture, Readable, pages_of
+from agent.structures.changes import Changes, watch
+from agent.structures.finding import Structure, find
+from agent.structures.regular_file import FileCapture, RegularFile
+from agent.structures.report import Declaration, Refusal
+from agent.structures.standstill import Standstill
+from agent.structures.table import StructureTable
+from agent.structures.update import Original, Update
+from agent.tracing.tracee import Tracee
+from transport.delta import PagePartEncoder
+
+
+class Source(Readable, Protocol):
+    """A capture, of a variable or a file."""
+
+    original: Original
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Supplied:
+    """One structure on its way. due_s: when it is to be taken next, second of CLOCK_MONOTONIC."""
+
+    table: StructureTable
+    structure: Structure
+    source: Source
+    interval_s: float
+    due_s: float = 0.0
+
+
+class Supply:
+    """Takes updates of the native structures of one program, in the tracer thread.
+
+    told: each refusal, and each remark, once. remarks: what works, but not as well as it could.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[StructureTable],
+        tracee: Tracee,
+        stop: Standstill,
+        *,
+        interval_ms: int,
+        token: int,
+        told: Callable[[Refusal], object],
+        encoder: PagePartEncoder | None = None,
+    ) -> None:
+        """Finds them all; interval_ms: of those that have none of their own. Raises CheckpointAbandoned, TraceeGone."""
+        self.remarks: list[str] = []
+        self._tracee, self._stop, self._told = tracee, stop, told
+        self._encoder = encoder or PagePartEncoder()
+        self._token = token
+        self._all: dict[str, _Supplied] = {}
+        for table in tables:
+            if table.python is None:
+                try:
+                    structure, source = self._open(table)
+                except StructureError as error:
+                    told(Refusal.of(table.title, "not-mirrorable", error))
+                    continue
+                interval_s = (table.interval_ms or interval_ms) / 1e3
+                self._all[table.title] = _Supplied(table, structure, source, interval_s)
+
+    def close(self) -> None:
+        for one in self._all.values():
+            one.source.close()
+        self._all.clear()
+
+    @property
+    def declarations(self) -> list[Declaration]:
+        """What is mirrored, as this side has it."""
+        return [Declaration.of(one.structure) for one in self._all.values()]
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When `take` has something to do again, second of CLOCK_MONOTONIC; None: nothing is mirrored."""
+        return min((one.due_s for one in self._all.values()), default=None)
+
+    def whole(self, name: str) -> Update | None:
+        """A whole copy of a structure at its newest version; None while there is none, or no such structure."""
+        one = self._all.get(name)
+        return one.source.original.whole() if one is not None and one.source.original.version else None
+
+    def take(self, now_s: float) -> list[Update]:
+        """The updates of the structures that are due, those with `consistency = "stop"` all of one instant.
+
+        A stop that was abandoned is made up for at the next interval. Raises TraceeGone.
+        """
+        due = [one for one in self._all.values() if one.due_s <= now_s]
+        for one in due:
+            one.due_s = now_s + one.interval_s
+        updates: list[Update] = []
+        for is_stopped in (True, False):
+            several = [one for one in due if (one.table.consistency == "stop") == is_stopped]
+            several = [one for one in several if self._do(one, one.source.look)]
+            if several:
+                updates += self._copy(several, self._stop if is_stopped else standstill.none)
+        return updates
+
+    def _copy(self, several: list[_Supplied], stop: Standstill) -> list[Update]:
+        read: list[_Supplied] = []
+        failed: list[tuple[_Supplied, CaptureError | StructureError]] = []
+        try:
+            with stop():
+                for one in several:
+                    try:
+                        one.source.copy()
+                        read.append(one)
+                    except (CaptureError, StructureError) as error:
+                        failed.append((one, error))
+        except CheckpointAbandoned:
+            return []
+        for one, why in failed:
+            self._withdraw(one, why)
+        return [update for one in read if (update := one.source.update()) is not None]
+
+    def _do(self, one: _Supplied, action: Callable[[], object]) -> bool:
+        try:
+            action()
+        except (CaptureError, StructureError) as error:
+            self._withdraw(one, error)
+            return False
+        return True
+
+    def _withdraw(self, one: _Supplied, error: CaptureError | StructureError) -> None:
+        del self._all[one.table.title]
+        one.source.close()
+        self._told(Refusal.of(one.table.title, "lost", error))
+
+    def _open(self, table: StructureTable) -> tuple[Structure, Source]:
+        name = table.title
+        if table.file is not None:
+            file = RegularFile(table.file, name)
+            try:
+                table.check_size(file.size)
+            except StructureError:
+                file.close()
+                raise
+            return file.structure, FileCapture(file, self._original(name, file.size))
+        place = find(
+            self._tracee.pid, table.symbol or "", library=table.library or "", name=name, exclude=table.exclude
+        )
+        structure = place.structure
+        table.check_size(structure.size)
+        changes: Changes = watch(self._tracee, pages_of(place), self._stop)
+        self.remarks += [*structure.remarks, *([f"{name}: {changes.remark}"] if changes.remark else [])]
+        return structure, Capture(place, changes, self._original(name, structure.size))
+
+    def _original(self, name: str, size: int) -> Original:
+        return Original(name, size, self._encoder, token=self._token)
