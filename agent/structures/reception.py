@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.errors import CheckpointAbandoned, RestoreError, StructureError
-from agent.structures.finding import Structure, find
+from agent.structures.finding import Structure
+from agent.structures.locating import Located
 from agent.structures.regular_file import RegularFile
 from agent.structures.report import Applied, Declaration, Refusal, Resync
 from agent.structures.standstill import Standstill
-from agent.structures.table import StructureTable
 from agent.structures.update import Copy, Update
 from agent.structures.writer import Target, Variable, Writer
 from transport.delta import PagePartDecoder
@@ -32,27 +32,21 @@ class _Received:
 
 
 class Reception:
-    """Applies updates to one warm program, in the tracer thread. refusals: of what can't be mirrored here."""
+    """Applies updates to one warm program, in the tracer thread. refusals: of what is lost already."""
 
-    def __init__(
-        self,
-        tables: Iterable[StructureTable],
-        pid: int,
-        stop: Standstill,
-        *,
-        decoder: PagePartDecoder | None = None,
-    ) -> None:
-        """Finds them all in the program. Raises TraceeGone."""
+    def __init__(self, located: Iterable[Located], stop: Standstill, *, decoder: PagePartDecoder | None = None) -> None:
+        """Raises TraceeGone."""
         self.refusals: list[Refusal] = []
-        self._pid, self._stop = pid, stop
-        self._decoder = decoder or PagePartDecoder()
+        decoder = decoder or PagePartDecoder()
         self._all: dict[str, _Received] = {}
-        for table in tables:
-            if table.python is None:
-                try:
-                    self._all[table.title] = self._open(table)
-                except StructureError as error:
-                    self.refusals.append(Refusal.of(table.title, "not-mirrorable", error))
+        for one in located:
+            try:
+                target = _target(one)
+            except StructureError as error:
+                self.refusals.append(Refusal.of(one.name, "lost", error))
+                continue
+            writer = Writer(one.structure, target, Copy(one.name, one.structure.size, decoder), stop)
+            self._all[one.name] = _Received(one.structure, writer)
 
     def close(self) -> None:
         for one in self._all.values():
@@ -111,23 +105,11 @@ class Reception:
             one.is_waiting = False
         return Applied(update.structure, copy.version, copy.state) if is_new or update.is_whole else None
 
-    def _open(self, table: StructureTable) -> _Received:
-        structure, target = self._find(table)
-        try:
-            table.check_size(structure.size)
-        except StructureError:
-            target.close()
-            raise
-        copy = Copy(table.title, structure.size, self._decoder)
-        return _Received(structure, Writer(structure, target, copy, self._stop))
 
-    def _find(self, table: StructureTable) -> tuple[Structure, Target]:
-        name = table.title
-        if table.file is not None:
-            file = RegularFile(table.file, name, writable=True)
-            return file.structure, file
-        place = find(self._pid, table.symbol or "", library=table.library or "", name=name, exclude=table.exclude)
-        return place.structure, Variable(place)
+def _target(one: Located) -> Target:
+    if one.place is None:
+        return RegularFile(one.table.file or "", one.name, writable=True, size=one.structure.size)
+    return Variable(one.place)
 
 
 def _unknown(name: str) -> Refusal:

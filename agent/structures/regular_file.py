@@ -20,14 +20,15 @@ from agent.structures.finding import Structure
 from agent.structures.layout import Opaque
 from agent.structures.update import Original, Update
 
+_FULL: Final = "name a file that has its full size from the start on"
 _READ_MAX: Final = 1 << 30
 
 
 class RegularFile:
     """The file at a path as it was when this was opened; another one at the same path is another structure."""
 
-    def __init__(self, path: str, name: str = "", *, writable: bool = False) -> None:
-        """Raises StructureError when it is not there, not regular or empty."""
+    def __init__(self, path: str, name: str = "", *, writable: bool = False, size: int = 0) -> None:
+        """size: that it must have; 0: any. Raises StructureError when it is not there, not regular, or empty."""
         self.path, self.name = path, name or path
         try:
             # Without waiting: a pipe without a reader would keep the agent waiting for ever.
@@ -45,8 +46,11 @@ class RegularFile:
             os.close(self._descriptor)
             raise StructureError(
                 f"{path} is {'empty' if stat.S_ISREG(found.st_mode) else 'no regular file'}",
-                hint="name a file that has its full size from the start on",
+                hint=_FULL,
             )
+        if size and self.size != size:
+            os.close(self._descriptor)
+            raise StructureError(f"{path} has {self.size} bytes, and had {size}", hint=_FULL)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -69,7 +73,7 @@ class RegularFile:
         if found.st_size != self.size:
             raise StructureError(
                 f"{self.path} has {found.st_size} bytes, and had {self.size}",
-                hint="name a file that has its full size from the start on",
+                hint=_FULL,
             )
 
     def read(self, out: NDArray[np.uint8]) -> None:

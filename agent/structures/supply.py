@@ -13,11 +13,10 @@ from agent.errors import CaptureError, CheckpointAbandoned, StructureError
 from agent.structures import standstill
 from agent.structures.capture import Capture, Readable, pages_of
 from agent.structures.changes import Changes, watch
-from agent.structures.finding import Structure, find
+from agent.structures.locating import Located
 from agent.structures.regular_file import FileCapture, RegularFile
 from agent.structures.report import Declaration, Refusal
 from agent.structures.standstill import Standstill
-from agent.structures.table import StructureTable
 from agent.structures.update import Original, Update
 from agent.tracing.tracee import Tracee
 from transport.delta import PagePartEncoder
@@ -35,8 +34,7 @@ class Source(Readable, Protocol):
 class _Supplied:
     """One structure on its way. due_s: when it is to be taken next, second of CLOCK_MONOTONIC."""
 
-    table: StructureTable
-    structure: Structure
+    located: Located
     source: Source
     interval_s: float
     due_s: float = 0.0
@@ -45,12 +43,12 @@ class _Supplied:
 class Supply:
     """Takes updates of the native structures of one program, in the tracer thread.
 
-    told: each refusal, and each remark, once. remarks: what works, but not as well as it could.
+    told: each refusal, once. remarks: what works, but not as well as it could.
     """
 
     def __init__(
         self,
-        tables: Iterable[StructureTable],
+        located: Iterable[Located],
         tracee: Tracee,
         stop: Standstill,
         *,
@@ -59,21 +57,21 @@ class Supply:
         told: Callable[[Refusal], object],
         encoder: PagePartEncoder | None = None,
     ) -> None:
-        """Finds them all; interval_ms: of those that have none of their own. Raises CheckpointAbandoned, TraceeGone."""
+        """Prepares each, which costs a variable one stop; interval_ms: of those that have none of their own.
+
+        Raises CheckpointAbandoned, TraceeGone, with nothing prepared.
+        """
         self.remarks: list[str] = []
         self._tracee, self._stop, self._told = tracee, stop, told
         self._encoder = encoder or PagePartEncoder()
         self._token = token
         self._all: dict[str, _Supplied] = {}
-        for table in tables:
-            if table.python is None:
-                try:
-                    structure, source = self._open(table)
-                except StructureError as error:
-                    told(Refusal.of(table.title, "not-mirrorable", error))
-                    continue
-                interval_s = (table.interval_ms or interval_ms) / 1e3
-                self._all[table.title] = _Supplied(table, structure, source, interval_s)
+        try:
+            for one in located:
+                self._begin(one, (one.table.interval_ms or interval_ms) / 1e3)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         for one in self._all.values():
@@ -83,7 +81,7 @@ class Supply:
     @property
     def declarations(self) -> list[Declaration]:
         """What is mirrored, as this side has it."""
-        return [Declaration.of(one.structure) for one in self._all.values()]
+        return [Declaration.of(one.located.structure) for one in self._all.values()]
 
     @property
     def next_due_s(self) -> float | None:
@@ -105,7 +103,7 @@ class Supply:
             one.due_s = now_s + one.interval_s
         updates: list[Update] = []
         for is_stopped in (True, False):
-            several = [one for one in due if (one.table.consistency == "stop") == is_stopped]
+            several = [one for one in due if (one.located.table.consistency == "stop") == is_stopped]
             several = [one for one in several if self._do(one, one.source.look)]
             if several:
                 updates += self._copy(several, self._stop if is_stopped else standstill.none)
@@ -137,28 +135,22 @@ class Supply:
         return True
 
     def _withdraw(self, one: _Supplied, error: CaptureError | StructureError) -> None:
-        del self._all[one.table.title]
+        del self._all[one.located.name]
         one.source.close()
-        self._told(Refusal.of(one.table.title, "lost", error))
+        self._told(Refusal.of(one.located.name, "lost", error))
 
-    def _open(self, table: StructureTable) -> tuple[Structure, Source]:
-        name = table.title
-        if table.file is not None:
-            file = RegularFile(table.file, name)
-            try:
-                table.check_size(file.size)
-            except StructureError:
-                file.close()
-                raise
-            return file.structure, FileCapture(file, self._original(name, file.size))
-        place = find(
-            self._tracee.pid, table.symbol or "", library=table.library or "", name=name, exclude=table.exclude
-        )
-        structure = place.structure
-        table.check_size(structure.size)
-        changes: Changes = watch(self._tracee, pages_of(place), self._stop)
-        self.remarks += [*structure.remarks, *([f"{name}: {changes.remark}"] if changes.remark else [])]
-        return structure, Capture(place, changes, self._original(name, structure.size))
+    def _begin(self, one: Located, interval_s: float) -> None:
+        try:
+            source = self._open(one)
+        except StructureError as error:
+            self._told(Refusal.of(one.name, "lost", error))
+            return
+        self._all[one.name] = _Supplied(one, source, interval_s)
 
-    def _original(self, name: str, size: int) -> Original:
-        return Original(name, size, self._encoder, token=self._token)
+    def _open(self, one: Located) -> Source:
+        original = Original(one.name, one.structure.size, self._encoder, token=self._token)
+        if one.place is None:
+            return FileCapture(RegularFile(one.table.file or "", one.name, size=one.structure.size), original)
+        changes: Changes = watch(self._tracee, pages_of(one.place), self._stop)
+        self.remarks += [*one.structure.remarks, *([f"{one.name}: {changes.remark}"] if changes.remark else [])]
+        return Capture(one.place, changes, original)

@@ -12,6 +12,7 @@ import pytest
 
 from agent.errors import CheckpointAbandoned, TraceeGone
 from agent.structures import standstill
+from agent.structures.locating import locate
 from agent.structures.reception import Reception
 from agent.structures.report import Applied, Refusal, Resync
 from agent.structures.standstill import Standstill
@@ -55,8 +56,13 @@ def pair(*tables: StructureTable, build: tuple[str, ...] = PROGRAM, stop: Stands
     with traced(built(*PROGRAM)) as program, running(built(*build)) as mirror:
         told: list[Refusal] = []
         own = standstill.by_tracing(program.tracee, Prompt(None), STOP_S)
-        supply = Supply(tables, program.tracee, own, interval_ms=50, token=3, told=told.append)
-        reception = Reception(tables, mirror.pid, stop or standstill.none)
+        located, refused = locate(tables, program.pid)
+        told += refused
+        supply = Supply(located, program.tracee, own, interval_ms=50, token=3, told=told.append)
+        there, refused = locate(tables, mirror.pid)
+        reception = Reception(there, stop or standstill.none)
+        assert reception.refusals == []
+        reception.refusals += refused
         yield Pair(program, mirror, supply, reception, told)
         supply.close()
         reception.close()
@@ -115,14 +121,25 @@ def test_what_is_not_there_is_told_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 def test_a_structure_over_its_limit_is_told() -> None:
-    table = StructureTable(symbol="g_table", size_mib_max=1)
-    with traced(built("table.c", "-g", "-DMIB=2")) as program:
+    with running(built("table.c", "-g", "-DMIB=2")) as program:
+        located, refused = locate([StructureTable(symbol="g_table", size_mib_max=1)], program.pid)
+        assert located == []
+        assert [one.what for one in refused] == ["g_table has 2.0 MiB, more than size_mib_max = 1"]
+
+
+def test_a_file_that_changed_since_it_was_located_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "book"
+    path.write_bytes(bytes(9000))
+    with traced(built(*PROGRAM)) as program:
+        located, _ = locate([StructureTable(file=str(path))], program.pid)
+        path.write_bytes(bytes(9001))
         told: list[Refusal] = []
-        own = standstill.by_tracing(program.tracee, Prompt(None), STOP_S)
-        supply = Supply([table], program.tracee, own, interval_ms=50, token=1, told=told.append)
-        assert [one.what for one in told] == ["g_table has 2.0 MiB, more than size_mib_max = 1"]
+        supply = Supply(located, program.tracee, standstill.none, interval_ms=50, token=1, told=told.append)
+        reception = Reception(located, standstill.none)
+        assert [one.what for one in (*told, *reception.refusals)] == [f"{path} has 9001 bytes, and had 9000"] * 2
         assert supply.next_due_s is None
         supply.close()
+        reception.close()
 
 
 def test_another_layout_is_refused_and_nothing_of_it_is_written() -> None:
@@ -221,7 +238,7 @@ def test_an_end_of_the_mirrors_program_is_told() -> None:
     with pair(SESSIONS) as joined:
         declare(joined)
         with running(built(*PROGRAM)) as short:
-            reception = Reception([SESSIONS], short.pid, standstill.none)
+            reception = Reception(locate([SESSIONS], short.pid)[0], standstill.none)
             for one in joined.supply.declarations:
                 reception.compare(one)
         [update] = joined.take()
