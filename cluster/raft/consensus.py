@@ -11,19 +11,21 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj import SyncObj
 from pysyncobj.monotonic import monotonic
 from pysyncobj.node import Node
 from pysyncobj.syncobj import _RAFT_STATE
-from pysyncobj.transport import Transport
 
+from cluster.raft.disk import Batch, Disk
 from cluster.raft.errors import StorageError
+from cluster.raft.gate import Gate, Promised, held_by_quorum
 from cluster.raft.journal import Journal
 from cluster.raft.lease import Leadership, QuorumLease
-from cluster.raft.snapshots import SnapshotStore, parse_snapshot
+from cluster.raft.machine import Applied, Machine
+from cluster.raft.snapshots import Snapshot, SnapshotStore, parse_snapshot
+from cluster.raft.stock import Outlet, settings_of
 from cluster.raft.times import Times
 from cluster.raft.wire import (
     NO_OP,
@@ -44,49 +46,19 @@ from cluster.raft.wire import (
 COMPACT_AGAIN_S: Final = 10.0
 LATE_S: Final = 0.020
 """Who comes later than that to its own election was not scheduled; it listens for as long again before it stands."""
+OTHERS_DISKS: Final = 2.0
+"""A candidate waits for votes longer than usual by so many times what its own disk took to keep its vote."""
 LEADER_UNKNOWN: Final = 2
 """pysyncobj's FAIL_REASON.MISSING_LEADER: the command went nowhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The state machine's answer to a command, or what it raised."""
-
-    result: bytes
-    mistake: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The replicated state machine. apply must be deterministic and must not raise. snapshot and restore: all of it."""
-
-    apply: Callable[[bytes], bytes]
-    snapshot: Callable[[], bytes]
-    restore: Callable[[bytes], None]
-
-
-class _Settings(SyncObjConf):  # type: ignore[misc]
-    def validate(self) -> None:
-        """`Times` has checked; pysyncobj wants election times above three heartbeats and TCP times of its own."""
-
-
-class _Outlet(Transport):  # type: ignore[misc]
-    """What pysyncobj takes for its transport."""
-
-    def __init__(self, send: Callable[[Node, dict[str, Any]], bool]) -> None:
-        super().__init__(None, None, ())
-        self._send = send
-
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
-        """Hand a message on; return whether there is a connection that takes it."""
-        return self._send(node, message)
 
 
 class Consensus(SyncObj):  # type: ignore[misc]
     """One member's Raft.
 
     send(peer, message) -> whether it has a connection to the peer. clock: CLOCK_BOOTTIME in seconds (leases); elections
-    use pysyncobj's clock. Raises StorageError, from every method: the member must then stop.
+    use pysyncobj's clock. disk: has the journal's and the snapshots' work; whoever drives this member has it done, and
+    says so to `settle`, which raises StorageError when the disk refused something: the member must then stop. So do
+    the start, `close`, and `tick` of a member without peers, which wait for the disk.
     """
 
     _SyncObj__raftLeader: Node | None
@@ -96,6 +68,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
         node: str,
         peers: Iterable[str],
         times: Times,
+        disk: Disk,
         journal: Journal,
         snapshots: SnapshotStore,
         machine: Machine,
@@ -104,6 +77,12 @@ class Consensus(SyncObj):  # type: ignore[misc]
     ) -> None:
         self._peers = {peer: Node(peer) for peer in peers}
         self._times = times
+        self._disk = disk
+        self._gate = Gate()
+        self._matched: dict[Node, int] = {}
+        """Up to where the log of each peer is the leader's, and durable. pysyncobj is told of less: `_count`."""
+        self._term_since: float | None = None
+        """Since when the disk has a term or a vote to keep that it has not kept yet; pysyncobj's clock."""
         self._machine = machine
         self._send = send
         self._clock = clock
@@ -116,17 +95,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
         self._told: tuple[int, int] = (0, 0)
         self._compact_not_before = 0.0
         self._lost_replies: list[tuple[Node, int]] = []
-        settings = _Settings(
-            autoTick=False,
-            raftMinTimeout=times.election_min_s,
-            raftMaxTimeout=times.election_max_s,
-            appendEntriesPeriod=times.heartbeat_s,
-            leaderFallbackTimeout=times.leader_lease_s,
-            commandsWaitLeader=False,
-            logCompactionMinEntries=times.compact_entries,
-            logCompactionMinTime=times.compact_s,
-        )
-        super().__init__(Node(node), list(self._peers.values()), settings, transport=_Outlet(self._pass_on))
+        super().__init__(Node(node), list(self._peers.values()), settings_of(times), transport=Outlet(self._pass_on))
         self._poller = self
         # A follower that starts again must not take answers to its former numbers for answers to its new ones.
         self._SyncObj__commandsLocalCounter = secrets.randbits(48)
@@ -161,6 +130,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
             return
         self._SyncObj__onNodeDisconnected(node)
         self._snapshots.cancelTransmisstion(node)
+        self._gate.drop(peer)
         if self._SyncObj__raftLeader == node:
             # What was forwarded over it may never be answered, and nothing reaches it now. If it leads, it says so.
             self._SyncObj__onLeaderChanged()
@@ -168,8 +138,12 @@ class Consensus(SyncObj):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Let time pass: elections, heartbeats, agreement, application, compaction."""
-        self._journal.sync()
+        if not self._peers:
+            self._disk.sync()
+        self._count()
         self._listen_if_late()
+        if self._term_since is not None and not self._isLeader():
+            self._wait_before_election()  # whoever has not kept its term yet can't stand for the next one
         self._onTick(0)
         while self._lost_replies:
             node, request = self._lost_replies.pop()
@@ -180,6 +154,17 @@ class Consensus(SyncObj):  # type: ignore[misc]
                 self._told = now
                 self._SyncObj__sendAppendEntries()
 
+    def settle(self, batch: Batch) -> None:
+        """The disk has done a batch: what waited for it leaves. `tick` follows."""
+        self._disk.settle(batch)
+        if self._term_since is not None and self._journal.term_promised <= self._disk.durable:
+            if self._SyncObj__raftState == _RAFT_STATE.CANDIDATE:
+                # The others' disks take as long to keep a vote: who stands again before that never hears of it.
+                self._wait_before_election(OTHERS_DISKS * (monotonic() - self._term_since))
+            self._term_since = None
+        for peer, message in self._gate.release(self._disk.durable, self._clock()):
+            self._send(peer, message)
+
     def submit(self, command: bytes, callback: Callable[[Applied | None, int], None]) -> None:
         """Propose a command. callback(answer, 0) after it was applied here, or callback(None, FAIL_REASON)."""
         self._applyCommand(command, callback, REGULAR)
@@ -187,7 +172,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
     def due_in_s(self) -> float:
         """Return after which time `tick` has something to do even if nothing happens. At most 1."""
         now = monotonic()
-        if self._unsettled() or self._journal.is_dirty:
+        if self._unsettled():
             return 0.0
         if self._isLeader():
             due = self._SyncObj__newAppendEntriesTime - now
@@ -253,28 +238,24 @@ class Consensus(SyncObj):  # type: ignore[misc]
             raise StorageError(f"the journal begins with entry {journal[0][1]}, the snapshot ends at {snapshot.index}")
         self._SyncObj__raftCommitIndex = journal.getRaftCommitIndex()
         if snapshot is not None:
-            self._SyncObj__loadDumpFile(False)
-        journal.sync()
+            self._adopt(snapshot, clear=False)
+        self._disk.sync()
         self._SyncObj__raftCurrentTerm = max(journal.getCurrentTerm(), journal[-1][2])
         self._SyncObj__votedForNodeId = journal.getVotedForNodeId()
         self._SyncObj__applyLogEntries()
 
-    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:
-        snapshot = self._snapshots.load()
-        if snapshot is None:
-            raise StorageError("the snapshot is gone")
+    def _adopt(self, snapshot: Snapshot, *, clear: bool) -> None:
         self._machine.restore(snapshot.state)
         journal = self._journal
         place = snapshot.index - 1 - journal[0][1] if journal else -1
         follows = 0 <= place < len(journal) - 1 and journal[place + 1][1:] == (snapshot.index, snapshot.term)
-        if follows and not clearJournal:
+        if follows and not clear:
             # Entries after the snapshot may be acknowledged: they stay (pysyncobj would drop them).
             journal.deleteEntriesTo(place)
         else:
             journal.clear()
             for entry in snapshot.entries:
                 journal.add(*entry)
-            journal.sync()
         self._SyncObj__raftLastApplied = snapshot.index
         self._SyncObj__raftCommitIndex = max(self._SyncObj__raftCommitIndex, snapshot.index)
         for index in [index for index in self._SyncObj__commandsWaitingCommit if index <= snapshot.index]:
@@ -292,32 +273,34 @@ class Consensus(SyncObj):  # type: ignore[misc]
             return Applied(b"", f"{type(error).__name__}: {error}")
 
     def _SyncObj__tryLogCompaction(self) -> None:
-        if monotonic() < self._compact_not_before:
-            return
-        super()._SyncObj__tryLogCompaction()
-        if self._snapshots.trouble:
+        if self._snapshots.failed_just_now():
             # The journal still has everything. pysyncobj would try again at every tick.
             self._compact_not_before = monotonic() + COMPACT_AGAIN_S
+        if monotonic() >= self._compact_not_before:
+            super()._SyncObj__tryLogCompaction()
 
     # Sending
 
     def _pass_on(self, node: Node, message: dict[str, Any]) -> bool:
         number = 0
         if message["type"] == "append_entries":
-            # Others may write entries while this disk does (thesis 10.2.1): a leader counts itself only in a tick, and
-            # each begins with the sync.
             number = self._lease.sent(node.id, self._clock())
             if message.get("prevLogIdx", 0) is None:
                 return False  # pysyncobj has no entry there; the follower's next answer sets it right
         typed = from_pysyncobj(message, number, max(0.0, self._clock() - self._heard_s))
-        sent = self._send(node.id, typed)
+        sent = self._say(node.id, typed)
         if not sent and isinstance(typed, Propose):
             self._lost_replies.append((node, typed.request))
         return sent
 
+    def _say(self, peer: str, message: RaftMessage) -> bool:
+        """Send, or keep until the disk has what the message promises."""
+        promised = Promised(self._disk.durable, self._journal.promised, self._journal.term_promised)
+        now = self._gate.offer(peer, message, promised, self._clock())
+        return now is None or self._send(peer, now)
+
     def _answer(self, node: Node, number: int, next_index: int, *, success: bool = False, reset: bool = False) -> None:
-        self._journal.sync()
-        self._send(node.id, Appended(self.term, number, next_index, success, reset))
+        self._say(node.id, Appended(self.term, number, next_index, success, reset))
 
     # Elections
 
@@ -339,9 +322,11 @@ class Consensus(SyncObj):  # type: ignore[misc]
             self._voters.clear()
             self._voters_heard_s = self._heard_s
         super()._SyncObj__setCurrentTerm(term, voted_for)
+        self._term_since = monotonic()
 
     def _SyncObj__onBecomeLeader(self) -> None:
         self._lease.begin(self.term, self._voters_heard_s)
+        self._matched.clear()
         super()._SyncObj__onBecomeLeader()
 
     def _SyncObj__setState(self, state: int) -> None:
@@ -357,9 +342,10 @@ class Consensus(SyncObj):  # type: ignore[misc]
             self._lease.end()
             self._wait_before_election()
 
-    def _wait_before_election(self) -> None:
+    def _wait_before_election(self, longer_s: float = 0.0) -> None:
+        wait_s = self._times.election_min_s + longer_s
         spread = self._times.election_max_s - self._times.election_min_s
-        self._SyncObj__raftElectionDeadline = monotonic() + self._times.election_min_s + spread * random.random()
+        self._SyncObj__raftElectionDeadline = monotonic() + wait_s + spread * random.random()
 
     def _listen_if_late(self) -> None:
         """Who comes late to its own election slept, and a leader's word may wait to be read: listen first, once."""
@@ -452,7 +438,7 @@ class Consensus(SyncObj):  # type: ignore[misc]
             return
         if snapshot.index > self._SyncObj__raftCommitIndex:
             self._snapshots.keep(raw)
-            self._SyncObj__loadDumpFile(True)
+            self._adopt(snapshot, clear=True)
             self._journal.setRaftCommitIndex(self._SyncObj__raftCommitIndex)
         self._answer(node, message.round, self._SyncObj__raftCommitIndex + 1, success=True)
 
@@ -471,9 +457,18 @@ class Consensus(SyncObj):  # type: ignore[misc]
         wanted = min(message.next_index, self._last_index() + 1)
         if message.reset:
             self._SyncObj__raftNextIndex[node] = wanted
-        if message.success and message.next_index == wanted and self._SyncObj__raftMatchIndex[node] < wanted - 1:
-            self._SyncObj__raftMatchIndex[node] = wanted - 1
+        if message.success and message.next_index == wanted and self._matched.get(node, 0) < wanted - 1:
+            self._matched[node] = wanted - 1
             self._SyncObj__raftNextIndex[node] = max(wanted, self._SyncObj__raftNextIndex[node])
+
+    def _count(self) -> None:
+        """Tell pysyncobj what it may agree on: it counts the leader for all of its log, durable or not."""
+        if not self._isLeader() or not self._peers:
+            return
+        matched = {node: self._matched.get(node, 0) for node in self._peers.values()}
+        agreed = held_by_quorum([self._journal.durable_index, *matched.values()])
+        for node, index in matched.items():
+            self._SyncObj__raftMatchIndex[node] = min(index, agreed)
 
     def _last_index(self) -> int:
         return int(self._journal[-1][1])

@@ -20,12 +20,20 @@ class Ticking(Protocol):
 
 
 class Driver:
-    """Drives `ticking` from its making until `stop`. after_tick: called after each tick. on_failure: it has stopped."""
+    """Drives `ticking` from its making until `stop`.
+
+    before_tick, after_tick: called around each tick. on_failure: it has stopped.
+    """
 
     def __init__(
-        self, ticking: Ticking, after_tick: Callable[[], None], on_failure: Callable[[StorageError], None]
+        self,
+        ticking: Ticking,
+        before_tick: Callable[[], None],
+        after_tick: Callable[[], None],
+        on_failure: Callable[[StorageError], None],
     ) -> None:
         self._ticking = ticking
+        self._before_tick = before_tick
         self._after_tick = after_tick
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -61,6 +69,7 @@ class Driver:
         self._soon = None
         if self._timer is not None:
             self._timer.cancel()
+        self._before_tick()
         try:
             self._ticking.tick()
             due_s = self._ticking.due_in_s()

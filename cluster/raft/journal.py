@@ -1,60 +1,54 @@
-"""The log of a member on its disk, and its term and vote, with the interface that pysyncobj expects of a journal.
+"""The log of a member, and its term and vote, with the interface that pysyncobj expects of a journal.
 
 pysyncobj's own file is a memory map: it is never synced, loses entries when it is killed in a compaction, and a full
-disk kills the process. This one is an append-only file of records, each with a checksum; `sync` makes it durable, and
-its owner calls that before the entries count: before a follower answers for them, and before a leader counts itself. A
-compaction writes a new file and renames it.
-
-    file:   "KGMJ" 01 00 00 00, records
-    record: u32 bytes of command, u64 xxh3-64 of what follows, u64 index, u64 term, command     (little-endian)
+disk kills the process. Here all that is asked is answered from memory, and what the files are to become is ordered from
+the disk, in order; nothing in here waits for it. What is promised to others waits (`gate.py`).
 """
 
 from __future__ import annotations
 
-import os
-import struct
-from collections.abc import Iterable
+from bisect import bisect_right
+from functools import partial
 from pathlib import Path
-from typing import Final, overload
+from typing import Any, overload
 
-import xxhash
-
-from cluster.raft.errors import StorageError
-from cluster.raft.storage import read_sealed, replace_file, write_all, write_sealed
-from cluster.raft.wire import COMMAND_BYTES_MAX, Entry
-
-JOURNAL_MAGIC: Final = b"KGMJ\x01\x00\x00\x00"
-_HEAD: Final = struct.Struct("<IQ")
-_PLACE: Final = struct.Struct("<QQ")
-_HEAD_BYTES: Final = _HEAD.size + _PLACE.size
+from cluster.raft.disk import Disk, Work
+from cluster.raft.journal_file import HEAD_BYTES, JOURNAL_MAGIC, JournalFile
+from cluster.raft.storage import read_sealed
+from cluster.raft.wire import Entry
 
 
 class Journal:
     """Entries in `directory`/journal; term, vote and the last commit index in `directory`/vote.
 
-    Raises StorageError when the files are damaged, and when they can't be written: then nothing that follows may be
-    believed, and the member must stop.
+    promised, term_promised: the last work of the disk that the log and the vote need, and that the term needs; until it
+    is done, nobody may be told. Raises StorageError when the files are damaged. That they can't be written is told by
+    the disk: then nothing that follows may be believed, and the member must stop.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "journal"
-        self._vote_path = directory / "vote"
-        self._entries: list[Entry] = []
-        self._offsets: list[int] = []
-        self._dirty = False
-        vote = read_sealed(self._vote_path) or {"term": 0, "voted_for": None, "commit": 1}
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        self._disk = disk
+        self.promised = self.term_promised = disk.ordered
+        vote_path = directory / "vote"
+        vote = read_sealed(vote_path) or {"term": 0, "voted_for": None, "commit": 1}
         self._term: int = vote["term"]
         self._voted_for: str | None = vote["voted_for"]
         self._commit: int = vote["commit"]
         self._commit_kept = self._commit
-        if not self._path.exists():
-            replace_file(self._path, JOURNAL_MAGIC)
-        self._file = self._open()
+        self._file = JournalFile(directory / "journal", vote_path)
         try:
-            self._read()
+            self._entries = self._file.read()
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
+        disk.flush = self._file.sync
+        self._works = [self.promised] * len(self._entries)
+        """By entry, the work that makes it durable; it never falls."""
+        self._measure()
+        self._coming: list[Entry] = []
+        self._append: Work | None = None
+        self._vote: dict[str, Any] = {}
+        self._keep: Work | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,27 +60,26 @@ class Journal:
     def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
         return self._entries[place]
 
-    def add(self, command: bytes, index: int, term: int) -> None:
-        """Append an entry. Not durable before `sync`."""
-        record = _record(command, index, term)
-        self._write(record)
-        self._entries.append((command, index, term))
-        self._offsets.append(self._end)
-        self._end += len(record)
-
     @property
-    def is_dirty(self) -> bool:
-        """Whether there is something that is not durable yet."""
-        return self._dirty
+    def durable_index(self) -> int:
+        """The highest index up to which all entries are durable; 0 when none is."""
+        place = bisect_right(self._works, self._disk.durable)
+        return self._entries[place - 1][1] if place else 0
 
-    def sync(self) -> None:
-        """Make all that was added or cut durable."""
-        if self._dirty:
-            try:
-                os.fdatasync(self._file)
-            except OSError as error:
-                raise self._failed(error) from None
-            self._dirty = False
+    def add(self, command: bytes, index: int, term: int) -> None:
+        """Append an entry."""
+        entry = command, index, term
+        if self._append is not None and self._disk.is_last(self._append):
+            self._coming.append(entry)
+            self.promised = self._disk.joined()
+        else:
+            self._coming = [entry]
+            self._append = partial(self._file.append, self._coming)
+            self.promised = self._disk.order(self._append)
+        self._entries.append(entry)
+        self._works.append(self.promised)
+        self._offsets.append(self._end)
+        self._end += HEAD_BYTES + len(command)
 
     def clear(self) -> None:
         """Forget all entries."""
@@ -95,23 +88,27 @@ class Journal:
     def deleteEntriesFrom(self, place: int) -> None:
         """Forget the entries from this place of the list on."""
         if place < len(self._entries):
-            self._cut(self._offsets[place])
+            self._end = self._offsets[place]
+            self.promised = self._disk.order(partial(self._file.cut, self._end))
             del self._entries[place:]
+            del self._works[place:]
             del self._offsets[place:]
 
     def deleteEntriesTo(self, place: int) -> None:
-        """Forget the entries before this place of the list; durable on return, and killed in it, nothing is lost."""
+        """Forget the entries before this place of the list. Killed in it, nothing is lost, so nobody waits for it."""
         if place <= 0:
             return
-        entries = self._entries[place:]
-        self._replace(entries)
-        self._entries = entries
+        del self._entries[:place]
+        del self._works[:place]
+        self._measure()
+        self._disk.order(partial(self._file.replace, list(self._entries)))
 
     def setCurrentTerm(self, term: int, voted_for: str | None) -> None:
-        """Keep term and vote; durable on return."""
+        """Keep term and vote."""
         self._term = term
         self._voted_for = voted_for
         self._keep_vote()
+        self.promised = self.term_promised = self._disk.ordered
 
     def getCurrentTerm(self) -> int:
         return self._term
@@ -133,96 +130,27 @@ class Journal:
             self._keep_vote()
 
     def close(self) -> None:
-        """Keep everything and let go of the file."""
+        """Keep everything and let go of the file. Blocks. Raises StorageError."""
         try:
-            self.sync()
             self.onOneSecondTimer()
+            self._disk.sync()
         finally:
-            os.close(self._file)
+            self._file.close()
 
     def _keep_vote(self) -> None:
-        # The commit index must not be ahead of the entries after a crash.
-        self.sync()
-        write_sealed(self._vote_path, {"term": self._term, "voted_for": self._voted_for, "commit": self._commit})
+        vote: dict[str, Any] = {"term": self._term, "voted_for": self._voted_for, "commit": self._commit}
         self._commit_kept = self._commit
+        if self._keep is not None and self._disk.is_last(self._keep):
+            self._vote.update(vote)
+            self._disk.joined()
+            return
+        self._vote = vote
+        self._keep = partial(self._file.keep_vote, vote)
+        self._disk.order(self._keep)
 
-    def _open(self) -> int:
-        try:
-            return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def _read(self) -> None:
-        try:
-            raw = self._path.read_bytes()
-        except OSError as error:
-            raise self._failed(error) from None
-        if not raw.startswith(JOURNAL_MAGIC):
-            raise StorageError(f"{self._path}: is no journal")
+    def _measure(self) -> None:
+        self._offsets: list[int] = []
         self._end = len(JOURNAL_MAGIC)
-        while entry := _entry_at(raw, self._end, str(self._path)):
-            if self._entries and entry[1] != self._entries[-1][1] + 1:
-                raise StorageError(f"{self._path}: entry {entry[1]} follows entry {self._entries[-1][1]}")
-            self._entries.append(entry)
+        for command, _, _ in self._entries:
             self._offsets.append(self._end)
-            self._end += _HEAD_BYTES + len(entry[0])
-        if self._end < len(raw):
-            # Cut short by a crash before it was synced: nobody was told of it.
-            self._cut(self._end)
-            self.sync()
-
-    def _replace(self, entries: Iterable[Entry]) -> None:
-        pieces = [JOURNAL_MAGIC]
-        offsets: list[int] = []
-        end = len(JOURNAL_MAGIC)
-        for command, index, term in entries:
-            pieces.append(_record(command, index, term))
-            offsets.append(end)
-            end += len(pieces[-1])
-        replace_file(self._path, b"".join(pieces))
-        fresh = self._open()
-        os.close(self._file)
-        self._file, self._offsets, self._end, self._dirty = fresh, offsets, end, False
-
-    def _write(self, record: bytes) -> None:
-        self._dirty = True
-        try:
-            write_all(self._file, record)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def _cut(self, end: int) -> None:
-        self._dirty = True
-        try:
-            os.ftruncate(self._file, end)
-        except OSError as error:
-            raise self._failed(error) from None
-        self._end = end
-
-    def _failed(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._path}: {os.strerror(error.errno or 0)}", hint="the node needs its disk to agree")
-
-
-def _record(command: bytes, index: int, term: int) -> bytes:
-    rest = _PLACE.pack(index, term) + command
-    return _HEAD.pack(len(command), xxhash.xxh3_64_intdigest(rest)) + rest
-
-
-def _entry_at(raw: bytes, start: int, where: str) -> Entry | None:
-    """Return the entry at an offset; None at the end, and where the end was cut short. Raises StorageError."""
-    if len(raw) - start < _HEAD_BYTES:
-        return None
-    size, digest = _HEAD.unpack_from(raw, start)
-    end = start + _HEAD_BYTES + size
-    if size == 0 and not any(raw[start:]):
-        return None  # the file grew before its bytes were written
-    if (
-        size == 0
-        or size > COMMAND_BYTES_MAX + 1
-        or (end <= len(raw) and xxhash.xxh3_64_intdigest(raw[start + 12 : end]) != digest)
-    ):
-        raise StorageError(f"{where}: the record at byte {start} is damaged")
-    if end > len(raw):
-        return None
-    index, term = _PLACE.unpack_from(raw, start + _HEAD.size)
-    return raw[start + _HEAD_BYTES : end], index, term
+            self._end += HEAD_BYTES + len(command)

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import structlog
 
-from cluster.raft.consensus import Applied, Consensus, Machine
+from cluster.raft.consensus import Consensus
+from cluster.raft.disk import Batch, Disk
 from cluster.raft.driver import Driver
 from cluster.raft.errors import (
     ApplyFailed,
@@ -29,11 +30,13 @@ from cluster.raft.errors import (
 )
 from cluster.raft.journal import Journal
 from cluster.raft.lease import Leadership
+from cluster.raft.machine import Applied, Machine
 from cluster.raft.snapshots import SnapshotStore
 from cluster.raft.storage import DataDirectory
 from cluster.raft.times import Times
 from cluster.raft.transport import Address, Transport
 from cluster.raft.wire import COMMAND_BYTES_MAX, WIRE_FORMAT, Hello, RaftMessage
+from cluster.raft.writer import Writer
 from transport.errors import ConfigError
 from transport.tls import Tls
 
@@ -102,6 +105,7 @@ class Member:
         )
         self._consensus: Consensus | None = None
         self._driver: Driver | None = None
+        self._writer: Writer | None = None
         self._silence: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -112,8 +116,10 @@ class Member:
         """
         self._data = DataDirectory(self._directory, self._hello.cluster, self.node)
         try:
-            self._consensus = self._awaken()
-            self._driver = Driver(self._consensus, self._after_tick, self._fail)
+            disk = Disk()
+            self._consensus = self._awaken(disk)
+            self._writer = Writer(disk, self._settled)
+            self._driver = Driver(self._consensus, self._writer.go, self._after_tick, self._fail)
             await self._transport.start()
         except BaseException:
             await self.close()
@@ -132,6 +138,8 @@ class Member:
             self._let_go()
 
     def _let_go(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
         if self._consensus is not None:
             consensus, self._consensus = self._consensus, None
             try:
@@ -200,14 +208,13 @@ class Member:
 
     # Inside
 
-    def _awaken(self) -> Consensus:
-        journal = Journal(self._directory)
+    def _awaken(self, disk: Disk) -> Consensus:
+        journal = Journal(self._directory, disk)
         others = [peer for peer in self._members if peer != self.node]
-        snapshots = SnapshotStore(self._directory, self._machine.snapshot)
+        snapshots = SnapshotStore(self._directory, self._machine.snapshot, disk)
+        send = self._transport.send
         try:
-            return Consensus(
-                self.node, others, self._times, journal, snapshots, self._machine, self._transport.send, boottime_s
-            )
+            return Consensus(self.node, others, self._times, disk, journal, snapshots, self._machine, send, boottime_s)
         except BaseException:
             journal.close()
             raise
@@ -250,13 +257,18 @@ class Member:
         if self._driver is not None and self._consensus is not None:
             self._driver.perform(partial(self._consensus.deliver, peer, message))
 
+    def _settled(self, batch: Batch) -> None:
+        if self._driver is not None and self._consensus is not None:
+            self._driver.perform(partial(self._consensus.settle, batch))
+
     def _linked(self, peer: str, up: bool) -> None:
         if self._driver is not None and self._consensus is not None:
             self._driver.perform(partial(self._consensus.connected, peer, up))
 
     def _after_tick(self) -> None:
-        if self._consensus is None:
+        if self._consensus is None or self._writer is None:
             return
+        self._writer.go_soon()
         if self._waiting and self._ready(self._consensus):
             for future in self._waiting:
                 if not future.done():

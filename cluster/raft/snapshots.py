@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pysyncobj.config import SERIALIZER_STATE
 
+from cluster.raft.disk import Disk
 from cluster.raft.errors import StorageError
 from cluster.raft.storage import read_sealed, replace_file, sealed, unsealed
 from cluster.raft.wire import SNAPSHOT_PIECE_BYTES, Entry
@@ -52,12 +54,16 @@ def _made(value: dict[str, Any], where: str) -> Snapshot:
 class SnapshotStore:
     """The snapshot in `directory`/snapshot. take: gives the state machine's state, as of the last applied entry.
 
-    trouble: why the last one could not be written, or ""; the one before is still there.
+    Files are written by the disk, in its order. trouble: why the last one could not be, or ""; the one before is still
+    there.
     """
 
-    def __init__(self, directory: Path, take: Callable[[], bytes]) -> None:
+    def __init__(self, directory: Path, take: Callable[[], bytes], disk: Disk) -> None:
         self._path = directory / "snapshot"
         self._take = take
+        self._disk = disk
+        self._writing = False
+        self._failed = False
         self._written: int | None = None
         self._leaving: dict[Hashable, tuple[bytes, int]] = {}
         self._coming: bytearray | None = None
@@ -69,9 +75,13 @@ class SnapshotStore:
         return None if value is None else _made(value, str(self._path))
 
     def keep(self, raw: bytes) -> None:
-        """Replace the file by a snapshot that came from the leader. Raises StorageError."""
-        replace_file(self._path, raw)
-        self._leaving.clear()
+        """Have the file replaced by a snapshot that came from the leader. If the disk refuses it, the member stops."""
+        self._disk.order(partial(replace_file, self._path, raw), self._leaving.clear)
+
+    def failed_just_now(self) -> bool:
+        """Return once that the last one could not be written."""
+        failed, self._failed = self._failed, False
+        return failed
 
     def receive(self, data: bytes, first: bool, last: bool) -> bytes | None:
         """Take a piece; return the whole once it is complete, unchecked. What is out of order is dropped."""
@@ -91,23 +101,37 @@ class SnapshotStore:
     # What pysyncobj calls; its names.
 
     def serialize(self, data: tuple[Any, Entry, Entry, Any], number: int) -> None:
-        """Write a snapshot of now; `data` holds the last applied entry and the one before it."""
+        """Have a snapshot of now written; `data` holds the last applied entry and the one before it."""
         _, (command, index, term), (previous_command, _, previous_term), _ = data
         snapshot = Snapshot(index, term, command, previous_term, previous_command, self._take())
         raw = sealed(asdict(snapshot))
         if len(raw) > SNAPSHOT_BYTES_MAX:
-            self.trouble = f"a snapshot of {len(raw)} bytes; at most {SNAPSHOT_BYTES_MAX}"
+            self._fail(f"a snapshot of {len(raw)} bytes; at most {SNAPSHOT_BYTES_MAX}")
             return
-        try:
-            self.keep(raw)
-        except StorageError as error:
-            self.trouble = error.what
-            return
-        self.trouble = ""
-        self._written = number
+        refused: list[str] = []
+
+        def write() -> None:
+            try:
+                replace_file(self._path, raw)
+            except StorageError as error:
+                refused.append(error.what)
+
+        def done() -> None:
+            self._writing = False
+            if refused:
+                self._fail(refused[0])
+                return
+            self.trouble = ""
+            self._leaving.clear()
+            self._written = number
+
+        self._writing = True
+        self._disk.order(write, done)
 
     def checkSerializing(self) -> tuple[int, int | None]:
-        """Return once that a snapshot was written, and up to which entry the journal may be cut."""
+        """Return whether a snapshot is being written, or once that one was, and up to where the journal may be cut."""
+        if self._writing:
+            return SERIALIZER_STATE.SERIALIZING, None
         number, self._written = self._written, None
         if number is None:
             return SERIALIZER_STATE.NOT_SERIALIZING, None
@@ -132,3 +156,6 @@ class SnapshotStore:
     def cancelTransmisstion(self, receiver: Hashable) -> None:
         """Begin anew with the next piece for `receiver`."""
         self._leaving.pop(receiver, None)
+
+    def _fail(self, trouble: str) -> None:
+        self.trouble, self._failed = trouble, True

@@ -57,7 +57,8 @@ def _line(one: Quiet) -> str:
     return (
         f"{one.load:8} for {one.seconds:g} s: {one.fences} fences, {one.elections} elections, {one.promotions} "
         f"promotions, {one.unwell} failed health checks; {one.answers} answers, {one.unanswered} missing, "
-        f"the slowest after {one.answer_ms_max:g} ms"
+        f"the slowest after {one.answer_ms_max:g} ms; {one.agreed} commands agreed, the slowest after "
+        f"{one.agree_ms_max:g} ms"
     )
 
 

@@ -6,6 +6,7 @@ own encoding. The checkers know what the clients saw and what was applied, and n
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import os
@@ -15,14 +16,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cluster.raft.consensus import Applied, Consensus, Machine
+from cluster.raft.consensus import Consensus
+from cluster.raft.disk import Batch, Disk
 from cluster.raft.journal import Journal
+from cluster.raft.machine import Applied, Machine
 from cluster.raft.snapshots import SnapshotStore
 from cluster.raft.times import Times
 from cluster.raft.wire import WIRE, RaftMessage
 from tests.cluster.raft.group import NODES
 
 DELAY_S = (0.0002, 0.008)
+DISK_S = (0.0002, 0.004)
+STALL_S = (0.02, 0.8)
+"""How long a disk takes, and how long if it stalls (`World.stalls`). Meanwhile its member goes on."""
 TROUBLE_S = (0.02, 0.6)
 QUIET_S = 4.0
 
@@ -73,6 +79,7 @@ class World:
         self.leaders: list[tuple[str, int]] = []
         self.counts = {"crash": 0, "cut": 0, "break": 0, "snapshot": 0, "asked": 0}
         self.members: dict[str, Consensus] = {}
+        self.disks: dict[str, Disk] = {}
         self.ledgers: dict[str, Ledger] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -83,6 +90,9 @@ class World:
         self._last: dict[tuple[str, str], float] = {}
         self._quiet = False
         self._synced: dict[int, int] = {}
+        self._power_failed = False
+        self.stalls = 0.05
+        """How often a disk does: the part of all its batches."""
 
     def run(self, trouble_s: float) -> None:
         """Let trouble happen for so long, then quiet; raises Broken, or SystemExit when a state machine differs."""
@@ -104,12 +114,17 @@ class World:
             raise Broken("after quiet nobody leads")
 
     def sync(self, descriptor: int) -> None:
-        """Stands for fsync and fdatasync: notes what would be durable."""
+        """Stands for fsync and fdatasync: notes what would be durable. Without power there is none."""
+        if self._power_failed:
+            raise OSError(errno.EIO, "")
         status = os.fstat(descriptor)
         self._synced[status.st_ino] = status.st_size
 
     def close(self) -> None:
-        for member in self.members.values():
+        for node, member in self.members.items():
+            batch = self.disks[node]._under_way
+            if batch is not None:
+                batch.perform()
             member.close()
 
     # Time
@@ -144,11 +159,12 @@ class World:
         directory.mkdir(exist_ok=True)
         peers = [peer for peer in NODES if peer != node]
         machine = Machine(ledger.apply, ledger.snapshot, ledger.restore)
-        store = SnapshotStore(directory, ledger.snapshot)
-        self.ledgers[node] = ledger
-        self.members[node] = Consensus(
-            node, peers, self.times, Journal(directory), store, machine, partial(self._send, node), lambda: self.now_s
-        )
+        disk = Disk()
+        journal = Journal(directory, disk)
+        store = SnapshotStore(directory, ledger.snapshot, disk)
+        send = partial(self._send, node)
+        self.ledgers[node], self.disks[node] = ledger, disk
+        self.members[node] = Consensus(node, peers, self.times, disk, journal, store, machine, send, lambda: self.now_s)
         self._tick(node)
         for peer in peers:
             self._later(self.chance.uniform(0.001, 0.1), partial(self._join, node, peer))
@@ -158,11 +174,21 @@ class World:
         if member is None:
             return
         member.tick()
+        batch = self.disks[node].take()
+        if batch is not None:
+            takes_s = self.chance.uniform(*(STALL_S if self.chance.random() < self.stalls else DISK_S))
+            self._later(takes_s, partial(self._written, node, member, batch))
         self._wake[node] += 1
         self._later(member.due_in_s(), partial(self._timer, node, self._wake[node]))
 
     def _timer(self, node: str, number: int) -> None:
         if self._wake[node] == number:
+            self._tick(node)
+
+    def _written(self, node: str, member: Consensus, batch: Batch) -> None:
+        if self.members.get(node) is member:
+            batch.perform()
+            member.settle(batch)
             self._tick(node)
 
     def _crash(self, node: str) -> None:
@@ -171,11 +197,21 @@ class World:
             return
         self.counts["crash"] += 1
         self.counts["snapshot"] += (self.directory / node / "snapshot").exists()
-        descriptor = member._journal._file
-        status = os.fstat(descriptor)
-        if self.chance.random() < 0.5:
-            # Power loss: what was appended and not synced is gone. Otherwise a kill: what was written is there.
-            os.ftruncate(descriptor, min(status.st_size, self._synced.get(status.st_ino, status.st_size)))
+        batch = self.disks[node]._under_way
+        is_power_loss = self.chance.random() < 0.5
+        if batch is not None and self.chance.random() < 0.7:
+            # The disk was at it: it has done all, and nobody was told, or the power failed before its first sync.
+            self._power_failed = is_power_loss
+            batch.perform()
+            self._power_failed = False
+        descriptor = member._journal._file.descriptor
+        if is_power_loss:
+            # What was appended and not synced is gone, or a part of it.
+            status = os.fstat(descriptor)
+            lost = max(0, status.st_size - self._synced.get(status.st_ino, status.st_size))
+            os.ftruncate(
+                descriptor, status.st_size - (lost and self.chance.choice((lost, self.chance.randint(0, lost))))
+            )
         os.close(descriptor)
         for peer in NODES:
             if peer != node:

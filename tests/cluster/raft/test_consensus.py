@@ -5,120 +5,28 @@ Where the guard is taken away, stock pysyncobj loses or invents agreement; docs/
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from cluster.raft.consensus import Applied, Consensus, Machine
 from cluster.raft.errors import StorageError
-from cluster.raft.journal import Journal
-from cluster.raft.member import boottime_s
-from cluster.raft.snapshots import Snapshot, SnapshotStore
+from cluster.raft.machine import Applied
+from cluster.raft.snapshots import Snapshot
 from cluster.raft.storage import sealed
 from cluster.raft.times import Times
 from cluster.raft.wire import (
-    NO_OP,
     Appended,
-    AppendEntries,
     InstallSnapshot,
     NotProposed,
     Propose,
     Proposed,
-    RaftMessage,
     RequestVote,
     Vote,
 )
+from tests.cluster.raft.bench import NOTHING, PEERS, Bench, monotonic_s
 from tests.cluster.raft.group import Counter
-
-PEERS = ("b", "c")
-NOTHING = bytes([NO_OP])
-
-
-def _monotonic_s() -> float:
-    """The clock of elections."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
-
-
-class Bench:
-    """Member a, its state machine, what it sent, and a clock for its leases."""
-
-    def __init__(self, directory: Path, times: Times) -> None:
-        self.directory = directory
-        self.times = times
-        self.sent: list[tuple[str, RaftMessage]] = []
-        self.reachable = set(PEERS)
-        self.now_s = boottime_s()
-        self.awaken()
-
-    def awaken(self) -> None:
-        self.machine = Counter()
-        journal = Journal(self.directory)
-        try:
-            self.member = Consensus(
-                "a",
-                PEERS,
-                self.times,
-                journal,
-                SnapshotStore(self.directory, self.machine.snapshot),
-                Machine(self.machine.apply, self.machine.snapshot, self.machine.restore),
-                self._send,
-                lambda: self.now_s,
-            )
-        except StorageError:
-            journal.close()
-            raise
-        for peer in PEERS:
-            self.member.connected(peer, True)
-
-    def restart(self) -> None:
-        self.member.close()
-        self.awaken()
-
-    def hear(self, peer: str, message: RaftMessage) -> list[RaftMessage]:
-        """Deliver a message and tick; return what went back to the peer at once."""
-        self.sent.clear()
-        self.member.deliver(peer, message)
-        answers = [answer for to, answer in self.sent if to == peer]
-        self.member.tick()
-        return answers
-
-    def append(
-        self, term: int, previous: tuple[int, int], *commands: str, commit: int = 0, terms: tuple[int, ...] = ()
-    ) -> Appended:
-        """Deliver AppendEntries of leader b after (index, term); return the answer."""
-        entries = tuple(
-            (terms[place] if terms else term, b"\x00" + command.encode()) for place, command in enumerate(commands)
-        )
-        (answer,) = self.hear("b", AppendEntries(term, 1, commit, *previous, entries))
-        assert isinstance(answer, Appended)
-        return answer
-
-    def log(self) -> list[tuple[bytes, int, int]]:
-        journal = Journal(self.directory)
-        try:
-            return journal[:]
-        finally:
-            journal.close()
-
-    def lead(self) -> int:
-        """Have the member elected by b; return its term."""
-        self.now_s += 1
-        self.member._SyncObj__raftElectionDeadline = _monotonic_s()
-        self.member.tick()
-        term = self.member.term
-        self.hear("b", Vote(term, 1.0))
-        assert self.member.leadership().leader == "a"
-        return term
-
-    def rounds(self, peer: str) -> list[AppendEntries]:
-        return [message for to, message in self.sent if to == peer and isinstance(message, AppendEntries)]
-
-    def _send(self, peer: str, message: RaftMessage) -> bool:
-        self.sent.append((peer, message))
-        return peer in self.reachable
 
 
 @pytest.fixture
@@ -263,8 +171,8 @@ def test_the_same_voter_counts_once(tmp_path: Path) -> None:
     bench.member._peers.update({peer: type(bench.member._peers["b"])(peer) for peer in ("d", "e")})
     bench.member._SyncObj__otherNodes.update(bench.member._peers.values())
     bench.now_s += 1
-    bench.member._SyncObj__raftElectionDeadline = _monotonic_s()
-    bench.member.tick()
+    bench.member._SyncObj__raftElectionDeadline = monotonic_s()
+    bench.tick()
     for _ in range(3):
         bench.hear("b", Vote(bench.member.term, 1.0))
     assert bench.member.leadership().leader is None
@@ -274,12 +182,12 @@ def test_the_same_voter_counts_once(tmp_path: Path) -> None:
 def test_who_slept_past_its_election_listens_once_before_it_stands(bench: Bench) -> None:
     def candidacies() -> int:
         bench.sent.clear()
-        bench.member._SyncObj__raftElectionDeadline = _monotonic_s() - 1.0
-        bench.member.tick()
+        bench.member._SyncObj__raftElectionDeadline = monotonic_s() - 1.0
+        bench.tick()
         return sum(isinstance(message, RequestVote) for _, message in bench.sent)
 
     assert candidacies() == 0
-    assert bench.member._SyncObj__raftElectionDeadline > _monotonic_s()
+    assert bench.member._SyncObj__raftElectionDeadline > monotonic_s()
     assert candidacies() == len(PEERS)
     bench.now_s += 1
     bench.append(bench.member.term + 1, (1, 0))
@@ -393,7 +301,7 @@ def test_a_command_that_can_not_be_forwarded_is_answered_at_once(bench: Bench) -
     bench.reachable.clear()
     answers: list[tuple[Applied | None, int]] = []
     bench.member.submit(b"x", lambda applied, reason: answers.append((applied, reason)))
-    bench.member.tick()
+    bench.tick()
     assert answers == [(None, 2)]
 
 
@@ -402,7 +310,7 @@ def test_a_forwarded_command_whose_leader_is_lost_is_answered(bench: Bench) -> N
     answers: list[tuple[Applied | None, int]] = []
     bench.sent.clear()
     bench.member.submit(b"x", lambda applied, reason: answers.append((applied, reason)))
-    bench.member.tick()
+    bench.tick()
     assert isinstance(bench.sent[-1][1], Propose)
     bench.member.connected("b", False)
     assert answers == [(None, 5)]
@@ -414,7 +322,7 @@ def test_answers_to_a_former_life_are_not_taken_for_new_ones(bench: Bench) -> No
         bench.append(1, (1, 0))
         bench.sent.clear()
         bench.member.submit(b"x", lambda applied, reason: None)
-        bench.member.tick()
+        bench.tick()
         forwarded = bench.sent[-1][1]
         assert isinstance(forwarded, Propose)
         numbers.append(forwarded.request)
@@ -428,7 +336,7 @@ def test_a_follower_refuses_what_is_forwarded_to_it(bench: Bench) -> None:
     bench.append(1, (1, 0))
     bench.sent.clear()
     bench.member.deliver("c", Propose(7, b"x"))
-    bench.member.tick()
+    bench.tick()
     assert ("c", NotProposed(7, 4)) in bench.sent
 
 
@@ -464,7 +372,7 @@ def test_a_snapshot_does_not_drop_the_entries_after_it(tmp_path: Path) -> None:
 def test_a_member_whose_files_were_lost_does_not_start(tmp_path: Path, lost: str, line: str) -> None:
     bench = Bench(tmp_path, Times(compact_entries=2))
     bench.append(3, (1, 0), *(str(number) for number in range(9)), commit=10)
-    bench.member.tick()
+    bench.tick()
     assert (tmp_path / "snapshot").exists()
     bench.member.close()
     (tmp_path / lost).unlink()
@@ -478,7 +386,7 @@ def test_a_snapshot_that_can_not_be_written_leaves_the_journal_whole(tmp_path: P
     bench = Bench(tmp_path, Times(compact_entries=2))
     (tmp_path / "snapshot.new").mkdir()
     bench.append(3, (1, 0), *(str(number) for number in range(9)), commit=10)
-    bench.member.tick()
+    bench.tick()
     assert "Is a directory" in bench.member._snapshots.trouble
     assert bench.member.first_index() == 1
     bench.append(3, (10, 3), "on", commit=11)

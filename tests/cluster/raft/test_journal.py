@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from cluster.raft.disk import Disk
 from cluster.raft.errors import StorageError
-from cluster.raft.journal import JOURNAL_MAGIC, Journal
+from cluster.raft.journal import Journal
+from cluster.raft.journal_file import JOURNAL_MAGIC
 
 ENTRIES = [(b"\x01", 1, 0), (b"\x00one", 2, 1), (b"\x00two", 3, 1), (b"\x00three", 4, 2)]
 
 
 def _filled(directory: Path) -> Journal:
-    journal = Journal(directory)
+    journal = Journal(directory, Disk())
     for entry in ENTRIES:
         journal.add(*entry)
     return journal
 
 
 def _again(directory: Path) -> list[tuple[bytes, int, int]]:
-    journal = Journal(directory)
+    journal = Journal(directory, Disk())
     try:
         return journal[:]
     finally:
@@ -33,7 +35,7 @@ def test_entries_term_vote_and_commit_come_back(tmp_path: Path) -> None:
     journal.setCurrentTerm(7, "b")
     journal.setRaftCommitIndex(3)
     journal.close()
-    again = Journal(tmp_path)
+    again = Journal(tmp_path, Disk())
     assert again[:] == ENTRIES
     assert (again.getCurrentTerm(), again.getVotedForNodeId(), again.getRaftCommitIndex()) == (7, "b", 3)
     again.close()
@@ -42,7 +44,8 @@ def test_entries_term_vote_and_commit_come_back(tmp_path: Path) -> None:
 def test_term_and_vote_are_there_without_a_close(tmp_path: Path) -> None:
     journal = _filled(tmp_path)
     journal.setCurrentTerm(7, None)
-    other = Journal(tmp_path)
+    journal._disk.sync()
+    other = Journal(tmp_path, Disk())
     assert (other.getCurrentTerm(), other.getVotedForNodeId()) == (7, None)
     other.close()
     journal.close()
@@ -52,7 +55,7 @@ def test_the_commit_index_is_never_beyond_the_entries(tmp_path: Path) -> None:
     journal = _filled(tmp_path)
     journal.setRaftCommitIndex(4)
     journal.close()
-    cut = Journal(tmp_path)
+    cut = Journal(tmp_path, Disk())
     cut.deleteEntriesFrom(2)
     assert cut.getRaftCommitIndex() == 2
     cut.close()
@@ -111,13 +114,13 @@ def test_a_damaged_vote_is_refused(tmp_path: Path) -> None:
     journal.close()
     (tmp_path / "vote").write_bytes(b"")
     with pytest.raises(StorageError, match="is damaged"):
-        Journal(tmp_path)
+        Journal(tmp_path, Disk())
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"something else")
     with pytest.raises(StorageError, match="is no journal"):
-        Journal(tmp_path)
+        Journal(tmp_path, Disk())
 
 
 def test_a_gap_between_entries_is_refused(tmp_path: Path) -> None:
@@ -125,17 +128,18 @@ def test_a_gap_between_entries_is_refused(tmp_path: Path) -> None:
     journal.add(b"\x00gap", 6, 2)
     journal.close()
     with pytest.raises(StorageError, match="entry 6 follows entry 4"):
-        Journal(tmp_path)
+        Journal(tmp_path, Disk())
 
 
 def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:
     journal = _filled(tmp_path)
+    journal._disk.sync()
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, journal._file)
+    os.dup2(full, journal._file.descriptor)
     os.close(full)
+    journal.add(b"\x00more", 5, 2)
     with pytest.raises(StorageError, match="No space left on device"):
-        journal.add(b"\x00more", 5, 2)
-    os.close(journal._file)
+        journal.close()
     assert _again(tmp_path) == ENTRIES
 
 
@@ -143,7 +147,7 @@ def test_a_compaction_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None
     """What a kill in the middle can leave: the new file under its own name, whole or not; it is written anew."""
     _filled(tmp_path).close()
     (tmp_path / "journal.new").write_bytes(JOURNAL_MAGIC + b"half a rec")
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, Disk())
     assert journal[:] == ENTRIES
     journal.deleteEntriesTo(1)
     journal.close()

@@ -258,7 +258,7 @@ async def test_a_full_disk_stops_the_member_with_one_line_and_the_others_go_on(t
         consensus = group.members[leader]._consensus
         assert consensus is not None
         full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, consensus._journal._file)
+        os.dup2(full, consensus._journal._file.descriptor)
         os.close(full)
         with pytest.raises(StorageError, match="No space left on device"):
             await group.members[leader].propose(b"no room", WAIT_S)
