@@ -24,8 +24,8 @@ from agent.kernel import scheduling
 from agent.kernel.descriptor_table import make_room
 from agent.launch.spawner import Spawner
 from agent.leash import Leash
-from agent.memory.scout import Scout
 from agent.program import Definition
+from agent.scout.scout import Scout
 from agent.surroundings import Surroundings
 from agent.tracing.tracer import Tracer, block_signals
 from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash

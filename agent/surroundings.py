@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.launch.spawner import Spawner
-from agent.memory.scout import Scout
 from agent.program import Definition
+from agent.scout.scout import Scout
 from agent.tracing.tracer import Tracer
 from transport.control import Event
 from transport.tls import Tls

@@ -7,7 +7,7 @@ of description is one file beside this one, entered in `kinds`; some keep record
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent.context.clocks import ProgramClocks
@@ -32,6 +32,7 @@ from agent.context.unsupported import UnsupportedKind
 from agent.errors import CaptureError, KernelError, RestoreError
 from agent.mirror.batch import Batch
 from agent.reason import Reason
+from agent.scout.scout import Scout
 from agent.tracing.stopped import Stopped
 from transport.checkpoint import Records
 
@@ -64,13 +65,18 @@ class DescriptorCapture:
     rule_for: what program.toml says about a regular file (see `agent.context.files`).
     """
 
-    def __init__(self, pid: int, rule_for: RuleFor) -> None:
+    def __init__(self, pid: int, rule_for: RuleFor, scout: Scout | None = None) -> None:
         self._rule_for = rule_for
-        self._network = Network()
+        self._network = Network(scout)
         self._kinds = kinds(self._network)
         self._watch = Watch(pid)
         self._clocks = ProgramClocks(pid)
         self._table: Table | None = None
+
+    @property
+    def connections(self) -> Sequence[bytes]:
+        """See `Network`."""
+        return self._network.connections
 
     def close(self) -> None:
         """Give back the descriptors that are kept."""

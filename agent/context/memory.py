@@ -14,7 +14,7 @@ checkpoint loses nothing: what was copied counts as changed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,8 +42,9 @@ from agent.memory.page_ranges import (
     inside,
     union,
 )
-from agent.memory.scout import Scout, Sighting
+from agent.memory.sighting import Sighting
 from agent.memory.tracking import Dirty, DirtyTracker
+from agent.scout.scout import Question, Scout
 
 Part = tuple[Pages, Contents, Contents, Mask]
 """pages (ascending), base, new, fresh (base is zeros, whatever a mirror has there). Good until the next part."""
@@ -178,14 +179,16 @@ class MemoryCapture:
             self.tracker.give_back(Dirty([collapse(layer.failed)]))
         return count_pages(layer.written) - len(layer.failed)
 
-    def ask_scout(self) -> None:
-        """Have the scout look for what was written, if there is one; the program must stand still until `copy_stopped`
-        returns, or `abandon`."""
-        self._scout.ask(self.tracker.runs, self.tracker.private)
+    def ask_scout(self, connections: Sequence[bytes] = ()) -> None:
+        """Have the scout look for what was written, and ask about `connections`, if there is one.
+
+        The program must stand still until `copy_stopped` returns, or `abandon`.
+        """
+        self._scout.ask(Question(self.tracker.runs, self.tracker.private, connections))
 
     def dismiss_scout(self) -> None:
         """What it has seen may not be what is there now."""
-        self._scout.forget()
+        self._scout.forget_memory()
 
     def copy_stopped(self, deadline_s: float | None = None) -> Captured:
         """Copy what was written since the last time. The program must stand still until this returns.
@@ -194,7 +197,7 @@ class MemoryCapture:
         Raises Unsupported for memory that can't be tracked or read.
         """
         self._require_free()
-        sighting = self._scout.answer()
+        sighting = self._scout.sighting()
         dirty = self.tracker.scan_stopped(sighting)
         copied = self._keep(dirty.copied, sighting)
         layer = self._copy(dirty, deadline_s, held=True)
@@ -205,7 +208,7 @@ class MemoryCapture:
 
     def abandon(self) -> None:
         """Give up the checkpoint under way, if any: all that was copied for it counts as changed again."""
-        self._scout.forget()
+        self._scout.forget_memory()
         for layer in self._layers:
             self.tracker.give_back(Dirty([layer.written], [layer.dropped]))
         self._clear()

@@ -24,6 +24,7 @@ from agent.kernel.pidfd import get_descriptor
 from agent.kernel.sock_diag import CLOSE, LISTEN, SOCKET, Row, SocketDiagnosis, Sockets, request_one
 from agent.kernel.socket_facts import tcp_facts
 from agent.kernel.socket_query import SocketQuery
+from agent.scout.scout import Scout
 
 FAMILY_OF: Final = {
     "TCP": socket.AF_INET,
@@ -43,18 +44,24 @@ Rows = dict[int, bytes]
 
 
 class Network:
-    """Answers what a program's sockets are. The answers are got at the first question of a walk and kept for it."""
+    """Answers what a program's sockets are. The answers are got at the first question of a walk and kept for it.
 
-    def __init__(self) -> None:
+    connections: the requests about those that were there at the last stop, for the scout to ask at the next one.
+    """
+
+    def __init__(self, scout: Scout | None = None) -> None:
+        self._scout = scout or Scout()
         self._diagnosis: SocketDiagnosis | None = None
         self._query: SocketQuery | None = None
         self._second_query: SocketQuery | None = None
         self._walk: Walk | None = None
         self._tcp: Rows | None = None
         self._udp: Rows | None = None
+        self.connections: tuple[bytes, ...] = ()
         self._protocols: dict[int, str] = {}
         self._requests: dict[int, bytes] = {}
         self._asked: list[int] = []
+        self._prepared: list[int] = []
         self._met: set[int] = set()
 
     def close(self) -> None:
@@ -66,7 +73,7 @@ class Network:
             if query is not None:
                 query.close()
         self._query = self._second_query = None
-        self._asked = []
+        self._asked, self._prepared, self.connections = [], [], ()
 
     def protocol(self, look: Look, walk: Walk) -> str:
         """The protocol of a socket's descriptor, "TCP", "TCPv6", "UDP", "UDPv6", "UNIX" and others; "" for what is
@@ -149,12 +156,31 @@ class Network:
         for inode in self._ask(walk, looks, rows):
             # It is not what it was: closed by its peer, or connected anew.
             del self._requests[inode]
+            self._asked, self._prepared = [], []
             self._introduce(looks[inode], walk, rows)
         if len(rows) < len(looks):
             self._ask(walk, {inode: look for inode, look in looks.items() if inode not in rows}, rows)
         for inode in looks.keys() - rows.keys():
             rows[inode] = _closed(inode, FAMILY_OF[self.protocol(looks[inode], walk)])
+        self._expect(walk, [inode for inode in looks if inode in self._requests])
         return rows
+
+    def _expect(self, walk: Walk, inodes: list[int]) -> None:
+        """These will be asked about at the next stop, too."""
+        if inodes == self._asked:
+            return
+        if len(self._requests) > _FORGET_AT_LEAST + 2 * len(walk.looks):
+            self._requests = {inode: self._requests[inode] for inode in inodes}
+        self._asked, self.connections = inodes, tuple(self._requests[inode] for inode in inodes)
+
+    def _take_from_scout(self, looks: dict[int, Look], rows: Rows) -> None:
+        """Enter the rows of those connections that the scout has asked about, and that are what they were."""
+        table = self._scout.rows()
+        if table is None:
+            return
+        here = table["inode"] == np.array(self._asked, np.uint32)
+        told = zip(self._asked, table.view(_RAW).tolist(), here.tolist(), strict=True)
+        rows.update((inode, row) for inode, row, is_here in told if is_here and inode in looks)
 
     def _introduce(self, look: Look, walk: Walk, rows: Rows) -> None:
         """Learn what has to be asked about a connection; of another socket, make the row at once."""
@@ -173,15 +199,14 @@ class Network:
 
     def _ask(self, walk: Walk, looks: dict[int, Look], rows: Rows) -> list[int]:
         """Ask about the connections among `looks`, enter their rows; give the inodes that are no connections now."""
+        self._take_from_scout(looks, rows)
         inodes = [inode for inode in looks if inode in self._requests and inode not in rows]
         if not inodes:
             return []
         query = self._open_query(walk)
-        if inodes != self._asked:
-            if len(self._requests) > _FORGET_AT_LEAST + 2 * len(walk.looks):
-                self._requests = {inode: self._requests[inode] for inode in inodes}
+        if inodes != self._prepared:
             query.prepare([self._requests[inode] for inode in inodes])
-            self._asked = inodes
+            self._prepared = inodes
         table = query.ask()
         raw = table.view(_RAW).tolist()
         found = table["inode"] == np.array(inodes, np.uint32)

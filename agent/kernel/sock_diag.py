@@ -121,6 +121,8 @@ class Row(NamedTuple):
 
 
 _REQUEST: Final = struct.Struct("<BBBBI2s2s16s16sIII")
+REQUEST_BYTES: Final = _REQUEST.size
+"""Of what `request` and `request_one` make."""
 _NO_COOKIE: Final = 0xFFFFFFFF
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTCONN, errno.ESTALE})
 _INFO, _SHUTDOWN = 2, 8

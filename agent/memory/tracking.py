@@ -48,8 +48,8 @@ from agent.memory.page_ranges import (
     ranges,
     union,
 )
-from agent.memory.scout import Sighting
 from agent.memory.shared_objects import SharedObjects
+from agent.memory.sighting import Sighting
 
 LARGE_BYTES: Final = 256 << 20
 """From this size on a mapping is looked at only where it is populated: the fast scan fills page tables everywhere."""

@@ -18,10 +18,10 @@ from agent.context.origin import OriginCapture
 from agent.errors import CaptureError, KernelError, TraceeGone, Unsupported
 from agent.kernel import procfs
 from agent.kernel.userfaultfd import Userfaultfd
-from agent.memory.scout import Scout
 from agent.primary.context_capture import ContextCapture
 from agent.primary.encoding import Encoded, Encoder
 from agent.primary.pauses import Pauses
+from agent.scout.scout import Scout
 from agent.tracing.restart import suspect
 from agent.tracing.tracee import Tracee
 from transport.checkpoint import Records
@@ -61,7 +61,7 @@ class Checkpointer:
         self._make_context = make_context
         self._context = make_context()
         self._prompt = prompt
-        self._scout = scout
+        self._scout = scout or Scout()
         self._origin = origin
         self._memory: MemoryCapture | None = None
         self._filling: Iterator[object] | None = None
@@ -167,10 +167,13 @@ class Checkpointer:
         return self._encode(captured, records, captured_ns, final=False)
 
     def _read_beside(self, memory: MemoryCapture) -> Callable[[], Records]:
-        """Read the context while the scout looks through the memory."""
+        """Read the context while the scout asks about connections and looks through the memory."""
         scopes = self.tracee.remote_scopes
-        memory.ask_scout()
-        tell = self._context.read(self.encoder.history.records)
+        memory.ask_scout(self._context.connections)
+        try:
+            tell = self._context.read(self.encoder.history.records)
+        finally:
+            self._scout.forget_rows()
         if self.tracee.remote_scopes != scopes:
             memory.dismiss_scout()  # It may have seen what a system call in the program had borrowed.
         return tell

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from agent.context import process, signals
@@ -11,6 +11,7 @@ from agent.context.descriptors import DescriptorCapture
 from agent.context.threads import ThreadCapture
 from agent.context.timers import TimerCapture
 from agent.kernel.procfs import StatusFile
+from agent.scout.scout import Scout
 from agent.tracing.stopped import Stopped
 from agent.tracing.tracee import Tracee
 from transport.checkpoint import Records
@@ -28,16 +29,21 @@ class ContextCapture:
     long as others, `learn` reads all of that ahead, in several short ones.
     """
 
-    def __init__(self, tracee: Tracee, rule_for: Callable[[str], str | None]) -> None:
+    def __init__(self, tracee: Tracee, rule_for: Callable[[str], str | None], scout: Scout | None = None) -> None:
         self._tracee = tracee
         self._clocks = ProgramClocks(tracee.pid)
         self._threads = ThreadCapture(tracee.restarts.blocked)
         self._timers = TimerCapture(self._clocks)
-        self._descriptors = DescriptorCapture(tracee.pid, rule_for)
+        self._descriptors = DescriptorCapture(tracee.pid, rule_for, scout)
         self._status = StatusFile(tracee.pid)
         self._captures = 0
         self._learned: Records = {}
         self._lessons: Iterator[None] | None = None
+
+    @property
+    def connections(self) -> Sequence[bytes]:
+        """What the scout may ask about at the next stop: see `agent.context.network`."""
+        return self._descriptors.connections
 
     def learn(self) -> bool:
         """At a stop, read a part of what the first `read` would have to; False when nothing is left. Raises as it."""

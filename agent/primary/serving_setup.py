@@ -9,7 +9,6 @@ from typing import Final
 
 from agent.context.origin import OriginCapture
 from agent.memory.image import Image
-from agent.memory.scout import Scout
 from agent.primary.checkpointer import Checkpointer
 from agent.primary.context_capture import ContextCapture
 from agent.primary.decisions import Primary, Report
@@ -17,6 +16,7 @@ from agent.primary.encoding import Encoder
 from agent.primary.publication import Outlet, Publication
 from agent.primary.serving import Serving
 from agent.program import Definition
+from agent.scout.scout import Scout
 from agent.tracing.tracee import Tracee
 from transport.checkpoint import NOTHING, Records, Version
 
@@ -50,7 +50,7 @@ def make_serving(
         encoder.history.seed(start.number, records)
     origin = OriginCapture(definition.program.id, definition.digest())
     checkpointer = Checkpointer(
-        tracee, lambda: ContextCapture(tracee, rule_for), encoder, origin, prompt=prompt, scout=scout
+        tracee, lambda: ContextCapture(tracee, rule_for, scout), encoder, origin, prompt=prompt, scout=scout
     )
     serving = Serving(
         checkpointer,

@@ -11,7 +11,7 @@ from typing import Final
 from agent.context.memory import Captured, MemoryCapture
 from agent.memory.image import Image
 from agent.memory.page_ranges import PAGE_BYTES
-from agent.memory.scout import Scout
+from agent.scout.scout import Scout
 from tests.agent.twin import Twin, differences, of_image
 from tests.agent.victim import Puppet, build, running
 

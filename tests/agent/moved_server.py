@@ -20,6 +20,8 @@ from agent.context.socket_options import SO_REUSEADDR, SOL, read_options
 from agent.context.tcp import TcpKind
 from agent.context.udp import UdpKind
 from agent.kernel.pidfd import get_descriptor
+from agent.memory.page_ranges import NO_RANGES
+from agent.scout.scout import Question, Scout
 from tests.agent.lan import Lan
 from transport.checkpoint import Records
 
@@ -91,15 +93,18 @@ class Server:
 class SocketCapture:
     """Captures the sockets of a server that holds still; what it finds unchanged stays the same object."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, scout: Scout | None = None) -> None:
         self._server = server
-        self._network = Network()
+        self._scout = scout or Scout()
+        self._scout.follow(server.pid)
+        self._network = Network(scout)
         self._tcp, self._udp = TcpKind(self._network), UdpKind(self._network)
         self._watch = Watch(server.pid)
         self._clocks = ProgramClocks(server.pid)
 
     def capture(self, *, exact: bool = True) -> Records:
         """The records of all TCP and UDP sockets; `exact`: as for a last checkpoint."""
+        self._scout.ask(Question(NO_RANGES, NO_RANGES, self._network.connections))
         walk = Walk(
             pid=self._server.pid,
             pidfd=self._server.pidfd,

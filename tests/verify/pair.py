@@ -15,7 +15,6 @@ from agent.launch.spawn_request import Launch
 from agent.launch.spawner import Spawner
 from agent.launch.start import Started, start
 from agent.memory.image import Image
-from agent.memory.scout import Scout
 from agent.memory.verify import Verification, verify
 from agent.mirror.double import ShadowDouble
 from agent.mirror.follower import Follower
@@ -24,6 +23,7 @@ from agent.mirror.takeover import trace
 from agent.primary.checkpointer import Checkpointer
 from agent.primary.context_capture import ContextCapture
 from agent.primary.encoding import Encoded, Encoder
+from agent.scout.scout import Scout
 from agent.tracing.tracee import Tracee
 from agent.tracing.tracer import block_signals
 from tests.agent.scouting import PatientScout
@@ -48,7 +48,7 @@ class Pair:
         self.encoder = Encoder(name, 1, Image(IMAGE_BYTES_MAX), "zstd")
         self.checkpointer = Checkpointer(
             self.tracee,
-            lambda: ContextCapture(self.tracee, lambda path: "local"),
+            lambda: ContextCapture(self.tracee, lambda path: "local", scout),
             self.encoder,
             OriginCapture(name, ""),
             scout=scout,

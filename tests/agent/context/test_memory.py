@@ -15,8 +15,9 @@ import pytest
 from agent.context.memory import MemoryCapture
 from agent.memory.image import Image
 from agent.memory.page_ranges import PAGE_BYTES
-from agent.memory.scout import Scout, Sighting
+from agent.memory.sighting import Sighting
 from agent.memory.tracking import Dirty, DirtyTracker
+from agent.scout.scout import Scout
 from tests.agent.scouting import PatientScout
 from tests.agent.twin import Twin, differences, of_image
 from tests.agent.victim import PYTHON, SOURCES, Puppet, build, running

@@ -14,6 +14,7 @@ from agent.kernel.sock_diag import SocketDiagnosis
 from agent.kernel.tcp_repair import Connection
 from tests.agent.lan import ADDRESS4, ADDRESS6
 from tests.agent.moved_server import SocketCapture
+from tests.agent.scouting import PatientScout
 from tests.agent.service import PORT, Service, ask, running_service
 from transport.checkpoint import Records
 
@@ -118,11 +119,27 @@ def without_clock(state: Connection) -> tuple[object, ...]:
 def test_what_counters_tell_is_what_an_exact_look_finds(service: Service) -> None:
     """Many rounds of traffic of all sizes; after each the same sockets are captured by who knows them and by a
     stranger, who has to look exactly."""
+    assert compared_in_rounds(service, None, 40) > 100
+
+
+def test_so_it_is_with_what_a_scout_was_told(service: Service) -> None:
+    """And connections come and go meanwhile."""
+    scout = PatientScout()
+    with scout:
+        assert compared_in_rounds(service, scout, 25) > 50
+    assert scout.told > 100
+
+
+def compared_in_rounds(service: Service, scout: PatientScout | None, rounds: int) -> int:
+    """How many records of connections were compared."""
     chance = random.Random(7)
     connections = connect_all(service, 8)
     compared = 0
-    with SocketCapture(service.server) as capture:
-        for _ in range(40):
+    with SocketCapture(service.server, scout) as capture:
+        for _ in range(rounds):
+            if scout is not None:
+                connections.pop(0).close()
+                connections += connect_all(service, 1)
             for connection in chance.sample(connections, 3):
                 for _ in range(chance.randrange(1, 4)):
                     ask(connection, b"x" * chance.choice((1, 100, 1448, 5000, 70_000)))
@@ -142,8 +159,8 @@ def test_what_counters_tell_is_what_an_exact_look_finds(service: Service) -> Non
                 if record.role == CONNECTED and after[key] is told[key]:
                     compare(record.state(), other.state())
                     compared += 1
-    assert compared > 100
     close_all(connections)
+    return compared
 
 
 def compare(told: Connection, exact: Connection) -> None:

@@ -15,21 +15,26 @@ import numpy as np
 
 from agent.errors import KernelError, TraceeGone
 from agent.kernel import scheduling
+from agent.kernel.namespaces import in_network_namespace
 from agent.kernel.pagemap import Pagemap, RevertScan
 from agent.kernel.procfs import open_file
+from agent.kernel.socket_query import SocketQuery
 from agent.kernel.vm import Contents, ProcessMemory
 from agent.memory.page_ranges import LONG_BYTES, NO_RANGES, Ranges, count_pages, join
-from agent.memory.scout_board import (
+from agent.scout.board import (
     ANSWERED,
     ASKED,
+    CONNECTIONS_EDITION,
     COPIED,
-    EDITION,
     FOUND_MAX,
     KNOWN,
     MAPS,
     PRIVATE,
+    PRIVATE_EDITION,
     READY,
     REVERTED,
+    ROWS_ANSWERED,
+    ROWS_KNOWN,
     ROWS_MAX,
     RUNS,
     SEEN,
@@ -73,13 +78,28 @@ class _Target:
         self._memory = ProcessMemory(pid)
         self._maps = open_file(pid, "maps")
         self._reverts: RevertScan | None = None
-        self._edition = 0
+        self._private_edition = self._connections_edition = -1
+        namespace = open_file(pid, "ns/net")
+        try:
+            with in_network_namespace(namespace):
+                self._query = SocketQuery()
+        finally:
+            os.close(namespace)
 
     def close(self) -> None:
         """Let go of it."""
         self._pagemap.close()
         self._memory.close()
         os.close(self._maps)
+        self._query.close()
+
+    def ask(self, board: Board) -> None:
+        """Ask the kernel about the connections on the board, and enter what it says."""
+        if (edition := board.words[CONNECTIONS_EDITION]) != self._connections_edition:
+            self._query.prepare(board.read_requests())
+            self._connections_edition = edition
+        rows = self._query.ask()
+        board.connections[: len(rows)] = rows
 
     def written(self, runs: Ranges) -> Ranges:
         """What was written in the runs, in their order."""
@@ -91,8 +111,8 @@ class _Target:
 
     def reverted(self, private: Ranges, edition: int) -> Ranges:
         """See `RevertScan`; a new edition is of other ranges."""
-        if edition != self._edition:
-            self._edition = edition
+        if edition != self._private_edition:
+            self._private_edition = edition
             self._reverts = RevertScan(self._pagemap, private.copy()) if len(private) else None
         return NO_RANGES if self._reverts is None else self._reverts.run()
 
@@ -112,13 +132,20 @@ def _follow(before: _Target | None, pid: int) -> _Target | None:
         before.close()
     try:
         return _Target(pid) if pid else None
-    except (KernelError, TraceeGone):
+    except (KernelError, TraceeGone, OSError):
         return None
 
 
 def _answer(board: Board, target: _Target) -> None:
     words = board.words
     number = words[ASKED]
+    # Connections first: the tracer comes to them before it is through.
+    try:
+        target.ask(board)
+        words[ROWS_KNOWN] = 1
+    except KernelError:  # Too many answers for the socket's buffer.
+        words[ROWS_KNOWN] = 0
+    words[ROWS_ANSWERED] = number
     try:
         words[KNOWN] = _look(board, target)
     except (KernelError, TraceeGone, OSError):  # It is not registered any more, or gone.
@@ -140,7 +167,7 @@ def _look(board: Board, target: _Target) -> bool:
     if count_pages(found[:copied]) > ROWS_MAX or not target.copy(found[:copied], board.rows):
         copied = 0
     words[COPIED], words[SEEN] = copied, len(found) - copied
-    reverted = target.reverted(board.private[: words[PRIVATE]], words[EDITION])
+    reverted = target.reverted(board.private[: words[PRIVATE]], words[PRIVATE_EDITION])
     board.reverted[: len(reverted)] = reverted
     words[REVERTED] = len(reverted)
     words[MAPS] = target.read_maps(board.maps)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from agent.memory.page_ranges import LONG_BYTES, PAGE_BYTES, PAGE_SHIFT, Ranges, count_pages, expand
-from agent.memory.scout import REST_QUESTIONS, Scout, Sighting
-from agent.memory.scout_board import ROWS_MAX
+from agent.memory.sighting import Sighting
+from agent.scout.board import ROWS_MAX
+from agent.scout.scout import REST_QUESTIONS, Question, Scout
 from tests.agent.mirrored import DONTNEED, PLACE, Mirrored, mirrored
 from tests.agent.scouting import PatientScout
 
@@ -42,11 +43,15 @@ def page(number: int) -> int:
     return PLACE + number * PAGE_BYTES
 
 
+def question(victim: Mirrored) -> Question:
+    return Question(victim.capture.tracker.runs, victim.capture.tracker.private, ())
+
+
 def sighting(victim: Mirrored, scout: Scout) -> Sighting:
     """What it says of a stop, in which nothing else is done."""
     victim.puppet.stop()
-    scout.ask(victim.capture.tracker.runs, victim.capture.tracker.private)
-    found = scout.answer()
+    scout.ask(question(victim))
+    found = scout.sighting()
     victim.puppet.resume()
     assert found is not None
     return found
@@ -54,7 +59,7 @@ def sighting(victim: Mirrored, scout: Scout) -> Sighting:
 
 def ask(victim: Mirrored, scout: Scout) -> None:
     """Impatiently."""
-    Scout.ask(scout, victim.capture.tracker.runs, victim.capture.tracker.private)
+    Scout.ask(scout, question(victim))
 
 
 def of_place(found: Ranges) -> list[int]:
@@ -162,8 +167,8 @@ def test_one_page_that_it_overlooks_is_noticed(built: Path) -> None:
     """The checker of the other tests sees what the scout does wrong."""
 
     class Blind(PatientScout):
-        def answer(self) -> Sighting | None:
-            found = super().answer()
+        def sighting(self) -> Sighting | None:
+            found = super().sighting()
             if found is None:
                 return None
             return replace(found, copied=found.copied[found.copied[:, 0] != page(4)])
@@ -185,14 +190,14 @@ def test_a_late_answer_is_not_waited_for_and_never_taken_for_another(victim: Mir
     assert scout._process is not None
     os.kill(scout._process.pid, signal.SIGSTOP)
     ask(victim, scout)
-    assert scout.answer() is None
+    assert scout.sighting() is None
     ask(victim, scout)
-    assert scout.answer() is None
+    assert scout.sighting() is None
     os.kill(scout._process.pid, signal.SIGCONT)
     victim.puppet.resume()
     for _ in range(REST_QUESTIONS - 1):
         ask(victim, scout)
-        assert scout.answer() is None
+        assert scout.sighting() is None
     victim.tell("w", page(2), 1)
     assert 2 in of_place(sighting(victim, scout).copied)
 
@@ -207,7 +212,7 @@ def test_without_it_everything_goes_on(victim: Mirrored, scout: PatientScout) ->
     for number in range(3):
         victim.tell("w", page(number), 1)
         ask(victim, scout)
-        assert scout.answer() is None
+        assert scout.sighting() is None
         victim.puppet.stop()
         captured = victim.capture.copy_stopped()
         victim.twin.take(captured, victim.image, 10 + number)

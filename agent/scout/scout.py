@@ -1,4 +1,5 @@
-"""The agent's side of the scout: at a stop it looks for and copies what was written, beside the tracer's own work.
+"""The agent's side of the scout: at a stop it asks about connections, and looks for and copies what was written, beside
+the tracer's own work.
 
 An answer is a gift: one that is late, or missing because the scout is gone, costs the stop only what it would have cost
 without a scout. All methods but `start` and `close` belong to the tracer thread.
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,26 +20,32 @@ from typing import Final
 
 import structlog
 
-from agent.kernel.vm import Contents
-from agent.memory import scout_board
+from agent.kernel.sock_diag import Sockets
 from agent.memory.page_ranges import NO_RANGES, Ranges
-from agent.memory.scout_board import (
+from agent.memory.sighting import Sighting
+from agent.scout.board import (
     ANSWERED,
     ASKED,
+    CONNECTIONS,
+    CONNECTIONS_EDITION,
+    CONNECTIONS_MAX,
     COPIED,
-    EDITION,
     KNOWN,
     MAPS,
     PRIVATE,
+    PRIVATE_EDITION,
     PRIVATE_MAX,
     READY,
     REVERTED,
+    ROWS_ANSWERED,
+    ROWS_KNOWN,
     RUNS,
     RUNS_MAX,
     SEEN,
     Board,
+    create,
 )
-from agent.memory.scout_process import GO
+from agent.scout.process import GO
 
 log = structlog.get_logger()
 
@@ -47,25 +55,19 @@ REST_QUESTIONS: Final = 8
 """After a late answer it is not asked so many times: the machine has no processor to spare now."""
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PROCESS: Final = (
-    "import os, sys; os.nice(19); sys.path.insert(0, sys.argv[1]); from agent.memory.scout_process import main;"
+    "import os, sys; os.nice(19); sys.path.insert(0, sys.argv[1]); from agent.scout.process import main;"
     " main(int(sys.argv[2]), int(sys.argv[3]))"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """What the scout found in the runs that it was asked about.
+class Question:
+    """runs, private: see `agent.memory.tracking`. connections: requests made by `agent.kernel.sock_diag.request_one`;
+    another object when they change, so that they are handed over once."""
 
-    copied: what lies in `rows`, from the first on, until the next question. seen: all else that was written. reverted:
-    which of the private ranges hold a page that is no copy any more. maps: the text of /proc/PID/maps, b"" if it is not
-    known.
-    """
-
-    copied: Ranges
-    seen: Ranges
-    reverted: Ranges
-    maps: bytes
-    rows: Contents
+    runs: Ranges
+    private: Ranges
+    connections: Sequence[bytes]
 
 
 class Scout:
@@ -77,14 +79,16 @@ class Scout:
         self._board: Board | None = None
         self._asked = 0
         self._resting = 0
+        self._asked_rows = 0
         self._private = NO_RANGES
+        self._connections: Sequence[bytes] = ()
 
     def start(self) -> None:
         """Start the process; it is ready after a quarter of a second of what others leave it. Nothing is started where
         there is only one processor. By the thread that is the agent's main one, whose child it becomes."""
         if len(os.sched_getaffinity(0)) < 2:
             return
-        board = scout_board.create()
+        board = create()
         own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
@@ -129,19 +133,16 @@ class Scout:
 
     def follow(self, pid: int) -> None:
         """Its process is this one from now on; 0: none. An exec makes another process of it."""
-        self._asked = 0
+        self._asked = self._asked_rows = 0
         if self._board is not None:
             self._board.words[READY] = 0
             if not self._send(str(pid).encode()):
                 self._board = None  # It would answer for the process before.
 
-    def ask(self, runs: Ranges, private: Ranges) -> None:
-        """Have it look through these runs, and whether `private` still are copies; see `Sighting`.
-
-        Every process that writes to them must stand still until `answer`.
-        """
+    def ask(self, question: Question) -> None:
+        """Have it look; whatever writes to the memory must stand still until `sighting`."""
         board = self._board
-        if board is None or len(runs) > RUNS_MAX or len(private) > PRIVATE_MAX or not self.is_ready:
+        if board is None or not self.is_ready or not fits(question):
             return
         if self._resting:
             self._resting -= 1
@@ -149,21 +150,34 @@ class Scout:
         if not self.is_idle:
             return
         words = board.words
-        board.runs[: len(runs)] = runs
-        words[RUNS] = len(runs)
-        if private is not self._private:
-            self._private = private
-            board.private[: len(private)] = private
-            words[PRIVATE] = len(private)
-            words[EDITION] += 1
-        self._asked = words[ASKED] = words[ASKED] + 1
+        board.runs[: len(question.runs)] = question.runs
+        words[RUNS] = len(question.runs)
+        if question.private is not self._private:
+            self._private = question.private
+            board.private[: len(question.private)] = question.private
+            words[PRIVATE] = len(question.private)
+            words[PRIVATE_EDITION] += 1
+        if question.connections is not self._connections:
+            self._connections = question.connections
+            board.write_requests(question.connections)
+            words[CONNECTIONS_EDITION] += 1
+        self._asked = self._asked_rows = words[ASKED] = words[ASKED] + 1
         self._send(GO)
 
-    def answer(self) -> Sighting | None:
-        """What it found, None if it was not asked, is late, or does not know. Waits for at most PATIENCE_S."""
+    def rows(self) -> Sockets | None:
+        """The rows of the connections that it was asked about, in their order, all zeros for one that is there no more;
+        None if it was not asked, is late, or does not know. To be asked for once."""
+        asked, self._asked_rows = self._asked_rows, 0
+        board = self._board
+        if not asked or board is None or not self._is_answered(board, ROWS_ANSWERED, asked):
+            return None
+        return board.connections[: board.words[CONNECTIONS]].copy() if board.words[ROWS_KNOWN] else None
+
+    def sighting(self) -> Sighting | None:
+        """What it found in the memory, as `rows`."""
         asked, self._asked = self._asked, 0
         board = self._board
-        if not asked or board is None or not self._is_answered(board, asked):
+        if not asked or board is None or not self._is_answered(board, ANSWERED, asked):
             return None
         words = board.words
         if not words[KNOWN]:
@@ -177,18 +191,22 @@ class Scout:
             board.rows,
         )
 
-    def _is_answered(self, board: Board, asked: int) -> bool:
+    def _is_answered(self, board: Board, word: int, asked: int) -> bool:
         until_s = 0.0
-        while board.words[ANSWERED] != asked:
+        while board.words[word] != asked:
             until_s = until_s or time.monotonic() + PATIENCE_S
             if time.monotonic() > until_s:
                 self._resting = REST_QUESTIONS
                 return False
         return True
 
-    def forget(self) -> None:
-        """What it was asked about, if it was, has changed since: there is no answer."""
+    def forget_memory(self) -> None:
+        """What it was asked about, if it was, has changed since: there is no sighting."""
         self._asked = 0
+
+    def forget_rows(self) -> None:
+        """The stop in which it was asked is over."""
+        self._asked_rows = 0
 
     def _send(self, message: bytes) -> bool:
         """Whether it will read this."""
@@ -203,3 +221,12 @@ class Scout:
             self._board = None
             return False
         return True
+
+
+def fits(question: Question) -> bool:
+    """Whether there is room for it on the board."""
+    return (
+        len(question.runs) <= RUNS_MAX
+        and len(question.private) <= PRIVATE_MAX
+        and len(question.connections) <= CONNECTIONS_MAX
+    )
