@@ -12,7 +12,7 @@ from typing import Protocol
 from agent.errors import CaptureError, CheckpointAbandoned, StructureError
 from agent.structures import standstill
 from agent.structures.capture import Capture, Readable, pages_of
-from agent.structures.changes import Changes, watch
+from agent.structures.changes import Watch
 from agent.structures.locating import Located
 from agent.structures.regular_file import FileCapture, RegularFile
 from agent.structures.report import Declaration, Refusal
@@ -62,7 +62,8 @@ class Supply:
         Raises CheckpointAbandoned, TraceeGone, with nothing prepared.
         """
         self.remarks: list[str] = []
-        self._tracee, self._stop, self._told = tracee, stop, told
+        self._stop, self._told = stop, told
+        self._watch = Watch(tracee, stop)
         self._encoder = encoder or PagePartEncoder()
         self._token = token
         self._all: dict[str, _Supplied] = {}
@@ -77,6 +78,7 @@ class Supply:
         for one in self._all.values():
             one.source.close()
         self._all.clear()
+        self._watch.close()
 
     @property
     def declarations(self) -> list[Declaration]:
@@ -151,6 +153,6 @@ class Supply:
         original = Original(one.name, one.structure.size, self._encoder, token=self._token)
         if one.place is None:
             return FileCapture(RegularFile(one.table.file or "", one.name, size=one.structure.size), original)
-        changes: Changes = watch(self._tracee, pages_of(one.place), self._stop)
+        changes = self._watch.changes(pages_of(one.place))
         self.remarks += [*one.structure.remarks, *([f"{one.name}: {changes.remark}"] if changes.remark else [])]
         return Capture(one.place, changes, original)

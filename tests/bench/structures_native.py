@@ -18,7 +18,7 @@ import numpy as np
 
 from agent.structures import standstill
 from agent.structures.capture import Capture, pages_of
-from agent.structures.changes import AllChanges, Changes, watch
+from agent.structures.changes import AllChanges, Changes, Watch
 from agent.structures.finding import find
 from agent.structures.update import Copy, Original
 from agent.tracing.prompt import Prompt
@@ -41,7 +41,8 @@ def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
     stops_s: list[float] = []
     standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S, stops_s.append)
     of = pages_of(place)
-    changes: Changes = AllChanges(of, "as asked for") if options.untracked else watch(program.tracee, of, standing)
+    watch = Watch(program.tracee, standing)
+    changes: Changes = AllChanges(of, "as asked for") if options.untracked else watch.changes(of)
     original = Original("g_table", place.structure.size, PagePartEncoder())
     capture = Capture(place, changes, original)
     copy = Copy("g_table", place.structure.size, PagePartDecoder())
@@ -62,6 +63,7 @@ def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
             sizes.append(len(update.data))
         time.sleep(max(0.0, begun_s + options.interval_ms / 1e3 - time.perf_counter()))
     capture.close()
+    watch.close()
     # The first is whole, and the second catches up with what was written meanwhile.
     return {
         "mib": options.mib,

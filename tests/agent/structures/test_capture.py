@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,8 +14,8 @@ import pytest
 from agent.errors import CheckpointAbandoned, TraceeGone
 from agent.structures import standstill
 from agent.structures.capture import Capture, pages_of, take
-from agent.structures.changes import AllChanges, Changes, ProtectedChanges, watch
-from agent.structures.finding import Placed, find
+from agent.structures.changes import AllChanges, Changes, ProtectedChanges, Watch
+from agent.structures.finding import find
 from agent.structures.layout import Array, Record
 from agent.structures.standstill import Standstill
 from agent.structures.update import Copy, Original, Update
@@ -38,7 +39,8 @@ class Source:
         self.standstill: Standstill = standstill.by_tracing(program.tracee, Prompt(None), STOP_S)
         self.place = find(program.pid, "g_sessions", exclude=exclude)
         of = pages_of(self.place)
-        self.changes: Changes = watch(program.tracee, of, self.standstill) if tracks else AllChanges(of, "not asked")
+        self.watch = Watch(program.tracee, self.standstill)
+        self.changes: Changes = self.watch.changes(of) if tracks else AllChanges(of, "not asked")
         original = Original("g_sessions", self.place.structure.size, ENCODER)
         self.capture = Capture(self.place, self.changes, original)
 
@@ -59,6 +61,7 @@ def source(program: Running, *, tracks: bool = True, exclude: tuple[str, ...] = 
         yield found
     finally:
         found.capture.close()
+        found.watch.close()
 
 
 @contextlib.contextmanager
@@ -225,27 +228,37 @@ def test_an_abandoned_stop_loses_nothing() -> None:
             assert mirror.tell("d 11") == ask(program, "d 11")
 
 
-def test_several_structures_are_of_one_instant_and_stops_are_told() -> None:
-    with traced(built("types.c", "-g")) as program:
+def test_structures_with_pages_in_common_are_tracked_apart() -> None:
+    """What one takes note of is not lost to the other, in whatever order they are taken."""
+    with traced(built(*TABLE)) as program:
         stops_s: list[float] = []
         standing = standstill.by_tracing(program.tracee, Prompt(None), STOP_S, stops_s.append)
-        places: list[Placed] = [find(program.pid, name) for name in ("g_plain", "lonely")]
+        watch = Watch(program.tracee, standing)
+        places = [find(program.pid, name) for name in ("g_left", "g_right")]
+        assert places[0].address >> 12 == places[1].address >> 12
+        changes = [watch.changes(pages_of(place)) for place in places]
+        assert [one.remark for one in changes] == ["", ""]
         captures = [
-            Capture(
-                place,
-                watch(program.tracee, pages_of(place), standing),
-                Original(place.structure.name, place.structure.size, ENCODER),
-            )
-            for place in places
+            Capture(place, one, Original(place.structure.name, place.structure.size, ENCODER))
+            for place, one in zip(places, changes, strict=True)
         ]
+        assert len(take(captures, standing)) == 2
         stops_s.clear()
-        updates = take(captures, standing)
-        assert [update.structure for update in updates] == ["g_plain", "lonely"]
-        assert take(captures, standing) == []
-        assert len(stops_s) == 2
+        dice = random.Random(7)
+        values = [0, 0]
+        for number in range(1, 60):
+            which = dice.randrange(2)
+            values[which] = number
+            ask(program, f"{'lr'[which]} {number}")
+            for chosen in dice.sample(range(2), dice.randint(1, 2)):
+                take([captures[chosen]], standing)
+                assert int(captures[chosen].original.rows[0, 0]) == values[chosen]
+        assert len(take(captures, standing)) <= 2
+        assert [int(one.original.rows[0, 0]) for one in captures] == values
         assert all(0 < one < STOP_S for one in stops_s)
         for one in captures:
             one.close()
+        watch.close()
 
 
 def test_a_mirror_is_written_under_a_stop_by_its_tracer() -> None:

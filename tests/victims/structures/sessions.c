@@ -1,6 +1,7 @@
 /* A session table, as an unmodified service might have one. It does what its standard input says:
  *   w INDEX ID BALANCE   change one session          d INDEX   show one session
  *   f VALUE              change every session        s         the sum over all ids
+ *   l VALUE, r VALUE     change one of two variables that lie side by side
  *   c MICROSECONDS       churn: a thread keeps count and entries[0].id equal, with so long a pause in between
  */
 #include <pthread.h>
@@ -36,6 +37,7 @@ struct table {
 };
 
 struct table g_sessions;
+uint64_t g_left, g_right;
 static uint64_t misalign[7] __attribute__((used)) = {1};
 
 static void *churn(void *argument) {
@@ -90,6 +92,12 @@ int main(void) {
             struct session *one = &g_sessions.entries[index];
             printf("%llu %s %d %u %u %.2f %llu\n", (unsigned long long)one->id, one->user, one->state, one->urgent,
                    one->level, one->balance, (unsigned long long)g_sessions.count);
+        } else if (sscanf(line, "l %llu", &id) == 1) {
+            g_left = id;
+            puts("ok");
+        } else if (sscanf(line, "r %llu", &id) == 1) {
+            g_right = id;
+            puts("ok");
         } else if (line[0] == 's') {
             unsigned long long sum = 0;
             for (unsigned i = 0; i < COUNT; i++)
