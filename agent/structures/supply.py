@@ -5,11 +5,12 @@ What goes wrong with one structure is told once, in one line, and ends the mirro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.errors import CaptureError, CheckpointAbandoned, StructureError
+from agent.errors import CaptureError, CheckpointAbandoned, StructureError, TraceeGone
 from agent.structures import standstill
 from agent.structures.capture import Capture, Readable, pages_of
 from agent.structures.changes import Watch
@@ -62,7 +63,7 @@ class Supply:
         Raises CheckpointAbandoned, TraceeGone, with nothing prepared.
         """
         self.remarks: list[str] = []
-        self._stop, self._told = stop, told
+        self._tracee, self._stop, self._told = tracee, stop, told
         self._watch = Watch(tracee, stop)
         self._encoder = encoder or PagePartEncoder()
         self._token = token
@@ -103,12 +104,26 @@ class Supply:
         due = [one for one in self._all.values() if one.due_s <= now_s]
         for one in due:
             one.due_s = now_s + one.interval_s
+        return self._take(due, self._stop)
+
+    def take_last(self) -> list[Update]:
+        """The last updates of a program that was killed: all of its threads are held on their way out, and its memory
+        can still be read. Nothing that it wrote is lost then. Raises TraceeGone when it is too late.
+        """
+        updates = self._take(list(self._all.values()), standstill.none)
+        places = [one.located.place for one in self._all.values() if one.located.place is not None]
+        # Memory that is gone has no changed pages, either: only now it is certain that they were all seen.
+        if places and not os.pread(self._tracee.memory, 1, places[0].address):
+            raise TraceeGone(self._tracee.pid)
+        return updates
+
+    def _take(self, due: list[_Supplied], stop: Standstill) -> list[Update]:
         updates: list[Update] = []
         for is_stopped in (True, False):
             several = [one for one in due if (one.located.table.consistency == "stop") == is_stopped]
             several = [one for one in several if self._do(one, one.source.look)]
             if several:
-                updates += self._copy(several, self._stop if is_stopped else standstill.none)
+                updates += self._copy(several, stop if is_stopped else standstill.none)
         return updates
 
     def _copy(self, several: list[_Supplied], stop: Standstill) -> list[Update]:

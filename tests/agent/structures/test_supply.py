@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,7 @@ from agent.structures.standstill import Standstill
 from agent.structures.supply import Supply
 from agent.structures.table import StructureTable
 from agent.structures.update import Update
+from agent.tracing.program_event import Dying, Exited
 from agent.tracing.prompt import Prompt
 from tests.agent.structures.built import Victim, ask, built, running, traced
 from tests.agent.traced import STOP_S, Running
@@ -232,6 +235,25 @@ def test_a_mirror_that_can_not_stand_still_is_written_with_the_whole_copy() -> N
         # The next update writes everything that the one before did not.
         assert [type(one) for one in joined.round()] == [Applied]
         assert joined.mirror.tell("d 1") == ask(joined.program, "d 1")
+
+
+def test_nothing_of_a_killed_program_is_lost() -> None:
+    with pair(SESSIONS, OTHER) as joined:
+        declare(joined)
+        joined.round()
+        ask(joined.program, "c 0")
+        joined.round()
+        ask(joined.program, "w 7 77 7.5")
+        said = ask(joined.program, "d 7").split()[:-1]
+        os.kill(joined.program.pid, signal.SIGKILL)
+        joined.program.await_event(Dying)
+        answers = [joined.reception.apply(update) for update in joined.supply.take_last()]
+        assert [type(one) for one in answers] == [Applied]
+        assert joined.mirror.tell("d 7").split()[:-1] == said
+        joined.program.tracee.release_dying()
+        joined.program.await_event(Exited)
+        with pytest.raises(TraceeGone):
+            joined.supply.take_last()
 
 
 def test_an_end_of_the_mirrors_program_is_told() -> None:
