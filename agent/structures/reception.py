@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.errors import CheckpointAbandoned, RestoreError, StructureError
+from agent.structures.decode import Value, decode
 from agent.structures.finding import Structure
 from agent.structures.locating import Located
 from agent.structures.regular_file import RegularFile
 from agent.structures.report import Applied, Declaration, Refusal, Resync
+from agent.structures.shape import member_at
 from agent.structures.standstill import Standstill
 from agent.structures.update import Copy, Update
 from agent.structures.writer import Target, Variable, Writer
@@ -66,6 +68,27 @@ class Reception:
             for name, one in self._all.items()
             if one.writer.is_sound
         }
+
+    def value(self, name: str) -> Value:
+        """A structure as its program was given it, decoded by its type. Raises KeyError: it is not mirrored here."""
+        one = self._all[name]
+        return decode(one.structure.layout, one.writer.copy.rows.tobytes()[: one.structure.size])
+
+    def look_for_divergence(self) -> list[Refusal]:
+        """Compare what the program has with what it was given: it must leave its structures alone while it is a mirror.
+
+        What has diverged is written again, by the next update or whole copy at the latest.
+        """
+        found: list[Refusal] = []
+        for name, one in self._all.items():
+            if one.writer.is_sound and (ranges := one.writer.differs()):
+                one.writer.is_sound = False
+                member = member_at(one.structure.layout, name, ranges[0][0])
+                what = f"{member} was changed by the mirror's own program"
+                more = f", and {len(ranges) - 1} more places" if len(ranges) > 1 else ""
+                hint = "a mirror must not work on its structures: it has to know its role"
+                found.append(Refusal(name, "diverged", what + more, hint))
+        return found
 
     def compare(self, declaration: Declaration) -> Refusal | None:
         """The primary's declaration of a structure: from here on its updates are applied, if its layout is the same."""

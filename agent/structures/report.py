@@ -9,7 +9,7 @@ from agent.structures.finding import Structure
 from agent.structures.shape import Line
 from transport.errors import KagemushaError
 
-Code = Literal["unknown-structure", "type-mismatch", "too-large", "not-mirrorable", "corrupt", "stale-token", "lost"]
+Code = Literal["unknown-structure", "type-mismatch", "too-large", "not-mirrorable", "stale-token", "diverged", "lost"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,18 @@ def _joined(extents: Extents) -> Extents:
     return np.stack((extents[heads, 0], extents[ends, 1]), axis=1)
 
 
+def member_at(layout: Layout, name: str, offset: int) -> str:
+    """The innermost member of structure `name` that has the byte at `offset`: "g_sessions.entries[3].id"."""
+    if isinstance(layout, Array) and layout.element.size and offset < layout.size:
+        at, within = divmod(offset, layout.element.size)
+        return member_at(layout.element, f"{name}[{at}]", within)
+    if isinstance(layout, Record):
+        for member in layout.members:
+            if member.offset <= offset < member.offset + member.type.size:
+                return member_at(member.type, _join(name, member.name), offset - member.offset)
+    return name
+
+
 # ---- comparing
 
 

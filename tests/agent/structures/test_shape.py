@@ -141,3 +141,21 @@ def test_lines_in_another_order_are_another_layout() -> None:
     lines = structure("types.c", "-g", wanted="g_plain").lines
     assert shape.first_difference(lines, lines[::-1], "x") == "the members of x are in another order on the other side"
     assert shape.first_difference(lines, lines, "x") == ""
+
+
+@pytest.mark.parametrize(
+    ("offset", "member"),
+    [
+        (0, "g_plain.flag"),
+        (9, "g_plain.text[3]"),
+        (99, "g_plain.grid[0][2]"),
+        (117, "g_plain.inner[0].as_int"),
+        (133, "g_plain.inner[1].high"),
+        (46, "g_plain"),
+        (159, "g_plain.huge"),
+        (400, "g_plain"),
+    ],
+)
+def test_each_byte_has_a_member(offset: int, member: str) -> None:
+    found = structure("types.c", "-g", wanted="g_plain")
+    assert shape.member_at(found.layout, "g_plain", offset) == member

@@ -256,6 +256,45 @@ def test_nothing_of_a_killed_program_is_lost() -> None:
             joined.supply.take_last()
 
 
+def test_a_mirror_can_be_looked_at_by_name() -> None:
+    with pair(SESSIONS, OTHER) as joined:
+        declare(joined)
+        ask(joined.program, "w 2 22 2.5")
+        joined.round()
+        value = joined.reception.value("g_sessions")
+        assert isinstance(value, dict)
+        assert value["count"] == 1
+        assert isinstance(value["entries"], list)
+        assert value["entries"][2] == {
+            "id": 22,
+            "user": "user22",
+            "state": "ACTIVE",
+            "urgent": 1,
+            "level": 5,
+            "balance": 2.5,
+            "lock": None,
+        }
+        assert joined.reception.value("other") == [1, 0, 0, 0, 0, 0, 0]
+        with pytest.raises(KeyError):
+            joined.reception.value("absent")
+
+
+def test_a_mirror_that_works_on_its_structures_is_told_by_the_member() -> None:
+    with pair(SESSIONS) as joined:
+        declare(joined)
+        joined.round()
+        assert joined.reception.look_for_divergence() == []
+        joined.mirror.tell("f 9")
+        [refusal] = joined.reception.look_for_divergence()
+        assert refusal.code == "diverged"
+        assert refusal.what == "g_sessions.entries[0].id was changed by the mirror's own program, and 15 more places"
+        assert joined.reception.holds == {}
+        ask(joined.program, "w 2 22 2.5")
+        joined.round()
+        assert joined.mirror.tell("d 1") == ask(joined.program, "d 1")
+        assert joined.reception.look_for_divergence() == []
+
+
 def test_an_end_of_the_mirrors_program_is_told() -> None:
     with pair(SESSIONS) as joined:
         declare(joined)
