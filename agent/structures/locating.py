@@ -35,6 +35,8 @@ def locate(tables: Iterable[StructureTable], pid: int) -> tuple[list[Located], l
     for table in tables:
         if table.python is None:
             try:
+                if any(one.name == table.title for one in found):
+                    raise StructureError(f"two structures are called {table.title}", hint="give one of them a name")
                 found.append(_located(table, pid))
             except StructureError as error:
                 refused.append(Refusal.of(table.title, "not-mirrorable", error))

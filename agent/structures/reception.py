@@ -69,6 +69,11 @@ class Reception:
             if one.writer.is_sound
         }
 
+    @property
+    def copies(self) -> dict[str, Copy]:
+        """The copies of what `holds` names, with which a `Supply` goes on after the promotion."""
+        return {name: one.writer.copy for name, one in self._all.items() if one.writer.is_sound}
+
     def value(self, name: str) -> Value:
         """A structure as its program was given it, decoded by its type. Raises KeyError: it is not mirrored here."""
         one = self._all[name]

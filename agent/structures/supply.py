@@ -6,7 +6,7 @@ What goes wrong with one structure is told once, in one line, and ends the mirro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from agent.structures.locating import Located
 from agent.structures.regular_file import FileCapture, RegularFile
 from agent.structures.report import Declaration, Refusal
 from agent.structures.standstill import Standstill
-from agent.structures.update import Original, Update
+from agent.structures.update import Copy, Original, Update
 from agent.tracing.tracee import Tracee
 from transport.delta import PagePartEncoder
 
@@ -57,9 +57,13 @@ class Supply:
         token: int,
         told: Callable[[Refusal], object],
         encoder: PagePartEncoder | None = None,
+        copies: Mapping[str, Copy] | None = None,
+        after: Mapping[str, int] | None = None,
     ) -> None:
         """Prepares each, which costs a variable one stop; interval_ms: of those that have none of their own.
 
+        copies: what this program was given as a mirror, after its promotion. after: the highest versions that mirrors
+        hold with this token, when another agent was here before.
         Raises CheckpointAbandoned, TraceeGone, with nothing prepared.
         """
         self.remarks: list[str] = []
@@ -67,6 +71,7 @@ class Supply:
         self._watch = Watch(tracee, stop)
         self._encoder = encoder or PagePartEncoder()
         self._token = token
+        self._copies, self._after = copies or {}, after or {}
         self._all: dict[str, _Supplied] = {}
         try:
             for one in located:
@@ -165,7 +170,11 @@ class Supply:
         self._all[one.name] = _Supplied(one, source, interval_s)
 
     def _open(self, one: Located) -> Source:
-        original = Original(one.name, one.structure.size, self._encoder, token=self._token)
+        if (copy := self._copies.get(one.name)) is not None:
+            original = Original.continued(copy, self._encoder, self._token)
+        else:
+            after = self._after.get(one.name, 0)
+            original = Original(one.name, one.structure.size, self._encoder, token=self._token, after=after)
         if one.place is None:
             return FileCapture(RegularFile(one.table.file or "", one.name, size=one.structure.size), original)
         changes = self._watch.changes(pages_of(one.place))

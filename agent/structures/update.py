@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.memory.page_ranges import NO_PAGES
-from agent.structures.blocks import BLOCK_WORDS, Blocks, Rows, count_blocks
+from agent.structures.blocks import BLOCK_BYTES, BLOCK_WORDS, Blocks, Rows, count_blocks
 from transport.checkpoint import PART_PAGES
 from transport.delta import PagePartDecoder, PagePartEncoder
 from transport.errors import CorruptUpdate, StaleUpdate
@@ -69,11 +69,21 @@ class Original:
     rows: all blocks; only this changes them. One encoder may serve several structures, in one thread.
     """
 
-    def __init__(self, structure: str, size: int, encoder: PagePartEncoder, *, token: int = 0) -> None:
+    def __init__(self, structure: str, size: int, encoder: PagePartEncoder, *, token: int = 0, after: int = 0) -> None:
+        """after: the highest version that a mirror may hold with this token, from an agent that was here before."""
         self.structure, self.token = structure, token
+        self._after = after
         self.version, self.state = 0, NO_STATE
         self.rows: Rows = np.zeros((count_blocks(size), BLOCK_WORDS), np.uint64)
         self._encoder = encoder
+
+    @classmethod
+    def continued(cls, copy: Copy, encoder: PagePartEncoder, token: int) -> Original:
+        """A mirror's copy goes on as the original, after its promotion: mirrors that hold the same follow it."""
+        found = cls(copy.structure, len(copy.rows) * BLOCK_BYTES, encoder, token=token)
+        found.rows[:] = copy.rows
+        found.version, found.state = copy.version, copy.state
+        return found
 
     def advance(self, blocks: Blocks, rows: Rows) -> Update | None:
         """The next version, in which these blocks have these contents; None if they have already.
@@ -84,9 +94,9 @@ class Original:
             if len(blocks) != len(self.rows):
                 raise ValueError(f"{len(blocks)} blocks of {len(self.rows)} in the first version")
             self.rows[:] = rows
-            self.version = 1
+            self.version = self._after + 1
             data = self._data(None)
-            self.state = _sum(self.structure, 1, NO_STATE, b"", data)
+            self.state = _sum(self.structure, self.version, NO_STATE, b"", data)
             return self._whole(data)
         changed = self._changed(blocks, rows)
         if not len(changed):

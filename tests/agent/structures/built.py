@@ -49,9 +49,10 @@ class Victim:
 
 
 @contextmanager
-def running(program: Path, *, environment: dict[str, str] | None = None) -> Iterator[Victim]:
+def running(program: Path, *arguments: str, environment: dict[str, str] | None = None) -> Iterator[Victim]:
     """Run it until the block ends."""
-    process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    command = [str(program), *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -62,10 +63,11 @@ def running(program: Path, *, environment: dict[str, str] | None = None) -> Iter
 
 
 @contextmanager
-def traced(program: Path) -> Iterator[Running]:
+def traced(program: Path, *arguments: str) -> Iterator[Running]:
     """Run it, seized by this thread, until the block ends; one at a time, for the events of all come to all."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    command = [str(program), *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     found = Running(process)
     try:
         assert found.await_line() == "ready"

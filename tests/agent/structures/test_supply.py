@@ -14,17 +14,21 @@ import pytest
 
 from agent.errors import CheckpointAbandoned, TraceeGone
 from agent.structures import standstill
+from agent.structures.capture import Capture, pages_of, take
+from agent.structures.changes import AllChanges
+from agent.structures.finding import find
 from agent.structures.locating import locate
 from agent.structures.reception import Reception
-from agent.structures.report import Applied, Refusal, Resync
+from agent.structures.report import Applied, Declaration, Refusal, Resync
 from agent.structures.standstill import Standstill
 from agent.structures.supply import Supply
 from agent.structures.table import StructureTable
-from agent.structures.update import Update
+from agent.structures.update import Original, Update
 from agent.tracing.program_event import Dying, Exited
 from agent.tracing.prompt import Prompt
 from tests.agent.structures.built import Victim, ask, built, running, traced
 from tests.agent.traced import STOP_S, Running
+from transport.delta import PagePartEncoder
 
 PROGRAM = ("sessions.c", "-g")
 SESSIONS = StructureTable(symbol="g_sessions", exclude=("g_sessions.entries.lock",))
@@ -293,6 +297,49 @@ def test_a_mirror_that_works_on_its_structures_is_told_by_the_member() -> None:
         joined.round()
         assert joined.mirror.tell("d 1") == ask(joined.program, "d 1")
         assert joined.reception.look_for_divergence() == []
+
+
+def test_after_a_promotion_other_mirrors_go_on_with_what_they_hold() -> None:
+    """The mirror becomes the primary of a third program, which holds the same already."""
+    with traced(built(*PROGRAM)) as second, running(built(*PROGRAM)) as third:
+        receptions = [Reception(locate([SESSIONS], one.pid)[0], standstill.none) for one in (second, third)]
+        with running(built(*PROGRAM)) as first:
+            first.tell("w 1 11 1")
+            place = find(first.pid, "g_sessions", exclude=SESSIONS.exclude)
+            original = Original("g_sessions", place.structure.size, PagePartEncoder(), token=3)
+            capture = Capture(place, AllChanges(pages_of(place), ""), original)
+            [update] = take([capture], standstill.none)
+            capture.close()
+        for one in receptions:
+            assert one.compare(Declaration.of(place.structure)) is None
+            assert isinstance(one.apply(update), Applied)
+        own = standstill.by_tracing(second.tracee, Prompt(None), STOP_S)
+        located, _ = locate([SESSIONS], second.pid)
+        told: list[Refusal] = []
+        copies = receptions[0].copies
+        promoted = Supply(located, second.tracee, own, interval_ms=50, token=4, told=told.append, copies=copies)
+        whole = promoted.whole("g_sessions")
+        assert whole is not None
+        assert receptions[1].apply(whole) == Applied("g_sessions", 1, whole.state)
+        assert promoted.take(1.0) == []
+        ask(second, "w 2 22 2")
+        [update] = promoted.take(2.0)
+        assert len(update.data) < 500
+        assert isinstance(receptions[1].apply(update), Applied)
+        assert third.tell("d 1") == ask(second, "d 1")
+        assert third.tell("d 2") == ask(second, "d 2")
+        assert told == []
+        promoted.close()
+        for one in receptions:
+            one.close()
+
+
+def test_two_structures_of_one_name_are_refused() -> None:
+    with running(built(*PROGRAM)) as program:
+        tables = [SESSIONS, StructureTable(symbol="g_left", name="g_sessions")]
+        located, refused = locate(tables, program.pid)
+        assert [one.name for one in located] == ["g_sessions"]
+        assert [one.what for one in refused] == ["two structures are called g_sessions"]
 
 
 def test_an_end_of_the_mirrors_program_is_told() -> None:

@@ -116,6 +116,38 @@ def test_a_new_primary_goes_on_with_mirrors_that_hold_the_same() -> None:
         mirror.apply(first)
 
 
+def test_a_promoted_copy_goes_on_for_mirrors_that_hold_the_same() -> None:
+    source, promoted, other = original(), copy(), copy()
+    for update in (write(source), write(source, (1, 5))):
+        assert update is not None
+        promoted.apply(update)
+        other.apply(update)
+    late = write(source, (2, 6))
+    assert late is not None
+    successor = Original.continued(promoted, ENCODER, 4)
+    assert not len(other.apply(successor.whole()))
+    update = write(successor, (3, 7))
+    assert update is not None
+    assert other.apply(update).tolist() == [3]
+    assert (other.rows == successor.rows).all()
+    # What the former primary still had to say, with a version that nobody has seen from it.
+    with pytest.raises(StaleUpdate):
+        other.apply(late)
+
+
+def test_an_agent_that_is_started_again_begins_above_what_mirrors_hold() -> None:
+    source, mirror = original(), copy()
+    for update in (write(source), write(source, (1, 5))):
+        assert update is not None
+        mirror.apply(update)
+    again = Original("table", SIZE, ENCODER, token=3, after=mirror.version)
+    update = write(again, (0, 9))
+    assert update is not None
+    assert len(mirror.apply(update)) == BLOCKS
+    assert (mirror.version, mirror.state) == (3, again.state)
+    assert (mirror.rows == again.rows).all()
+
+
 @pytest.mark.parametrize("cut", [1, 3, 5, 40])
 def test_a_forged_sum_does_not_help_data_that_is_cut(cut: int) -> None:
     """The parts are checked on their own, too."""
