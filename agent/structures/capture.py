@@ -19,6 +19,7 @@ from agent.structures.standstill import Standstill
 from agent.structures.update import Original, Update
 
 _SOME: Final = 64
+_ROUNDS: Final = 2
 
 
 class Readable(Protocol):
@@ -63,8 +64,10 @@ class Capture:
         """Read, while the program runs, what changed since the last time: so much less is left for the stop."""
         # A stop that was abandoned may have read something, too.
         self._settle()
-        self._copy(self._changes.running(), held=False)
-        self._settle()
+        # What is written while the first round is read would make the stop longer; the second one is over at once.
+        for _ in range(_ROUNDS):
+            self._copy(self._changes.running(), held=False)
+            self._settle()
 
     def copy(self) -> None:
         """Within the stop: read what changed since `look`."""
