@@ -21,19 +21,16 @@ async def test_a_node_that_sleeps_serves_beside_nobody_and_a_wall_clock_that_is_
         primary, _ = await place.settled()
         assert await place.suspend(primary) == []
 
+        primary, leader = await place.settled()
+        token = (await place.cluster.served())["programs"]["redis"]["token"]
         for by_s in (HOURS_S, -HOURS_S):
-            primary, leader = await place.settled()
-            before = (await place.cluster.served())["programs"]["redis"]
             await place.cluster.daemons[leader].ask(do="set wall clock", by_s=by_s)
             await asyncio.sleep(LEASES_S)
-            after = (await place.cluster.served())["programs"]["redis"]
-            assert (after["token"], after["primary"], after["fence"]) == (before["token"], primary, None)
-            # And a takeover is what it always is.
-            os.kill(place.cluster.pid_of_redis(primary), signal.SIGKILL)
-            view = await place.cluster.until(
-                lambda view, token=before["token"]: view["programs"]["redis"]["token"] > token,  # type: ignore[misc]
-                "another one serves",
-            )
-            promotion = view["programs"]["redis"]["last_promotion"]
-            assert promotion["version"]["number"] > 0, promotion
-        assert (await place.cluster.served())["programs"]["redis"]["token"] == before["token"] + 1
+            redis = (await place.cluster.served())["programs"]["redis"]
+            assert (redis["token"], redis["primary"], redis["fence"]) == (token, primary, None)
+        # And a takeover is what it always is.
+        os.kill(place.cluster.pid_of_redis(primary), signal.SIGKILL)
+        await place.cluster.until(lambda view: view["programs"]["redis"]["token"] > token, "another one serves")
+        redis = (await place.cluster.served())["programs"]["redis"]
+        assert redis["token"] == token + 1
+        assert redis["last_promotion"]["version"]["number"] > 0, redis

@@ -102,3 +102,11 @@ def test_the_last_failure_of_a_program_is_shown_whichever_instance_it_was() -> N
         assert view.last_failure is not None
         assert (view.last_failure.instance, view.last_failure.at) == ("redis@b", "1970-01-01T00:01:00Z")
     assert view_without_agent(ENTRY, "redis@a", "no agent").last_failure is None
+
+
+def test_who_waits_for_its_address_is_no_mirror_any_more() -> None:
+    """Its agent knows nothing of it: that it is to serve, and why it does not, is agreed."""
+    waits = dataclasses.replace(ENTRY.instances[0], status="starting", reason="10.0.0.100 is used by somebody")
+    entry = dataclasses.replace(ENTRY, instances=(waits, ENTRY.instances[1]))
+    view = instance_view(entry, dataclasses.replace(STATUS, role="mirror", reason="", instance="redis@a"), None)
+    assert (view.role, view.status, view.reason) == ("primary", "starting", waits.reason)

@@ -106,6 +106,30 @@ async def test_only_a_node_of_the_cluster_may_answer_for_what_is_continued(
         await clients.close()
 
 
+async def test_who_had_the_address_is_looked_for_until_it_is_gone(config: NodeConfig) -> None:
+    nodes = tuple(
+        one if one.id == "a" else one.model_copy(update={"address": "10.91.0.77:7400"}) for one in config.nodes
+    )
+    place = Place(config.model_copy(update={"nodes": nodes}), "redis")
+    with Lan() as lan, lan.inside("first"):
+        clients = Clients(place, lambda: file_of(Redirection("address", USED, "eth0")), lambda: True, lambda: None)
+
+        async def lease() -> None:
+            await asyncio.sleep(0.2)
+
+        # Nobody is known to have it: a takeover waits for no answer.
+        await clients.see_free()
+        with pytest.raises(AddressInUse) as refused:
+            await clients.arrive(lease(), patient=False)
+        assert clients.taken == refused.value.what
+        with pytest.raises(AddressInUse):
+            await clients.see_free()
+        subprocess.run(["ip", "-n", lan.name("second"), "address", "del", USED, "dev", "eth0"], check=True)
+        await clients.see_free()
+        assert clients.taken == ""
+        await clients.close()
+
+
 async def test_an_address_that_is_taken_away_comes_back_unless_it_was_silenced(config: NodeConfig) -> None:
     with Lan() as lan, lan.inside("first"):
         place = Place(config, "redis")

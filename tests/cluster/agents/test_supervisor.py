@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from cluster.agents.place import Place
-from cluster.agents.record import start_ticks_of
+from cluster.agents.record import InstanceRecord, start_ticks_of
 from cluster.node.messages import (
     ActivateHere,
     DoesNotServe,
@@ -27,7 +29,9 @@ from cluster.node.messages import (
     Start,
     Stop,
     StopServing,
+    Waits,
 )
+from cluster.redirect.probe import AddressInUse
 from tests.cluster.agents.household import DEADLINE_S, PROGRAM, Home, counted, households
 from transport.checkpoint import Version
 from transport.errors import KagemushaError
@@ -149,6 +153,45 @@ async def test_without_a_lease_nothing_serves(tmp_path: Path) -> None:
         assert await counts_on(output(a)) > before[-1]
         assert is_gapless(counted(output(a)))
         assert b.supervisor.leases() == []
+
+
+def has_the_address(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
+    """Somebody else has the address of the program when it is to go on at this node."""
+    clients = home.supervisor.instances[PROGRAM].clients
+
+    async def arrive(meanwhile: Coroutine[Any, Any, None], *, patient: bool) -> None:
+        await meanwhile
+        raise AddressInUse("10.0.0.100 is used by 52:54:00:00:00:66 on eth0 already")
+
+    monkeypatch.setattr(clients, "arrive", arrive)
+
+
+async def test_whose_address_is_not_free_keeps_all_that_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f1"))
+        assert isinstance(held, HeldAt)
+        before = b.state
+        with monkeypatch.context() as patch:
+            for home in (a, b):
+                has_the_address(patch, home)
+            # A mirror, and the original of a switchover.
+            for home, token in ((b, 2), (b, 2), (a, 3)):
+                answer = await home.supervisor.carry_out(ActivateHere(PROGRAM, token, held.version))
+                assert isinstance(answer, Waits)
+                assert "52:54:00:00:00:66" in answer.what
+        assert (b.state.role, b.state.status, b.state.version) == ("mirror", "mirrored", held.version)
+        assert (b.state.token, b.state.incarnation) == (1, before.incarnation)
+        assert (a.state.token, a.state.fence_id, a.state.status) == (1, "f1", "fenced")
+        assert a.supervisor.leases() == b.supervisor.leases() == []
+        assert InstanceRecord.load(Place(b.config, PROGRAM).record).role == "mirror"
+        before_it = counted(output(a))[-1]
+        assert isinstance(await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)), Serves)
+        await a.supervisor.carry_out(LetGo(PROGRAM, 1))
+        assert await counts_on(output(a)) > before_it
+        assert is_gapless(counted(output(a)))
 
 
 async def test_planned_and_undone_and_planned_again(tmp_path: Path) -> None:
