@@ -41,6 +41,7 @@ _POINTERS: Final = {
     "DW_TAG_ptr_to_member_type": "a pointer to a member",
 }
 _RECORDS: Final = {"DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type"}
+_SPLIT: Final = {"DW_AT_dwo_name", "DW_AT_GNU_dwo_name"}
 _OWN: Final = {
     "pthread_mutex_t",
     "pthread_rwlock_t",
@@ -86,6 +87,7 @@ def layout_of(dwarf: DWARFInfo, symbol: Symbol) -> Layout | None:
     try:
         variable = _variable_at(dwarf, symbol)
         if variable is None:
+            _refuse_split(dwarf, symbol)
             return None
         layout = _TypeReader().read(_follow(variable, "DW_AT_type"))
     except (DWARFError, ELFError, NotImplementedError, KeyError) as error:
@@ -117,6 +119,16 @@ def _variable_at(dwarf: DWARFInfo, symbol: Symbol) -> DIE | None:
     return None
 
 
+def _refuse_split(dwarf: DWARFInfo, symbol: Symbol) -> None:
+    """A unit whose types are in a file of its own (-gsplit-dwarf) may be the variable's."""
+    for unit in dwarf.iter_CUs():
+        if _SPLIT & unit.get_top_DIE().attributes.keys():
+            raise StructureError(
+                f"the debug information of {symbol.name} may be in a .dwo file, which is not read",
+                hint="build it without -gsplit-dwarf",
+            )
+
+
 def _variables(parent: DIE, deep: bool) -> Iterator[DIE]:
     for one in parent.iter_children():
         if one.tag == "DW_TAG_variable":
@@ -133,11 +145,13 @@ def _address(variable: DIE) -> int | None:
     return int.from_bytes(code[1:9], "little") if len(code) == 9 and code[0] == _ADDRESS else None
 
 
-def _declared(variable: DIE) -> DIE:
-    """The entry that bears the type: its definition may only refer to its declaration."""
+def _declared(variable: DIE) -> DIE | None:
+    """The entry that bears the type: its definition may only refer to its declaration. None: there is none (-g1)."""
     while "DW_AT_type" not in variable.attributes:
-        link = next(name for name in ("DW_AT_specification", "DW_AT_abstract_origin") if name in variable.attributes)
-        variable = _follow(variable, link)
+        links = [name for name in ("DW_AT_specification", "DW_AT_abstract_origin") if name in variable.attributes]
+        if not links:
+            return None
+        variable = _follow(variable, links[0])
     return variable
 
 

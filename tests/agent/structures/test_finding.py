@@ -96,6 +96,25 @@ def test_debug_information_in_a_file_of_its_own_is_found(tmp_path: Path, monkeyp
         assert examine(elf, "g_plain") == examine(whole, "g_plain")
 
 
+@pytest.mark.parametrize("options", [("-g", "-gz"), ("-g", "-O2", "-flto"), ("-g", "-static"), ("-ggdb3", "-Os")])
+def test_however_it_was_built_the_type_is_the_same(options: tuple[str, ...]) -> None:
+    exclude = ["g_sessions.entries.lock"]
+    with ElfFile(built("sessions.c", "-g")) as plain, ElfFile(built("sessions.c", *options)) as other:
+        assert examine(other, "g_sessions", exclude=exclude) == examine(plain, "g_sessions", exclude=exclude)
+
+
+def test_debug_information_without_types_is_none() -> None:
+    with ElfFile(built("types.c", "-g1")) as elf:
+        assert examine(elf, "g_plain").remarks
+
+
+@pytest.mark.parametrize("option", ["-gdwarf-4", "-gdwarf-5"])
+def test_split_debug_information_is_refused(option: str) -> None:
+    assert refusal(built("types.c", option, "-gsplit-dwarf"), "g_plain") == (
+        "the debug information of g_plain may be in a .dwo file, which is not read; build it without -gsplit-dwarf"
+    )
+
+
 def test_no_elf_file_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
