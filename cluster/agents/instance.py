@@ -89,7 +89,7 @@ class LocalInstance:
                 return ()
             self._refuse_below(token, "start")
             await self._end()
-            self._save(config_file=config_file, role="primary", token=token)
+            await self._save(config_file=config_file, role="primary", token=token)
             try:
                 await self._have_agent()
                 await self._serve(token, control.Launch(token))
@@ -131,7 +131,7 @@ class LocalInstance:
                 raise KagemushaError(f"{self.place.instance} knows token {self.record.token} already")
             if self.record.role == "primary" or self.failed:
                 await self._end()
-            self._save(config_file=config_file, role="mirror", token=token, source=node, stream=stream)
+            await self._save(config_file=config_file, role="mirror", token=token, source=node, stream=stream)
             try:
                 await self._follow()
                 self._jobs.start(self.clients.prepare())
@@ -145,7 +145,7 @@ class LocalInstance:
         async with self._lock:
             if self.record.token < token:
                 # Whatever runs here is of an earlier token, and must not become one of this.
-                self._save(token=token)
+                await self._save(token=token)
             if self.record.role != "primary" or self.record.token != token:
                 return
             self.fence_id = fence_id
@@ -304,9 +304,9 @@ class LocalInstance:
             self._file = self._around.read_program(Path(self.record.config_file))
         return self._file
 
-    def _save(self, **changes: object) -> None:
+    async def _save(self, **changes: object) -> None:
         self._note(**changes)
-        self.record.save(self.place.record)
+        await self._write()
 
     def _note(self, **changes: object) -> None:
         if changes.get("config_file", self.record.config_file) != self.record.config_file:
@@ -373,7 +373,7 @@ class LocalInstance:
         self.tenure.kill()
         self.fence_id = self.failed = self.clients.taken = ""
         self.ended, self.agent_lost, self.held = None, False, False
-        self._save(role="none", pid=0, start_ticks=0, source="", stream="")
+        await self._save(role="none", pid=0, start_ticks=0, source="", stream="")
         self._around.changed()
 
     async def _end_primary(self) -> None:
