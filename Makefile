@@ -6,7 +6,7 @@ TEST_SECONDS_MAX ?= 600
 NODES_SECONDS_MAX ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft
+.PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft bench-structures
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -77,6 +77,9 @@ bench-fence: setup ## what it takes to cut a program off, and how long clients t
 
 bench-raft: setup ## agreement of three members: latency, throughput, elections
 	@$(PYTHON) -m tests.bench.raft $(ARGS)
+
+bench-structures: setup ## what it costs a Python program to have a dict of a million entries mirrored, beside a Redis pair
+	@$(PYTHON) -m tests.bench.structures $(ARGS)
 
 bench-takeover: setup ## what clients see of every kind of takeover, beside Redis Sentinel, keepalived alone, a restart
 	@$(PYTHON) -m tests.bench.takeover $(ARGS)

@@ -24,6 +24,7 @@ PURE: Final = (
     "kagemusha/demo/test_display.py",
     "kagemusha/demo/test_ledger.py",
     "kagemusha/demo/test_report.py",
+    "kagemusha/structures",
     "kagemusha/test_client.py",
     "kagemusha/test_cluster_commands.py",
     "test_documents.py",

@@ -35,7 +35,7 @@ class Dict(dict):  # type: ignore[type-arg]  # dict[...] as a base costs each as
         if node is not None:
             if node.clean:
                 node.touch(self)
-            node.dirty[key] = None
+            node.dirty[key] = value
 
     def __delitem__(self, key: Any) -> None:
         """See dict."""
@@ -73,7 +73,7 @@ class Dict(dict):  # type: ignore[type-arg]  # dict[...] as a base costs each as
         new: dict[Any, Any] = dict(*arguments, **items)
         dict.update(self, new)
         node.touch(self)
-        node.dirty.update(dict.fromkeys(new))
+        node.dirty.update(new)
 
     def __ior__(self, other: Any) -> Dict:  # type: ignore[misc]
         """See dict."""
@@ -92,14 +92,14 @@ class Dict(dict):  # type: ignore[type-arg]  # dict[...] as a base costs each as
 
 
 class DictNode(Node):
-    """`dirty`: keys set since the last delta, in order. `gone`: keys that were deleted first."""
+    """`dirty`: what was set since the last delta, in order. `gone`: keys that were deleted first."""
 
     __slots__ = ("_shadow", "dirty", "gone")
     kind = "dict"
 
     def __init__(self, graph: Graph, number: int) -> None:
         super().__init__(graph, number)
-        self.dirty: dict[Any, None] = {}
+        self.dirty: dict[Any, Any] = {}
         self.gone: dict[Any, None] = {}
         self._shadow: dict[Any, Any] = {}
 
@@ -128,7 +128,7 @@ class DictNode(Node):
             if any(map(ne, kept, target)):
                 self.whole = True
         self.touch(target)
-        self.dirty = dict.fromkeys(changed)
+        self.dirty = {key: target[key] for key in changed}
         self.remember(target)
 
     def take(self, target: Any) -> list[Any] | None:
@@ -142,14 +142,12 @@ class DictNode(Node):
             for key in gone:
                 self.watches.pop(key, None)
             replaced, patches = self.looked(target.__getitem__, dirty)
-            dirty.update(dict.fromkeys(replaced))
+            dirty.update({key: target[key] for key in replaced})
         if not dirty and not gone and not patches:
             return None
-        keys = list(dirty)
-        values = [target[key] for key in keys]
-        return [self.number, "put", *self._columns(target, list(gone), keys, values), patches]
+        return [self.number, "put", *self._columns(list(gone), list(dirty), list(dirty.values())), patches]
 
-    def _columns(self, target: Any, gone: list[Any], keys: list[Any], values: list[Any]) -> list[Any]:
+    def _columns(self, gone: list[Any], keys: list[Any], values: list[Any]) -> list[Any]:
         packer = self.graph.packer
         columns = [packer.column(gone), packer.column(keys), packer.column(values)]
         self.watch_all(keys, values, columns[2][0])
@@ -159,7 +157,7 @@ class DictNode(Node):
         """See Node. The operation: number, "fill", no keys gone, keys, values, no patches."""
         self.whole = False
         self.watches = {}
-        return [self.number, "fill", *self._columns(target, [], list(target), list(target.values())), []]
+        return [self.number, "fill", *self._columns([], list(target), list(target.values())), []]
 
     def apply(self, target: Any, operation: list[Any]) -> None:
         """See Node."""

@@ -258,14 +258,14 @@ class Graph:
 
     def refused_place(self) -> tuple[str, NotEncodable] | None:
         """Return where in the structure a value lies that can't be encoded, and why; None if there is none."""
-        return _refused(self.root, "", self.packer, set())
+        return _refused(self.root, "", Packer(self._types, lambda _: None), set())
 
 
 def _refused(value: Any, place: str, packer: Packer, seen: set[int]) -> tuple[str, NotEncodable] | None:
     if id(value) in seen:
-        return place, NotEncodable("a value that contains itself")
+        return None if hasattr(value, "_kagemusha") else (place, NotEncodable("a value that contains itself"))
     try:
-        packer.one(dict(value) if isinstance(value, Dict) else list(value) if isinstance(value, List) else value)
+        packer.one(value)
         return None
     except NotEncodable as error:
         reason = error

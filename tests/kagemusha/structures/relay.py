@@ -11,12 +11,18 @@ import random
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 
 Message = dict[str, Any]
 UPDATES = ("update", "whole", "more")
+
+
+class Changer(Protocol):
+    """What is done to the messages on their way."""
+
+    def done_to(self, message: Message) -> list[Message]: ...
 
 
 class Side:
@@ -30,7 +36,7 @@ class Side:
         self.said: dict[str, list[Message]] = {}
         self.other: Side | None = None
         self.news = asyncio.Condition()
-        self.harm: Harm | None = None
+        self.harm: Changer | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -75,7 +75,8 @@ async def program(*command: str, side: Side | None, role: str = "") -> AsyncIter
 @pytest.mark.parametrize("one_in", [0, 8])
 async def test_nothing_that_was_committed_is_lost(tmp_path: Path, consistency: str, one_in: int) -> None:
     async with relay(tmp_path) as (first, second):
-        first.harm = Harm(7, one_in) if one_in else None
+        harm = Harm(7, one_in) if one_in else None
+        first.harm = harm
         async with (
             program("-m", SERVICE, consistency, side=second, role="mirror") as mirror,
             program("-m", SERVICE, consistency, side=first, role="primary") as primary,
@@ -94,8 +95,8 @@ async def test_nothing_that_was_committed_is_lost(tmp_path: Path, consistency: s
             assert set(answer["holds"]) == {"book", "table"}
             whole = await second.has_said("whole", 2)
             assert whole["token"] == 2
-        if first.harm is not None:
-            assert min(first.harm.lost, first.harm.repeated, first.harm.swapped) > 0
+        if harm is not None:
+            assert min(harm.lost, harm.repeated, harm.swapped) > 0
             assert "resync" in second.said
 
 
