@@ -355,6 +355,8 @@ class Instance:
         """In the tracer thread."""
         held = Mirrored(self.name, self.incarnation, header.version, header.captured_ns)
         self._loop.call_soon_threadsafe(self.around.emit, held)
+        if header.final and self._network is not None:
+            self._loop.call_soon_threadsafe(self._network.listen)
 
     async def _activate(self, token: int, version: Version | None) -> Reply:
         if self.serving is not None and self.token == token:

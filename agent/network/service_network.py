@@ -24,6 +24,8 @@ from transport.track_file import TrackFile
 
 log = structlog.get_logger()
 
+LISTEN_S = 5.0
+"""After a primary's last checkpoint: by then it is decided who goes on."""
 STRAGGLERS_S = 2.0
 """So long after an address was dropped are frames sent on to its new node: clients have heard of it by then."""
 _POKES_MAX = 64
@@ -50,6 +52,7 @@ class ServiceNetwork:
         self._stragglers: Stragglers | None = None
         self._announcer: Announcer | None = None
         self._prober: Prober | None = None
+        self._end_of_listening: asyncio.TimerHandle | None = None
 
     def drop(self) -> None:
         """Take the address off this node, on which nothing more is said in its name; what clients still send here is
@@ -75,8 +78,11 @@ class ServiceNetwork:
         self.clear()
         self.address.claim()
 
-    def arm(self) -> None:
-        """Before a takeover: clear the way, and hear what the clients say from now on. In the event loop."""
+    def listen(self) -> None:
+        """A takeover is near: end what is left of a former life here, and hear what the clients say from now on, until
+        `settle`, or for LISTEN_S if nothing comes of it. In the event loop."""
+        if self._prober is not None:
+            return
         prober = self._prober = Prober(self._addresses, self._interface)
         if not self.address.is_here():
             try:
@@ -84,8 +90,20 @@ class ServiceNetwork:
                     log.info("connections of a former life here are ended", connections=ended)
             except KernelError as error:
                 log.warning("connections of a former life here can't be ended", reason=error.what)
-        self.clear()
         prober.arm()
+        self._end_of_listening = self._loop.call_later(LISTEN_S, self._stop_listening)
+
+    def arm(self) -> None:
+        """Before a takeover: listen, and clear the way. In the event loop."""
+        self.listen()
+        if self._end_of_listening is not None:
+            self._end_of_listening.cancel()
+        self.clear()
+
+    def _stop_listening(self) -> None:
+        prober, self._prober = self._prober, None
+        if prober is not None:
+            prober.close()
 
     def poke(self, opened: Iterable[Connection], going_on: Container[Connection]) -> None:
         """After `arm`, with the address claimed and announced: of the `opened` connections those that do not go on are
