@@ -188,13 +188,15 @@ class Checkpointer:
                 break
             before = copied
 
-    def hold(self, deadline_s: float) -> Encoded:
+    def hold(self, deadline_s: float, drop_address: Callable[[], None]) -> Encoded:
         """Take the last checkpoint of a program that goes on elsewhere by plan; it stays stopped.
 
-        Its address must have been dropped. Raises as `take`, with the program running again.
+        Its address is dropped when most of its memory has been copied. Raises as `take`, with the program running again
+        and the address dropped.
         """
         memory = self.memory
         self._precopy(memory)
+        drop_address()
         with self._prompt():
             memory.precopy()
             self.tracee.stop(time.monotonic() + deadline_s)

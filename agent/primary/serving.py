@@ -118,8 +118,7 @@ class Serving:
         checkpointer = self.checkpointer
         if not checkpointer.begun or not self._filled:
             raise CaptureError("there is no mirror that could go on", hint="wait until a mirror is in step")
-        self._drop_address()
-        self.publication.captured(checkpointer.hold(_HOLD_S_MAX))
+        self.publication.captured(checkpointer.hold(_HOLD_S_MAX, self._drop_address))
         self.held = True
 
     def freeze(self) -> None:
