@@ -55,12 +55,9 @@ def enter_cgroup() -> Path | None:
 
 
 def leave_cgroup(directory: Path) -> None:
-    """Undo `enter_cgroup`; the cgroup goes when the last process of the run has gone."""
+    """Undo `enter_cgroup`, and end what still runs in it: programs go on without the agents that a test has ended."""
     (directory.parent / "cgroup.procs").write_text(str(os.getpid()))
-    try:
-        directory.rmdir()
-    except OSError:
-        pass
+    _end_all(directory)
 
 
 def clear() -> list[str]:

@@ -92,3 +92,19 @@ def test_only_names_of_the_tests_are_known() -> None:
         assert leftovers.is_left(name)
     for name in ("kgm", "kgm-demo-1-a", "kgm-git.lock", f"xkgm-{gone.pid}", f"kgm-{os.getpid()}-first"):
         assert not leftovers.is_left(name)
+
+
+ORDERLY = """
+import os, subprocess
+from tests import leftovers
+cgroup = leftovers.enter_cgroup()
+assert cgroup is not None
+left = subprocess.Popen(("/bin/sleep", "1000"), start_new_session=True)
+leftovers.leave_cgroup(cgroup)
+print(left.wait(20), cgroup.exists())
+"""
+
+
+def test_a_run_that_ends_takes_with_it_what_its_tests_have_left() -> None:
+    done = subprocess.run([sys.executable, "-c", ORDERLY], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL), "False"]

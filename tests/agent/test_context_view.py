@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from agent.context_view import STACK_PAGES, context_view, shortened, stack_pages
 from agent.kernel import registers
 from agent.memory.page_ranges import PAGE_BYTES
 from agent.primary.context_capture import ContextCapture
+from agent.tracing.tracee import Tracee
 from tests.agent.traced import built, running
 from transport.checkpoint import Records, Version
 from transport.context_schema import (
@@ -45,7 +47,7 @@ def seen() -> Iterator[tuple[Context, Records]]:
     """A program with frame pointers, as it stands still."""
     with running("frames") as program:
         tracee = program.tracee
-        tracee.stop(time.monotonic() + 10)
+        stop_at_work(tracee)
         capture = ContextCapture(tracee, lambda path: "local")
         records = capture.capture({})
         with open(f"/proc/{program.pid}/maps", "rb") as lines:
@@ -56,6 +58,17 @@ def seen() -> Iterator[tuple[Context, Records]]:
             }
         yield context_view("frames", "frames@a", VERSION, records, pages.get), records
         capture.close()
+        tracee.resume()
+
+
+def stop_at_work(tracee: Tracee) -> None:
+    """In the loop of its innermost function: it says that it is ready in a call that has not returned yet."""
+    mapped = next(line for line in Path(f"/proc/{tracee.pid}/maps").read_text().splitlines() if " r-xp " in line)
+    start, end = (int(address, 16) for address in mapped.split()[0].split("-"))
+    while True:
+        tracee.stop(time.monotonic() + 10)
+        if start <= int(tracee.block.registers[0, registers.RIP]) < end:
+            return
         tracee.resume()
 
 
