@@ -31,7 +31,7 @@ demo-pair: setup ## the same with two nodes and a small controller of the demo's
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m tests $(ARGS)
 
-test-nodes: setup ## the tests that take whole clusters through failures: ten minutes
+test-nodes: setup ## the tests that take whole clusters through failures: eleven minutes
 	@timeout --foreground --kill-after=10 $(NODES_SECONDS_MAX) $(PYTHON) -m pytest -m nodes $(ARGS)
 
 lint: setup ## ruff (rules and format), mypy --strict

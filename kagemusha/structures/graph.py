@@ -173,7 +173,7 @@ class Graph:
         if self.scanned:
             self._nodes[ROOT].scan(self.root)
         asked, self.touched = self.touched, {}
-        for number, node in list(self.watching.items()):
+        for number, node in self.watching.copy().items():
             target = self._targets.get(number, _nothing)()
             if not node.watches:
                 self.watching.pop(number, None)
@@ -190,15 +190,17 @@ class Graph:
             self._nodes[ROOT].remember(self.root)
         created: list[Any] = []
         operations: list[Any] = []
-        for number, node in sorted(self._nodes.items()):
-            target = self._targets[number]()
+        # What nobody has any more goes whenever garbage is collected, even in the middle of this: so all is held first.
+        nodes = self._nodes.copy()
+        there = [(number, nodes[number], self._targets.get(number, _nothing)()) for number in sorted(nodes)]
+        self._dropped.clear()
+        for number, node, target in there:
             if target is None:
                 continue
             if number != ROOT:
                 created.append([number, node.kind, _detail(target)])
             node.whole = True
             operations.append(node.take(target))
-        self._dropped.clear()
         data = self._delta(created, operations)
         return b"" if data is None else data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import gc
 import sys
 import threading
 from collections import deque
@@ -186,3 +187,31 @@ def test_the_library_is_python_3_9_and_needs_nothing_but_msgpack(file: Path) -> 
     foreign = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
     assert foreign <= {"kagemusha", "msgpack", "numpy"}
     assert all(name.startswith("kagemusha.structures") for name in modules if name.startswith("kagemusha."))
+
+
+def test_garbage_may_be_collected_in_the_middle_of_a_whole_copy() -> None:
+    """What only refers to itself goes at any moment, and takes its numbers with it."""
+
+    def collecting(price: Decimal) -> str:
+        gc.collect()
+        return str(price)
+
+    types = Types()
+    types.register(OwnType("decimal", Decimal, collecting, Decimal, True))
+    root = Dict()
+    original = Structure("book", root, types)
+    gc.disable()
+    try:
+        root["price"] = Decimal("7.50")
+        original.take()
+        for number in range(10):
+            root["ring"] = ring = List([number])
+            ring.append(ring)
+            original.take()
+        update = original.whole()
+    finally:
+        gc.enable()
+    copied = Structure("book", Dict(), types)
+    assert copied.apply(update)
+    assert copied.graph.root["price"] == Decimal("7.50")
+    assert copied.graph.root["ring"][0] == 9

@@ -89,8 +89,8 @@ int main(int argc, char **argv) {
         char *p = place[draw(&state) % FIXED_PLACES];
         size_t at = draw(&state) % FIXED_PAGES, pages = 1 + draw(&state) % (FIXED_PAGES - at);
         switch (draw(&state) % 17) {
-        case 0: /* the same place, the same look, other memory */
-            munmap(p, FIXED_PAGES * PAGE);
+        case 0: /* the same place, the same look, other memory; never free meanwhile, or the writer's heap takes it */
+            map_at(p, FIXED_PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
             map_at(p, FIXED_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
             break;
         case 1:
