@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     command = [sys.executable, "-m", "pytest", *arguments]
     with tempfile.TemporaryFile("w+") as said:
-        pure = subprocess.Popen(["nice", "-n10", *command, "--part=pure"], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        pure = subprocess.Popen(
+            ["nice", "-n10", *command, "--part=pure"], stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
         machine = subprocess.Popen([*command, "--part=machine"])
         try:
             statuses = [machine.wait(), pure.wait()]
