@@ -144,6 +144,19 @@ class Trio:
             raise AssertionError(f"not served and mirrored: {await self.view()}; {self.directory.logs}") from None
         return view
 
+    async def caught_up(self, view: dict[str, Any]) -> None:
+        """Wait until every mirror holds a checkpoint that was begun from now on."""
+        primary, ask = view["programs"]["redis"]["primary"], self.daemons[view["leader"]].ask
+        wanted: int | None = None
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                seen = await ask(do="look", node=primary, program="redis")
+                # The next one may be under way.
+                wanted = seen["version"]["number"] + 2 if wanted is None else wanted
+                if all(one["version"]["number"] >= wanted for one in seen["mirrors"]):
+                    return
+                await asyncio.sleep(0.02)
+
     async def _settled(self) -> dict[str, Any] | None:
         view = await self.view()
         redis = view["programs"].get("redis") if view is not None else None

@@ -21,7 +21,7 @@ from tests.cluster.redirect.on_nodes import KeepalivedOnNodes, by_keepalived
 from tests.cluster.trio import DEADLINE_S, NAMES, Trio, say, trio
 from tests.command_lines import command_lines
 from tests.partitions.asker import IDENTITY, Asker
-from tests.partitions.faults import THERE, Fault
+from tests.partitions.faults import HERE, THERE, Fault
 from tests.partitions.judge import Heard, Sign, handovers_ms, lost, overlaps, primaries_of, turns, twice
 from tests.partitions.switchboard import Switchboard
 from tests.partitions.wire import Wire
@@ -117,8 +117,9 @@ class Stage:
         self.wire.close()
 
     async def settled(self) -> tuple[str, str]:
-        """Wait until all mirrors are in sync; who serves, and who leads."""
+        """Wait until all mirrors have what was written until now, the identity too; who serves, and who leads."""
         view = await self.cluster.served()
+        await self.cluster.caught_up(view)
         return view["programs"]["redis"]["primary"], view["leader"]
 
     async def suffer(self, fault: Fault, *, guarded: bool = True) -> Partition:
@@ -172,7 +173,8 @@ class Stage:
 
     async def suspend(self, node: str) -> list[str]:
         """All processes of the primary's node stand still together until another one serves, and go on as if nothing
-        had been; gives what is wrong with it. Its kernel goes on and acknowledges, so replies are what counts."""
+        had been; gives what is wrong with it. Its kernel does not sleep with them, so that its cable is out meanwhile:
+        it would say that the address is here, and take what clients send. When it wakes, replies are what counts."""
         wrong: list[str] = []
         first = (await self.cluster.served())["programs"]["redis"]["token"]
         pid = self.cluster.pid_of_redis(node)
@@ -196,10 +198,13 @@ class Stage:
         daemon = self.cluster.daemons.pop(node)  # Who asked it would wait for it.
         cgroup = Cgroup("freezer", f"asleep-{node}")
         cgroup.take(daemon.node.network.processes(), {})
+        others = {*NAMES, HERE, THERE} - {node}
         try:
             cgroup.write("freezer.state", "FROZEN")
+            self.board.cut({*((node, one) for one in others), *((one, node) for one in others)})
             yield
         finally:
+            self.board.heal()
             cgroup.write("freezer.state", "THAWED")
             cgroup.release()
             self.cluster.daemons[node] = daemon
