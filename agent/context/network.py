@@ -156,7 +156,7 @@ class Network:
         for inode in self._ask(walk, looks, rows):
             # It is not what it was: closed by its peer, or connected anew.
             del self._requests[inode]
-            self._asked, self._prepared = [], []
+            self._asked, self._prepared, self.connections = [], [], ()
             self._introduce(looks[inode], walk, rows)
         if len(rows) < len(looks):
             self._ask(walk, {inode: look for inode, look in looks.items() if inode not in rows}, rows)

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.context import network
 from agent.context.record import unpack
 from agent.context.tcp import BUSY, CONNECTED, HALF_CLOSED, LISTENING, UNCONNECTED, Tcp
-from agent.kernel.sock_diag import SocketDiagnosis
+from agent.errors import KernelError
+from agent.kernel.sock_diag import CLOSE, SocketDiagnosis
+from agent.kernel.socket_facts import SocketFacts, tcp_facts
 from agent.kernel.tcp_repair import Connection
 from tests.agent.lan import ADDRESS4, ADDRESS6
 from tests.agent.moved_server import SocketCapture
@@ -128,6 +131,31 @@ def test_so_it_is_with_what_a_scout_was_told(service: Service) -> None:
     with scout:
         assert compared_in_rounds(service, scout, 25) > 50
     assert scout.told > 100
+
+
+def test_a_capture_that_fails_in_the_middle_leaves_no_question_without_its_answer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = connect_all(service, 4)
+    service.server.command(hold=True)
+    scout = PatientScout()
+    with scout, SocketCapture(service.server, scout) as capture:
+        whole = capture.capture()
+        connections[1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connections.pop(1).close()  # with a reset: it is not what it was
+
+        def refused(duplicate: int, family: int) -> SocketFacts:
+            if (seen := tcp_facts(duplicate, family)).state == CLOSE:
+                raise KernelError("getsockopt", "a connection", 107)
+            return seen
+
+        with monkeypatch.context() as patched:
+            patched.setattr(network, "tcp_facts", refused)
+            with pytest.raises(KernelError):
+                capture.capture()
+        assert len(capture.capture()) == len(whole)
+        capture.capture()
+    close_all(connections)
 
 
 def compared_in_rounds(service: Service, scout: PatientScout | None, rounds: int) -> int:
