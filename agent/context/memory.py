@@ -199,8 +199,8 @@ class MemoryCapture:
         self._require_free()
         sighting = self._scout.sighting()
         dirty = self.tracker.scan_stopped(sighting)
-        copied = self._keep(dirty.copied, sighting)
         layer = self._copy(dirty, deadline_s, held=True)
+        copied = self._keep(dirty.copied, sighting)
         if len(layer.failed):
             self._judge(layer.failed)
         self._outstanding = Captured(self, self.tracker.space.areas, self.tracker.carried, (*copied, layer))
@@ -233,14 +233,14 @@ class MemoryCapture:
             self._buffer.need(self._rows + count_pages(written))
             layer.failed = self._read(written, deadline_s, held=held)
         except BaseException:
-            self.tracker.give_back(Dirty([written], [layer.dropped]))
+            self.tracker.give_back(dirty)
             raise
         self._rows += count_pages(written)
         self._layers.append(layer)
         return layer
 
     def _keep(self, copied: Ranges, sighting: Sighting | None) -> tuple[_Layer, ...]:
-        """What the scout has copied as a layer, which `fetch` fills when the program runs again."""
+        """What the scout has copied as a layer, which `_fetch` fills when the program runs again."""
         if sighting is None or not len(copied):
             return ()
         layer = _Layer(copied, self._rows, NO_RANGES, source=sighting.rows)
