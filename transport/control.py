@@ -12,6 +12,7 @@ from typing import Final, Literal
 from transport.checkpoint import Version
 from transport.codec import Form, MessageSet
 from transport.context_schema import CONTEXT_BYTES_MAX, Context
+from transport.structure_view import STRUCTURES_BYTES_MAX, GetStructures, Structures
 
 Role = Literal["primary", "mirror"]
 InstanceStatus = Literal["starting", "running", "syncing", "mirrored", "failed", "fenced", "stopped"]
@@ -152,6 +153,7 @@ class Ok:
     """Done."""
 
 
+    | GetStructures
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Not done, and nothing changed unless `what` says so. See `errors.KagemushaError`."""
@@ -237,7 +239,7 @@ class Status:
     pid: int
 
 
-Reply = Ok | Refused | Held | Status | Context
+Reply = Ok | Refused | Held | Status | Context | Structures
 
 
 # ------------------------------------------------------------------------------------------------------------ events
@@ -321,7 +323,7 @@ MESSAGE_BYTES_MAX: Final = 256 << 10
 
 CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
     {
-        kind: Form(message, CONTEXT_BYTES_MAX if message is Context else MESSAGE_BYTES_MAX)
+        kind: Form(message, _LARGE.get(message, MESSAGE_BYTES_MAX))
         for kind, message in {
             1: Launch,
             2: Follow,
@@ -330,6 +332,7 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             5: Fence,
             6: Resume,
             7: Release,
+_LARGE: Final[dict[type, int]] = {Context: CONTEXT_BYTES_MAX, Structures: STRUCTURES_BYTES_MAX}
             8: Terminate,
             9: GetStatus,
             10: Quit,
@@ -348,6 +351,8 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             132: Settled,
             133: Failed,
         }.items()
+            15: GetStructures,
     }
 )
 """Kinds below 64 are requests, below 128 replies, the others events."""
+            69: Structures,

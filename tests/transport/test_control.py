@@ -12,6 +12,7 @@ from transport.checkpoint import NOTHING, Version
 from transport.context_schema import Context, Place, ThreadView
 from transport.control import CONTROL, ControlMessage, Event, Reply, Request
 from transport.errors import FrameError
+from transport.structure_view import GetStructures, Structures, StructureView
 
 VERSION = Version(1, 2, 3)
 STATUS = sample_status()
@@ -30,6 +31,7 @@ MESSAGES: list[ControlMessage] = [
     control.GetStatus(),
     control.GetContext(),
     control.Quit(),
+    GetStructures("sessions", 20),
     control.Ok(),
     control.Refused("no", "do"),
     control.Held(VERSION),
@@ -49,6 +51,7 @@ MESSAGES: list[ControlMessage] = [
         {"mappings": 3},
     ),
     control.Hello("redis", "redis@a", 1, 99, 7000),
+    Structures("redis", "redis@a", "mirror", (StructureView("sessions", "symbol g", 9, 0, 3.5, "", '{"a": 1}'),)),
     control.Exited(9, VERSION, True, True, ""),
     control.Exited(139, None, True, False, "crashed"),
     control.Mirrored("redis@b", 1, VERSION),
