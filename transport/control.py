@@ -141,6 +141,7 @@ Request = (
     | SetLeash
     | GetStatus
     | GetContext
+    | GetStructures
     | Quit
 )
 
@@ -153,7 +154,6 @@ class Ok:
     """Done."""
 
 
-    | GetStructures
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Not done, and nothing changed unless `what` says so. See `errors.KagemushaError`."""
@@ -320,6 +320,7 @@ Event = Hello | Exited | Mirrored | Activated | Settled | Failed
 ControlMessage = Request | Reply | Event
 
 MESSAGE_BYTES_MAX: Final = 256 << 10
+_LARGE: Final[dict[type, int]] = {Context: CONTEXT_BYTES_MAX, Structures: STRUCTURES_BYTES_MAX}
 
 CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
     {
@@ -332,18 +333,19 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             5: Fence,
             6: Resume,
             7: Release,
-_LARGE: Final[dict[type, int]] = {Context: CONTEXT_BYTES_MAX, Structures: STRUCTURES_BYTES_MAX}
             8: Terminate,
             9: GetStatus,
             10: Quit,
             11: GetContext,
             12: Adopt,
             13: SetLeash,
+            15: GetStructures,
             64: Ok,
             65: Refused,
             66: Held,
             67: Status,
             68: Context,
+            69: Structures,
             128: Hello,
             129: Exited,
             130: Mirrored,
@@ -351,8 +353,6 @@ _LARGE: Final[dict[type, int]] = {Context: CONTEXT_BYTES_MAX, Structures: STRUCT
             132: Settled,
             133: Failed,
         }.items()
-            15: GetStructures,
     }
 )
 """Kinds below 64 are requests, below 128 replies, the others events."""
-            69: Structures,
