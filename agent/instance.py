@@ -10,8 +10,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import structlog
 
@@ -25,6 +24,7 @@ from agent.mirror.double import ShadowDouble
 from agent.mirror.follower import Follower
 from agent.mirror.staging import Staging
 from agent.mirror.subscription import Source, Subscription
+from agent.mirror.succession import Succession
 from agent.mirror.takeover import Takeover
 from agent.network.connections import Connection, Expected
 from agent.network.service_network import ServiceNetwork
@@ -45,6 +45,7 @@ from transport.session import MirrorSession
 
 log = structlog.get_logger()
 Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 ACK_S_MAX = 5.0
 """How long a mirror may take to acknowledge the last checkpoint of a program."""
@@ -64,6 +65,7 @@ class Instance:
         self.serving: Serving | None = None
         self.follower: Follower | None = None
         self.subscription: Subscription | None = None
+        self._succession: Succession | None = None
         self.fault = ""
         self.ended: Report | None = None
         self.fenced = False
@@ -90,6 +92,8 @@ class Instance:
                     return await self._adopt(pid, start_ticks, token)
                 case control.Follow(host, port, node, token):
                     return await self._follow(Source(host, port, node), token)
+                case control.GetReady(token, version):
+                    return await self._get_ready(token, version)
                 case control.Activate(token, version):
                     return await self._activate(token, version)
                 case control.Switch():
@@ -309,8 +313,14 @@ class Instance:
     async def _follow(self, source: Source, token: int) -> Reply:
         if self.serving is not None:
             raise ControlError(f"{self.name} is the primary", hint="end it, or start another agent")
-        if self.follower is not None and self.subscription is not None:
-            if self.subscription.source == source and self.subscription.token >= token:
+        if self._succession is not None and self._succession.is_ready:
+            # Another one goes on: what was made ready can't follow any more.
+            await self.around.tracer.call(self._succession.abandon)
+            if self._network is not None:
+                self._network.disarm()
+            self.follower = self._succession = None
+        if self.subscription is not None:
+            if self.follower is not None and self.subscription.source == source and self.subscription.token >= token:
                 return Ok()
             await self.subscription.close()
         around = self.around
@@ -358,42 +368,62 @@ class Instance:
         if header.final and self._network is not None:
             self._loop.call_soon_threadsafe(self._network.listen)
 
+    async def _get_ready(self, token: int, version: Version | None) -> Reply:
+        if self.serving is not None:
+            return Ok()
+        succession = self._succeed(token)
+        if self._network is not None:
+            self._network.arm()
+        await self._ascend(lambda: succession.make_ready(version))
+        return Ok()
+
     async def _activate(self, token: int, version: Version | None) -> Reply:
         if self.serving is not None and self.token == token:
             return Ok()
         if self.serving is not None and self.serving.held and token > self.token:
             return await self._take_back(self.serving, token, version)
-        follower = self.follower
-        if follower is None:
-            raise ControlError(f"{self.name} is no mirror")
-        if token <= max(self.token, follower.session.token):
-            raise ControlError(f"token {token} is not higher than {max(self.token, follower.session.token)}")
+        succession = self._succeed(token)
+        follower = succession.follower
         if self._network is not None:
             self._network.arm()
-        try:
-            taken, base, exact, captured_ns = await self.around.tracer.call(
-                lambda: self._take_over(follower, token, version)
-            )
-        except KagemushaError as error:
-            self.fault = error.what
-            self.around.emit(Failed(error.what, error.hint))
-            raise
+            self._network.clear()
+        taken, header = await self._ascend(lambda: self._go_on(succession, token, version))
         timeline = tuple((step.name, step.duration_us) for step in taken.timeline)
-        self.around.emit(Activated(token, base, timeline))
-        log.info("the program goes on here", token=token, version=str(base), timeline=dict(timeline))
+        self.around.emit(Activated(token, header.version, timeline))
+        log.info("the program goes on here", token=token, version=str(header.version), timeline=dict(timeline))
         for failed in taken.failed:
             log.warning("a connection could not be made again", reason=failed)
         self._open()
         if self.subscription is not None:
             self._start_task(self.subscription.close())
             self.subscription = None
-        outage_ms = max(time.time_ns() - captured_ns, 0) / 1e6
+        outage_ms = max(time.time_ns() - header.captured_ns, 0) / 1e6
         opened = [*follower.held.opened, *taken.unfinished]
         # A primary that could tell its last has told of everybody.
-        guesses = [] if exact else follower.held.newcomers.guesses(time.monotonic() * 1000)
-        self.follower = None
-        self._start_task(self._settle(taken.restored, opened, guesses, exact=exact, outage_ms=outage_ms))
+        guesses = [] if header.final else follower.held.newcomers.guesses(time.monotonic() * 1000)
+        self.follower = self._succession = None
+        self._start_task(self._settle(taken.restored, opened, guesses, exact=header.final, outage_ms=outage_ms))
         return Ok()
+
+    def _succeed(self, token: int) -> Succession:
+        """The way of this mirror to become the primary under `token`."""
+        follower = self.follower
+        if follower is None:
+            raise ControlError(f"{self.name} is no mirror")
+        if token <= max(self.token, follower.session.token):
+            raise ControlError(f"token {token} is not higher than {max(self.token, follower.session.token)}")
+        if self._succession is None or self._succession.follower is not follower:
+            self._succession = Succession(self.name, follower, self._network, self._prompt)
+        return self._succession
+
+    async def _ascend(self, job: Callable[[], Result]) -> Result:
+        """Run a part of it in the tracer thread; a failure is told of."""
+        try:
+            return await self.around.tracer.call(job)
+        except KagemushaError as error:
+            self.fault = error.what
+            self.around.emit(Failed(error.what, error.hint))
+            raise
 
     async def _take_back(self, held: Serving, token: int, version: Version | None) -> Reply:
         """The one that was to continue the held program did not come up: it goes on here, under a token of its own."""
@@ -415,29 +445,14 @@ class Instance:
         log.info("the held program is taken back", token=token)
         return await self._resume(token)
 
-    def _take_over(
-        self, follower: Follower, token: int, version: Version | None
-    ) -> tuple[Takeover, Version, bool, int]:
+    def _go_on(self, succession: Succession, token: int, version: Version | None) -> tuple[Takeover, Header]:
         """In the tracer thread."""
-        held, header, double = follower.version, follower.held.header, follower.double
-        if held == NOTHING or header is None or not isinstance(double, ShadowDouble):
-            raise ControlError(f"{self.name} holds no complete checkpoint", hint="wait until it is mirrored")
-        if version is not None and not held.is_or_follows(version):
-            raise ControlError(f"{self.name} holds checkpoint {held}, not {version}")
-        follower.retire()
-        records, opened, shadow = follower.held.records, follower.held.opened, double.shadow
-        network = self._network
-        address, tell = (network.address, partial(network.poke, opened)) if network is not None else (None, None)
-        try:
-            with self._prompt():
-                taken = takeover.take_over(shadow, records, address, exact=header.final, announced=tell)
-        except KagemushaError:
-            double.destroy()
-            raise
+        taken, shadow, header = succession.go_on(version)
+        records = succession.follower.held.records
         self.token = token
         self._started = Started(shadow.pid, shadow.init, shadow.number, -1)
-        self._serve(taken.tracee, held, records)
-        return taken, held, header.final, header.captured_ns
+        self._serve(taken.tracee, header.version, records)
+        return taken, header
 
     async def _settle(
         self,

@@ -58,6 +58,17 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
+class GetReady:
+    """Do all of Activate that clients can't see, while it is not certain yet that it may be done. Ok when it is.
+
+    Refused as Activate is. Then comes Activate, at whatever token that is due by then; or Follow, which begins anew.
+    """
+
+    token: int
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
 class Activate:
     """Become the primary under this token, from `version` or a later one of the same primary: what was on its way may
     still arrive. None: from whatever is held. Ok when it serves.
@@ -132,6 +143,7 @@ Request = (
     Launch
     | Adopt
     | Follow
+    | GetReady
     | Activate
     | Switch
     | Fence
@@ -339,6 +351,7 @@ CONTROL: Final[MessageSet[ControlMessage]] = MessageSet(
             11: GetContext,
             12: Adopt,
             13: SetLeash,
+            14: GetReady,
             15: GetStructures,
             64: Ok,
             65: Refused,

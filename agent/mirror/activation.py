@@ -1,6 +1,7 @@
-"""The takeover: a shadow becomes the program.
+"""The takeover: a shadow becomes the program, in two halves.
 
-The order is not free:
+`make_ready` does what nobody outside can see: it needs no lease, and is done while one is waited for. `go_on` does the
+rest. The order is not free:
 - threads before descriptors would be slow (a shared descriptor table grows only after an RCU grace period), so both are
   prepared ahead, and here only what changed since;
 - connections are restored before the address is there, for a packet that finds the address but no socket is answered
@@ -45,12 +46,19 @@ class DescriptorRooms(Protocol):
         """What is left to do when the address is there and announced: connections may send now."""
 
 
-class _Timeline:
+class Timeline:
+    """The steps that are done. `go_on`: time that passed before is nobody's."""
+
     def __init__(self) -> None:
         self.steps: list[TimelineStep] = []
         self._last_ns = time.perf_counter_ns()
 
+    def go_on(self) -> None:
+        """The next step begins now."""
+        self._last_ns = time.perf_counter_ns()
+
     def done(self, name: str) -> None:
+        """The step of this name ends now."""
         now_ns = time.perf_counter_ns()
         self.steps.append(TimelineStep(name, (now_ns - self._last_ns) // 1000))
         self._last_ns = now_ns
@@ -68,24 +76,15 @@ def prepare(shadow: Shadow, records: Records, *, highest_descriptor: int = 0) ->
     signals.prepare(shadow, records)
 
 
-def activate(
-    shadow: Shadow,
-    records: Records,
-    descriptors: DescriptorRooms,
-    *,
-    claim_address: Callable[[], None],
-    announce: Callable[[], None],
-    options: int,
-    highest_descriptor: int = 0,
-) -> list[TimelineStep]:
-    """Let the shadow go on as the program, at the checkpoint that `records` and its memory and layout hold.
+def make_ready(
+    shadow: Shadow, records: Records, descriptors: DescriptorRooms, *, highest_descriptor: int = 0
+) -> Timeline:
+    """The first half: the shadow has all that the program had at the checkpoint of `records`, and does nothing yet.
 
-    claim_address: puts the program's address onto this node (and, before that, finishes what must be there when it
-    comes). announce: tells the neighbours. options: those of ptrace for a running program, without EXITKILL. The
-    calling thread stays the tracer of all threads, which run when this returns. Raises RestoreError, KernelError,
-    TraceeGone; until "address" nothing can be seen from outside; the shadow must then be destroyed.
+    Nothing can be seen from outside. No checkpoint can be applied to it any more. Raises RestoreError, KernelError,
+    TraceeGone; the shadow must then be destroyed.
     """
-    timeline = _Timeline()
+    timeline = Timeline()
     prepare(shadow, records, highest_descriptor=highest_descriptor)
     timeline.done("prepare")
     batch = shadow.batch()
@@ -99,6 +98,26 @@ def activate(
     timeline.done("children")
     _set_up_threads(shadow, records)
     timeline.done("threads")
+    return timeline
+
+
+def go_on(
+    shadow: Shadow,
+    records: Records,
+    descriptors: DescriptorRooms,
+    timeline: Timeline,
+    *,
+    claim_address: Callable[[], None],
+    announce: Callable[[], None],
+    options: int,
+) -> list[TimelineStep]:
+    """The second half, after `make_ready`, whose `timeline` it is.
+
+    claim_address: puts the program's address onto this node (and, before that, finishes what must be there when it
+    comes). announce: tells the neighbours. options: those of ptrace for a running program, without EXITKILL. The
+    calling thread stays the tracer of all threads, which run when this returns. Raises as `make_ready`.
+    """
+    timeline.go_on()
     claim_address()
     timeline.done("address")
     announce()
@@ -117,6 +136,23 @@ def activate(
         ptrace.cont(tid)
     timeline.done("go")
     return timeline.steps
+
+
+def activate(
+    shadow: Shadow,
+    records: Records,
+    descriptors: DescriptorRooms,
+    *,
+    claim_address: Callable[[], None],
+    announce: Callable[[], None],
+    options: int,
+    highest_descriptor: int = 0,
+) -> list[TimelineStep]:
+    """Both halves at once."""
+    timeline = make_ready(shadow, records, descriptors, highest_descriptor=highest_descriptor)
+    return go_on(
+        shadow, records, descriptors, timeline, claim_address=claim_address, announce=announce, options=options
+    )
 
 
 def _set_up_threads(shadow: Shadow, records: Records) -> None:

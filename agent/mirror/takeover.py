@@ -13,7 +13,7 @@ from agent.context import descriptors
 from agent.context.clocks import CLOCK_MONOTONIC, ProgramClocks
 from agent.kernel import pidfd
 from agent.mirror import activation
-from agent.mirror.activation import TimelineStep
+from agent.mirror.activation import Timeline, TimelineStep
 from agent.mirror.batch import Batch
 from agent.mirror.shadow import Shadow
 from agent.network.address import ServiceAddress
@@ -51,25 +51,55 @@ class _Rooms:
         self._sockets.finish()
 
 
-def take_over(
-    shadow: Shadow,
-    records: Records,
+@dataclass(frozen=True, slots=True)
+class Readied:
+    """A shadow that can become the program at once. handle: a pidfd of it."""
+
+    shadow: Shadow
+    records: Records
+    handle: int
+    sockets: RestoredSockets
+    timeline: Timeline
+
+    def abandon(self) -> None:
+        """Give it up: its connections end without a word when the shadow is destroyed, which must come next."""
+        self.sockets.abandon()
+        os.close(self.handle)
+
+
+def make_ready(shadow: Shadow, records: Records, *, exact: bool) -> Readied:
+    """Give the shadow everything that the program had. No client can see it, and no checkpoint can be applied any more.
+
+    exact: `records` are of the program's very last moment. Raises RestoreError, KernelError, TraceeGone; the shadow
+    must be destroyed then.
+    """
+    handle = pidfd.open_pidfd(shadow.pid)
+    sockets = RestoredSockets(handle, exact=exact)
+    try:
+        timeline = activation.make_ready(shadow, records, _Rooms(sockets))
+        sockets.configure(records)
+        timeline.done("sockets")
+    except BaseException:
+        sockets.abandon()
+        os.close(handle)
+        raise
+    return Readied(shadow, records, handle, sockets, timeline)
+
+
+def go_on(
+    readied: Readied,
     address: ServiceAddress | None,
     *,
-    exact: bool,
     announced: Callable[[set[Connection]], None] | None = None,
 ) -> Takeover:
     """Let the shadow go on as the program, which runs and is traced when this returns.
 
-    exact: `records` are of the program's very last moment. announced: called with the connections that go on, as soon
-    as clients know where the address is. Raises RestoreError, KernelError, TraceeGone; the shadow must be destroyed
-    then, and the address is not here.
+    announced: called with the connections that go on, as soon as clients know where the address is. Raises as
+    `make_ready`, and then the address is not here.
     """
-    handle = pidfd.open_pidfd(shadow.pid)
-    sockets = RestoredSockets(handle, exact=exact)
+    shadow, sockets = readied.shadow, readied.sockets
 
     def claim() -> None:
-        sockets.configure(records)
         if address is not None:
             address.claim()
 
@@ -80,16 +110,21 @@ def take_over(
             announced({one.connection for one in sockets.connections})
 
     try:
-        timeline = activation.activate(
-            shadow, records, _Rooms(sockets), claim_address=claim, announce=announce, options=OPTIONS
+        timeline = activation.go_on(
+            shadow,
+            readied.records,
+            _Rooms(sockets),
+            readied.timeline,
+            claim_address=claim,
+            announce=announce,
+            options=OPTIONS,
         )
     except BaseException:
-        sockets.abandon()
+        readied.abandon()
         if address is not None:
             address.drop()
         raise
-    finally:
-        os.close(handle)
+    os.close(readied.handle)
     shadow.close()
     return Takeover(trace(shadow.pid), timeline, sockets.connections, sockets.unfinished, sockets.failed)
 

@@ -94,11 +94,17 @@ class ServiceNetwork:
         self._end_of_listening = self._loop.call_later(LISTEN_S, self._stop_listening)
 
     def arm(self) -> None:
-        """Before a takeover: listen, and clear the way. In the event loop."""
+        """Before connections are made again here: listen until `settle` or `disarm`, however long that takes. What
+        then ended former ones would end them, too. In the event loop."""
         self.listen()
         if self._end_of_listening is not None:
             self._end_of_listening.cancel()
-        self.clear()
+
+    def disarm(self) -> None:
+        """Nothing comes of the takeover. In the event loop."""
+        if self._end_of_listening is not None:
+            self._end_of_listening.cancel()
+        self._stop_listening()
 
     def _stop_listening(self) -> None:
         prober, self._prober = self._prober, None

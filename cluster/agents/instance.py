@@ -115,7 +115,7 @@ class LocalInstance:
                 await self._serve(token, control.Activate(token, version))
                 self.held = False
             except AddressInUse:
-                # Its agent was told nothing yet: it is what it was, and may be told again.
+                # It was made ready at most, and nobody has seen it: it may be told again.
                 self.record, self.fence_id, self.tenure.lease = before, fence_id, None
                 await self._write()
                 raise
@@ -324,8 +324,8 @@ class LocalInstance:
         lease = self.tenure.begin(token)
         self._note(role="primary", token=token)
         self.tenure.gather(agent.pid)
-        ready, patient = self.tenure.be_ready(lease, self._write), isinstance(request, control.Launch)
-        await self.clients.arrive(ready, patient=patient)
+        ready = self.tenure.be_ready(lease, self._write, lambda: agent.get_ready(request, self._around.order_s))
+        await self.clients.arrive(ready, patient=isinstance(request, control.Launch))
         self.serving = True
         self.tenure.open()
         await agent.request(request, self._around.order_s)

@@ -17,7 +17,20 @@ from cluster.agents.place import Place
 from cluster.agents.ports import StreamPorts
 from cluster.node.spawn import reap, spawn
 from transport.checkpoint import NOTHING
-from transport.control import Event, GetStatus, Hello, Mirrored, Quit, Reply, Request, SetLeash, Status
+from transport.control import (
+    Activate,
+    Event,
+    GetReady,
+    GetStatus,
+    Hello,
+    Launch,
+    Mirrored,
+    Quit,
+    Reply,
+    Request,
+    SetLeash,
+    Status,
+)
 from transport.control_socket import ControlClient
 from transport.errors import ControlError
 
@@ -160,12 +173,24 @@ class AgentProcess:
         self.last_status, self.captured_ns = replace(status, role="primary", status="running", mirrors=()), 0
         return True
 
+    async def get_ready(self, request: Launch | Activate, timeout_s: float) -> None:
+        """Have a mirror do ahead of this request what takes long and no client can see. Raises ControlError."""
+        if isinstance(request, Activate):
+            await self.request(GetReady(request.token, request.version), timeout_s)
+
     async def leash(self, after_ms: int) -> None:
         """See `control.SetLeash`. An agent that does not answer is as good as gone, which is noticed elsewhere."""
         try:
             await self.request(SetLeash(after_ms), HELLO_S)
         except ControlError as error:
             log.warning("an agent has no leash", reason=error.what)
+
+    def renew_certificates(self) -> None:
+        """Have it read its certificates again."""
+        try:
+            os.kill(self.hello.pid, signal.SIGHUP)
+        except ProcessLookupError:
+            pass  # The next one reads them at its start.
 
     @property
     def pid(self) -> int:

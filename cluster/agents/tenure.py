@@ -94,9 +94,10 @@ class Tenure:
         """It is agreed that the lease holds for so long from `sent_s` on; whether that counts."""
         return self.lease is not None and self.lease.extended(now_s(), token, sent_s, seconds)
 
-    async def be_ready(self, lease: ServingLease, record: Callable[[], Awaitable[None]]) -> None:
-        """Return when the lease holds and it is recorded for whom: both before it serves. Raises KagemushaError."""
-        for failed in await asyncio.gather(record(), self.wait_for_lease(lease), return_exceptions=True):
+    async def be_ready(self, lease: ServingLease, *ahead: Callable[[], Awaitable[None]]) -> None:
+        """Return when the lease holds and all of that is done: both before it serves. Raises KagemushaError."""
+        jobs = [job() for job in ahead]
+        for failed in await asyncio.gather(*jobs, self.wait_for_lease(lease), return_exceptions=True):
             if failed is not None:
                 raise failed
 

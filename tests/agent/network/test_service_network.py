@@ -73,3 +73,12 @@ async def test_once_it_goes_on_itself_it_listens_until_all_is_settled(
     await mirror.network.settle([], [], exact=True, outage_ms=0.0)
     assert not mirror.is_listening()
     mirror.network.close()
+
+
+async def test_it_stops_listening_when_nothing_comes_of_it(lan: Lan, tmp_path: Path) -> None:
+    mirror = Mirror(lan, tmp_path)
+    mirror.arm()
+    assert mirror.is_listening()
+    mirror.network.disarm()
+    assert not mirror.is_listening()
+    mirror.network.close()

@@ -194,6 +194,29 @@ async def test_whose_address_is_not_free_keeps_all_that_it_holds(
         assert is_gapless(counted(output(a)))
 
 
+async def test_who_was_made_ready_and_is_not_the_one_follows_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f1"))
+        assert isinstance(held, HeldAt)
+        number = held.version.number
+        with monkeypatch.context() as patch:
+            has_the_address(patch, b)
+            assert isinstance(await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)), Waits)
+        await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f1"))
+        await counts_on(output(a))
+        await b.supervisor.carry_out(MirrorFrom(PROGRAM, program, "a", a.state.stream, 1))
+        await b.until(lambda state: state.status == "mirrored" and state.version.number > number)
+        await a.until(lambda state: state.status == "mirrored")
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f2"))
+        assert isinstance(held, HeldAt)
+        assert isinstance(await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)), Serves)
+        await counts_on(output(a))
+        assert is_gapless(counted(output(a)))
+
+
 async def test_planned_and_undone_and_planned_again(tmp_path: Path) -> None:
     async with households(tmp_path) as (program, a, b):
         await serve_and_mirror(program, a, b)
