@@ -22,30 +22,33 @@ _UTF: Final = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}
 _X87_BIAS: Final = 16383
 
 
-def decode(layout: Layout, content: bytes | memoryview) -> Value:
-    """The value that `content`, which has the layout's size, holds. Raises ValueError for any other size."""
+def decode(layout: Layout, content: bytes | memoryview, most: int | None = None) -> Value:
+    """The value that `content` holds. most: only so many elements of each array, the first ones.
+
+    Raises ValueError for content of any other size than the layout's.
+    """
     view = memoryview(content).cast("B")
     if len(view) != layout.size:
         raise ValueError(f"{len(view)} bytes for a layout of {layout.size}")
-    return _decode(layout, view)
+    return _decode(layout, view, most)
 
 
-def _decode(layout: Layout, view: memoryview) -> Value:
+def _decode(layout: Layout, view: memoryview, most: int | None) -> Value:
     if isinstance(layout, Record):
-        return _record(layout, view)
+        return _record(layout, view, most)
     if isinstance(layout, Array):
-        return _array(layout, view)
+        return _array(layout, view, most)
     if isinstance(layout, Enumeration):
         return _named(layout, int.from_bytes(view, "little", signed=layout.is_signed))
     if isinstance(layout, Scalar):
         return _scalar(layout, view)
-    return bytes(view) if isinstance(layout, Opaque) else None
+    return bytes(view[:most]) if isinstance(layout, Opaque) else None
 
 
-def _record(layout: Record, view: memoryview) -> dict[str, Value]:
+def _record(layout: Record, view: memoryview, most: int | None) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for member in layout.members:
-        value = _member(member, view)
+        value = _member(member, view, most)
         if member.name:
             found[member.name] = value
         elif isinstance(value, dict):
@@ -53,9 +56,9 @@ def _record(layout: Record, view: memoryview) -> dict[str, Value]:
     return found
 
 
-def _member(member: Member, view: memoryview) -> Value:
+def _member(member: Member, view: memoryview, most: int | None) -> Value:
     if member.bits is None:
-        return _decode(member.type, view[member.offset : member.offset + member.type.size])
+        return _decode(member.type, view[member.offset : member.offset + member.type.size], most)
     first, width = member.bits
     whole = int.from_bytes(view[member.offset : member.offset + (first + width + 7) // 8], "little")
     bits = whole >> first & (1 << width) - 1
@@ -75,11 +78,13 @@ def _named(layout: Enumeration, number: int) -> Value:
     return next((name for name, value in layout.values if value == number), number)
 
 
-def _array(layout: Array, view: memoryview) -> Value:
+def _array(layout: Array, view: memoryview, most: int | None) -> Value:
     element = layout.element
+    count = layout.count if most is None else min(layout.count, most)
     if isinstance(element, Scalar):
         if element.encoding == "text" and element.size in _UTF:
             return _text(view, element.size)
+        view = view[: count * element.size]
         if (element.encoding, element.size) == ("unsigned", 1):
             return bytes(view)
         kind = _KINDS.get(element.encoding)
@@ -90,7 +95,7 @@ def _array(layout: Array, view: memoryview) -> Value:
             found: list[Value] = numbers.tolist()
             return found
     size = element.size
-    return [_decode(element, view[at * size : (at + 1) * size]) for at in range(layout.count)]
+    return [_decode(element, view[at * size : (at + 1) * size], most) for at in range(count)]
 
 
 def _scalar(layout: Scalar, view: memoryview) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from agent.errors import StructureError
 from agent.kernel import procfs
@@ -95,54 +95,71 @@ def examine(
     return Structure(name, Opaque(symbol.size, elf.build), (remark,))
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a program has mapped, and where its files can be read: pid 0 for one of which only that is known."""
+
+    pid: int
+    executable: str
+    mappings: list[Mapping]
+    root: str = ""
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Of a running process. Raises TraceeGone."""
+        return cls(pid, procfs.read_link(pid, "exe"), procfs.mappings(pid), procfs.path_of(pid, "root"))
+
+    def own_file(self) -> ElfFile:
+        """The executable; of a running process also one that was replaced since."""
+        path = procfs.path_of(self.pid, "exe") if self.pid else self.root + self.executable
+        return ElfFile(path, name=self.executable.removesuffix(_DELETED))
+
+    def library(self, path: str) -> ElfFile:
+        return ElfFile(self.root + path, name=path)
+
+
 def find(pid: int, wanted: str, *, library: str = "", name: str = "", exclude: Iterable[str] = ()) -> Placed:
     """The variable `wanted` of a running process: of its executable, or of the shared library with that file name.
 
     Raises StructureError, TraceeGone.
     """
-    mappings = procfs.mappings(pid)
-    executable = procfs.read_link(pid, "exe")
-    with ElfFile(procfs.path_of(pid, "exe"), name=executable.removesuffix(_DELETED)) as own:
+    return find_loaded(Loaded.of(pid), wanted, library=library, name=name, exclude=exclude)
+
+
+def find_loaded(
+    loaded: Loaded, wanted: str, *, library: str = "", name: str = "", exclude: Iterable[str] = ()
+) -> Placed:
+    """The same of a program of which is known what it has mapped. Raises StructureError."""
+    with loaded.own_file() as own:
         if not library:
-            return _placed(pid, own, executable, own.variable(wanted), mappings, wanted, name, exclude)
-        path = _library(library, mappings, pid)
-        with ElfFile(f"{procfs.path_of(pid, 'root')}{path}", name=path) as elf:
+            symbol = own.variable(wanted)
+            structure = examine(own, wanted, name=name, exclude=exclude, symbol=symbol)
+            return Placed(structure, loaded.pid, _address(own, loaded.executable, symbol, loaded.mappings))
+        path = _library(library, loaded)
+        with loaded.library(path) as elf:
             symbol = elf.variable(wanted)
             structure = examine(elf, wanted, name=name, exclude=exclude, symbol=symbol)
             # The executable may have taken the variable over; then the library uses that one too.
             if (copied := own.copied_from_library(symbol.name)) is not None:
-                return Placed(structure, pid, _address(own, executable, copied, mappings))
-            return Placed(structure, pid, _address(elf, path, symbol, mappings))
+                return Placed(structure, loaded.pid, _address(own, loaded.executable, copied, loaded.mappings))
+            return Placed(structure, loaded.pid, _address(elf, path, symbol, loaded.mappings))
 
 
-def _placed(
-    pid: int,
-    elf: ElfFile,
-    path: str,
-    symbol: Symbol,
-    mappings: list[Mapping],
-    wanted: str,
-    name: str,
-    exclude: Iterable[str],
-) -> Placed:
-    structure = examine(elf, wanted, name=name, exclude=exclude, symbol=symbol)
-    return Placed(structure, pid, _address(elf, path, symbol, mappings))
-
-
-def _library(library: str, mappings: list[Mapping], pid: int) -> str:
+def _library(library: str, loaded: Loaded) -> str:
     """The path of the mapped file of that name, with a version at its end or without."""
-    paths = sorted({one.name for one in mappings if one.name.startswith("/")})
+    program = f"process {loaded.pid}" if loaded.pid else loaded.executable
+    paths = sorted({one.name for one in loaded.mappings if one.name.startswith("/")})
     found = [one for one in paths if _is_called(one.removesuffix(_DELETED), library)]
     if not found:
-        loaded = sorted({os.path.basename(one) for one in paths if ".so" in os.path.basename(one)})
+        names = sorted({os.path.basename(one) for one in paths if ".so" in os.path.basename(one)})
         raise StructureError(
-            f"process {pid} has not loaded {library}", hint="it has " + (", ".join(loaded) or "no shared library")
+            f"{program} has not loaded {library}", hint="it has " + (", ".join(names) or "no shared library")
         )
     if len(found) > 1:
         raise StructureError(f"{library} may be {' or '.join(found)}", hint="write the whole path")
     if found[0].endswith(_DELETED):
         raise StructureError(
-            f"{found[0].removesuffix(_DELETED)} was replaced since process {pid} loaded it",
+            f"{found[0].removesuffix(_DELETED)} was replaced since {program} loaded it",
             hint="restart the program",
         )
     return found[0]

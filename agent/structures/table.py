@@ -74,6 +74,13 @@ class StructureTable(Section):
         source = self.symbol or self.file or self.python or ""
         return re.split(r"[/:]", source)[-1].lower()
 
+    @property
+    def source(self) -> str:
+        """What it names, in words: "symbol g_sessions"."""
+        return next(
+            f"{key} {value}" for key in ("symbol", "file", "python") if (value := getattr(self, key)) is not None
+        )
+
     def check_size(self, size: int) -> None:
         """Raise StructureError for more than `size_mib_max`."""
         if size > self.size_mib_max * _MIB:
