@@ -78,7 +78,7 @@ bench-fence: setup ## what it takes to cut a program off, and how long clients t
 bench-raft: setup ## agreement of three members: latency, throughput, elections
 	@$(PYTHON) -m tests.bench.raft $(ARGS)
 
-bench-structures: setup ## what it costs a Python program to have a dict of a million entries mirrored, beside a Redis pair
+bench-structures: setup ## what mirrored structures cost, a dict of a million entries and a C table, beside a Redis pair
 	@$(PYTHON) -m tests.bench.structures $(ARGS)
 
 bench-takeover: setup ## what clients see of every kind of takeover, beside Redis Sentinel, keepalived alone, a restart

@@ -4,30 +4,29 @@ One program handles requests as fast as it can, in intervals of 1 s, and then of
 each, then requests that only read, until the interval is over. In turns, in the same run: with a plain dict; with the
 dict mirrored to a second process; with a plain dict whose updates it also writes to a redis-server that has a replica.
 Slowdown: requests that it handled less than with the plain dict beside it. Everything shares this machine's processors.
-Prints a line for each; `--json` one JSON object instead.
+Then the same with a table of a C program (`tests.bench.structures_native`). `--json`: one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import itertools
 import json
 import os
 import random
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kagemusha import structures
+from tests.bench.redis_pair import RedisPair, redis_pair
 from tests.kagemusha.structures.relay import Message, Side, relay
 
 ENTRIES = 1_000_000
@@ -91,60 +90,22 @@ def interval(book: Book, changes: list[bytes], after: After, interval_ms: int) -
     return handled / (time.perf_counter() - began)
 
 
-class RedisPair:
-    """A redis-server and its replica on Unix sockets and a loopback port; the program's connection to the first."""
+class RedisBook:
+    """The book in a redis-server that has a replica."""
 
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self._processes = []
-        for name, more in (("first", ["--port", str(port)]), ("second", ["--port", "0"])):
-            (directory / name).mkdir()
-            command = ["redis-server", "--bind", "127.0.0.1", "--unixsocket", str(directory / name / "socket")]
-            command += ["--save", "", "--dir", str(directory / name), *more]
-            command += ["--replicaof", "127.0.0.1", str(port)] if name == "second" else []
-            command += ["--client-output-buffer-limit", "replica", "0", "0", "0"]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE)
-            if process.stdout is None or not any(b"eady to accept" in line for line in process.stdout):
-                raise SystemExit("redis-server did not start")
-            self._processes.append(process)
-        self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(str(directory / "first" / "socket"))
-        self._answers = self._connection.makefile("rb")
+    def __init__(self, pair: RedisPair) -> None:
+        self.pair = pair
 
     def write(self, changed: list[tuple[int, Entry]]) -> None:
         """Write changes as strings, in one pipeline, and read all answers."""
-        self._connection.sendall(b"".join(b"SET %d %d,%d,%d\r\n" % (key, *new) for key, new in changed))
-        for _ in changed:
-            self._answers.readline()
+        self.pair.ask(b"".join(b"SET %d %d,%d,%d\r\n" % (key, *new) for key, new in changed), len(changed))
 
     def fill(self, book: Book) -> None:
         """Write everything, and wait for the replica."""
         items = list(book.items())
         for at in range(0, len(items), CHANGES):
             self.write(items[at : at + CHANGES])
-        if not self.wait():
-            raise SystemExit("the replica does not follow")
-
-    def wait(self) -> int:
-        """Return how many replicas have everything."""
-        self._connection.sendall(b"WAIT 1 30000\r\n")
-        return int(self._answers.readline()[1:])
-
-    def sent_bytes(self) -> int:
-        """Return how many bytes the first has written for its replica, ever."""
-        self._connection.sendall(b"INFO replication\r\n")
-        size = int(self._answers.readline()[1:])
-        text = self._answers.read(size + 2).decode()
-        return int(next(line for line in text.splitlines() if line.startswith("master_repl_offset:")).split(":")[1])
-
-    def stop(self) -> None:
-        """End both."""
-        self._connection.close()
-        for process in self._processes:
-            process.kill()
-            process.communicate()
+        self.pair.follow()
 
 
 def _nothing(changed: list[tuple[int, Entry]]) -> None:
@@ -169,9 +130,10 @@ def primary() -> None:
     first_ms = _timed_ms(lambda: structures.commit(60.0))
     requests = Requests(1)
     rates: dict[int, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory(prefix="kgm-bench") as directory, _redis(Path(directory)) as redis:
+    with redis_pair() as pair:
+        redis = RedisBook(pair)
         redis.fill(plain)
-        before = redis.sent_bytes()
+        before = pair.sent_bytes()
         ways = {"plain": (plain, _nothing), "mirrored": (book, _published), "redis": (plain, redis.write)}
         for interval_ms, name in itertools.chain.from_iterable(
             itertools.product(INTERVALS, ways) for _ in range(TURNS)
@@ -181,15 +143,15 @@ def primary() -> None:
             turn = [interval(target, requests.next_change(), after, interval_ms) for _ in range(number)]
             rates.setdefault(interval_ms, {}).setdefault(name, []).append(statistics.mean(turn))
             structures.commit(60.0)
-            redis.wait()
-        sent = redis.sent_bytes() - before
+            pair.wait()
+        sent = pair.sent_bytes() - before
         waits: dict[str, list[float]] = {"mirrored": [], "redis": []}
         for _ in range(COMMITS):
             for key in range(100):
                 book[key] = entry(key, len(waits["mirrored"]))
             waits["mirrored"].append(_timed_ms(lambda: structures.commit(60.0)))
             redis.write(list(plain.items())[:100])
-            waits["redis"].append(_timed_ms(redis.wait))
+            waits["redis"].append(_timed_ms(pair.wait))
     figures = {
         "rates": rates,
         "waits_ms": waits,
@@ -200,15 +162,6 @@ def primary() -> None:
     sys.stdout.write(json.dumps(figures) + "\n")
     sys.stdout.flush()
     sys.stdin.readline()
-
-
-@contextlib.contextmanager
-def _redis(directory: Path) -> Iterator[RedisPair]:
-    pair = RedisPair(directory)
-    try:
-        yield pair
-    finally:
-        pair.stop()
 
 
 def mirror() -> None:
@@ -311,12 +264,14 @@ def main() -> None:
     if arguments.program is not None:
         return primary() if arguments.program == "primary" else mirror()
     result = asyncio.run(measure())
+    native = json.loads(subprocess.check_output([sys.executable, "-m", "tests.bench.structures_native"]))
     if arguments.json:
-        sys.stdout.write(json.dumps({"python": result}) + "\n")
+        sys.stdout.write(json.dumps({"python": result, "native": native}) + "\n")
         return None
     sys.stdout.write(f"{result['plain_requests_per_s']} requests/s with a plain dict\n")
     for way in ("mirrored", "redis"):
         sys.stdout.write(f"{way:>9} {'  '.join(f'{name} {value}' for name, value in result[way].items())}\n")
+    sys.stdout.write(f"   native {'  '.join(f'{name} {value}' for name, value in native.items())}\n")
     return None
 
 

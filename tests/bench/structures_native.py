@@ -2,8 +2,9 @@
 
     python -m tests.bench.structures_native [--mib 64] [--percent 1] [--rounds 100] [--untracked]
 
-The program writes to other pages in each round, as fast as it can, until the captures end. The last line is one JSON
-object; numbers mean nothing on a busy machine.
+The program writes to other pages in each round, until the captures end. Beside it, in the same run: the same entries of
+the same rounds, written by a program of ours to a redis-server that has a replica; it waits for the answers, so that is
+how long it does nothing else. The last line is one JSON object; numbers mean nothing on a busy machine.
 """
 
 from __future__ import annotations
@@ -17,20 +18,62 @@ import time
 import numpy as np
 
 from agent.structures import standstill
+from agent.structures.blocks import Blocks, Rows
 from agent.structures.capture import Capture, pages_of
 from agent.structures.changes import AllChanges, Changes, Watch
 from agent.structures.finding import find
 from agent.structures.update import Copy, Original
 from agent.tracing.prompt import Prompt
+from kagemusha.demo.resp import command
 from tests.agent.structures.built import ask, built, traced
 from tests.agent.traced import STOP_S, Running
+from tests.bench.redis_pair import redis_pair
 from transport.delta import PagePartDecoder, PagePartEncoder
+
+ENTRY_WORDS = 8
+Changed = list[tuple[int, bytes]]
+"""Entries of the table: number and content."""
 
 
 def summary(samples_s: list[float]) -> dict[str, float]:
     """p50, p99 and max in milliseconds."""
     places = (("p50", 50), ("p99", 99), ("max", 100))
     return {name: round(float(np.percentile(samples_s, place)) * 1e3, 3) for name, place in places}
+
+
+def entries(before: Rows, after: Rows, blocks: Blocks) -> Changed:
+    """The entries of these blocks that have changed, by their number."""
+    old, new = (rows.reshape(-1, ENTRY_WORDS) for rows in (before, after))
+    where = np.flatnonzero((old != new).any(axis=1))
+    per_block = before.shape[1] // ENTRY_WORDS
+    numbers = blocks[where // per_block].astype(np.int64) * per_block + where % per_block
+    return [(int(number), new[at].tobytes()) for number, at in zip(numbers, where, strict=True)]
+
+
+def beside(first: Changed, rounds: list[Changed]) -> dict[str, object]:
+    """What writing the same to redis takes: all of it first, and then each round."""
+    write_s, wait_s = [], []
+    with redis_pair() as pair:
+        for at in range(0, len(first), 10_000):
+            part = first[at : at + 10_000]
+            pair.ask(b"".join(command(b"SET", b"%d" % key, value) for key, value in part), len(part))
+        pair.follow()
+        full_bytes = pair.sent_bytes()
+        for changed in rounds:
+            begun_s = time.perf_counter()
+            pair.ask(b"".join(command(b"SET", b"%d" % key, value) for key, value in changed), len(changed))
+            written_s = time.perf_counter()
+            pair.wait()
+            write_s.append(written_s - begun_s)
+            wait_s.append(time.perf_counter() - written_s)
+        sent = pair.sent_bytes() - full_bytes
+    return {
+        "write_ms": summary(write_s),
+        "wait_ms": summary(wait_s),
+        "update_bytes": round(sent / len(rounds)),
+        "full_bytes": full_bytes,
+        "entries_p50": round(statistics.median(map(len, rounds))),
+    }
 
 
 def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
@@ -47,6 +90,8 @@ def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
     capture = Capture(place, changes, original)
     copy = Copy("g_table", place.structure.size, PagePartDecoder())
     look_s, update_s, sizes, blocks = [], [], [], []
+    before = np.zeros_like(copy.rows)
+    rounds: list[Changed] = []
     stops_s.clear()
     for _ in range(options.rounds + 2):
         begun_s = time.perf_counter()
@@ -59,8 +104,11 @@ def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
         update_s.append(time.perf_counter() - copied_s)
         look_s.append(looked_s - begun_s)
         if update is not None:
-            blocks.append(len(copy.apply(update)))
+            changed = copy.apply(update)
+            blocks.append(len(changed))
             sizes.append(len(update.data))
+            rounds.append(entries(before[changed], copy.rows[changed], changed))
+            before[changed] = copy.rows[changed]
         time.sleep(max(0.0, begun_s + options.interval_ms / 1e3 - time.perf_counter()))
     capture.close()
     watch.close()
@@ -77,6 +125,7 @@ def measure(program: Running, options: argparse.Namespace) -> dict[str, object]:
         "blocks_p50": round(statistics.median(blocks[2:])),
         "full_bytes": sizes[0],
         "mirror_is_same": bool((copy.rows == original.rows).all()),
+        "redis": beside(rounds[0], rounds[2:]),
     }
 
 
