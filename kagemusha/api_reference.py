@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.admin.auth import Scope
+from cluster.admin.endpoint import Endpoint
 from cluster.admin.openapi import document
 from cluster.admin.problem import SORTS, Sort
-from cluster.admin.routes import ANYWHERE, ENDPOINTS, WITH_TOKEN, Endpoint, problems_of
+from cluster.admin.routes import ANYWHERE, ENDPOINTS, WITH_TOKEN, problems_of
 
 _HEAD = """\
 # The API

@@ -24,7 +24,7 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
@@ -125,6 +125,12 @@ class AsyncClient:
         """What is mirrored, made visible without its contents."""
         context: Json = (await self._ask("GET", f"/v1/instances/{_quoted(instance_id)}/context"))["context"]
         return context
+
+    async def get_instance_structures(self, instance_id: str, name: str = "", elements: int = 0) -> Json:
+        """The named structures that an instance holds, with the content of one. elements: of each array, at most."""
+        given = {key: value for key, value in (("name", name), ("elements", elements)) if value}
+        query = f"?{urlencode(given)}" if given else ""
+        return await self._ask("GET", f"/v1/instances/{_quoted(instance_id)}/structures{query}")
 
     async def list_programs(self) -> list[Json]:
         """All programs and their instances."""
@@ -401,6 +407,10 @@ class Client:
     def get_instance_context(self, instance_id: str) -> Json:
         """See `AsyncClient`."""
         return self._run(self._client.get_instance_context(instance_id))
+
+    def get_instance_structures(self, instance_id: str, name: str = "", elements: int = 0) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.get_instance_structures(instance_id, name, elements))
 
     def list_programs(self) -> list[Json]:
         """See `AsyncClient`."""

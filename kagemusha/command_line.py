@@ -31,6 +31,7 @@ from kagemusha.commands import (
     reference,
     shutdown,
     status,
+    structures,
     token,
     top,
     watchdog,
@@ -80,6 +81,7 @@ _add("create", create.create, _CLUSTER)
 _add("list", cluster.list_programs, _CLUSTER)
 _add("status", status.status, _CLUSTER)
 _add("context", context.context, _CLUSTER)
+_add("structures", structures.structures, _CLUSTER)
 _add("topology", cluster.topology, _CLUSTER)
 _add("top", top.top, _CLUSTER)
 _add("history", events.history, _CLUSTER)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.admin import problem
 from cluster.admin.auth import Bearer, Scope, Tokens, require
+from cluster.admin.endpoint import Call, Endpoint, check_parameters, query_of
 from cluster.admin.event_stream import EventStream
 from cluster.admin.forward import Forwarder, NoAnswer
 from cluster.admin.idempotency import HEADER, Answered, Idempotency, Ticket
@@ -29,7 +30,7 @@ from cluster.admin.openapi import document
 from cluster.admin.port import Cluster, NotHere
 from cluster.admin.problem import ApiError, mistakes, problem_of, sort_of
 from cluster.admin.request_body import BODY_BYTES_MAX, json_of
-from cluster.admin.routes import ENDPOINTS, Call, Endpoint, check_parameters, query_of
+from cluster.admin.routes import ENDPOINTS
 from cluster.raft.errors import NoQuorum
 from transport.errors import ConfigError, KagemushaError
 

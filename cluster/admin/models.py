@@ -6,7 +6,7 @@ runs is written in files that belong to root, on each node.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -16,6 +16,7 @@ from transport.control import InstanceStatus, Role
 PATH_CHARS_MAX: Final = 4096
 PROGRAM_PATTERN: Final = r"^[a-z0-9-]{1,63}$"
 NODE_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+STRUCTURE_PATTERN: Final = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 INSTANCE_PATTERN: Final = r"^[a-z0-9-]{1,63}@[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 CONFIG_FILE_PATTERN: Final = r"^/[^\x00-\x1f\x7f]*$"
@@ -23,6 +24,7 @@ SHAPES: Final = {
     PROGRAM_PATTERN: "no program id: 1 to 63 of a-z, 0-9 and -",
     NODE_PATTERN: "no node id: 1 to 63 of a-z, 0-9 and -, neither first nor last a -",
     INSTANCE_PATTERN: "no instance id: <program>@<node>",
+    STRUCTURE_PATTERN: "no name of a structure: 1 to 63 of a-z, 0-9, _, . and -",
     CONFIG_FILE_PATTERN: "no absolute path",
 }
 """What a person is told of text that does not match."""
@@ -349,3 +351,24 @@ class ContextView(Answer):
     """The schema of the mirrored context: what there is and where, no contents."""
 
     context: Context
+
+
+class StructureView(Answer):
+    """A named structure as one instance holds it."""
+
+    name: str
+    source: str = Field(description="As in the definition: `symbol g_sessions`. `program`: it names it itself.")
+    size_bytes: Count
+    version: Count = Field(description="Of its last update; 0 for one that is part of a checkpoint.")
+    age_ms: float | None = Field(description="Age of what is held; null: nothing is.")
+    trouble: str = Field(description="Why it can't be found, mirrored or shown; else empty.")
+    content: Any = Field(description="What is in it; null: that was not asked for. Bytes are hexadecimal text.")
+
+
+class StructuresView(Answer):
+    """The named structures of an instance, in the order of the definition."""
+
+    instance: InstanceName
+    program: ProgramName
+    role: Role
+    structures: tuple[StructureView, ...]

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from cluster.admin import problem
+from cluster.admin.endpoint import EXAMPLES, PATTERNS, Endpoint, Query
 from cluster.admin.idempotency import HEADER
 from cluster.admin.models import Problem
-from cluster.admin.routes import ENDPOINTS, EXAMPLES, PATTERNS, Endpoint, Query, problems_of
+from cluster.admin.routes import ENDPOINTS, problems_of
 
 Model = type[BaseModel]
 Schemas = dict[Any, dict[str, Any]]

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from cluster.admin.models import Create, Drained, Event, Health, InstanceView, NodeView, ProgramView, Switchover
+from cluster.admin.models import (
+    Create,
+    Drained,
+    Event,
+    Health,
+    InstanceView,
+    NodeView,
+    ProgramView,
+    StructuresView,
+    Switchover,
+)
 from cluster.registry.commands import Rejected
 from cluster.registry.values import InstanceId, NodeId, ProgramId
 from transport.context_schema import Context
@@ -94,6 +104,9 @@ class Cluster(Protocol):
 
     async def context(self, instance: InstanceId) -> Context:
         """The schema of what the instance holds."""
+
+    async def structures(self, instance: InstanceId, name: str, elements: int) -> StructuresView:
+        """The named structures of the instance; with the content of one, if it is named."""
 
     async def programs(self) -> tuple[ProgramView, ...]:
         """All programs, ascending by id, as this node's registry has them."""

@@ -17,7 +17,17 @@ from cluster.admin.admission import require_mirrorable, same_file
 from cluster.admin.events import EventLog
 from cluster.admin.history import event_of
 from cluster.admin.history_file import HistoryFile
-from cluster.admin.models import Create, Drained, Event, Health, InstanceView, NodeView, ProgramView, Switchover
+from cluster.admin.models import (
+    Create,
+    Drained,
+    Event,
+    Health,
+    InstanceView,
+    NodeView,
+    ProgramView,
+    StructuresView,
+    Switchover,
+)
 from cluster.admin.port import NotHere, Unfit, Unknown, refusal_of
 from cluster.admin.views import (
     Served,
@@ -25,13 +35,15 @@ from cluster.admin.views import (
     instance_view,
     node_views,
     program_view,
+    structures_view,
     view_without_agent,
 )
 from cluster.leader.news import FailoverRequested, News, StartRequested, StopRequested, SwitchRequested
 from cluster.leader.orders import Note
-from cluster.node.messages import InstanceState, Look, LookInside, Seen, SeenInside
+from cluster.node.messages import AnswerBody, InstanceState
 from cluster.node.peers import OrderLost
 from cluster.node.program import CompareNodes, all_alike
+from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, SeenInside, SeenStructures
 from cluster.node.runner import Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume, ShutDown
@@ -179,17 +191,28 @@ class ClusterService:
 
     async def context(self, instance: InstanceId) -> Context:
         """See `port.Cluster`."""
+        answer = await self._inside(instance, LookInside(Placement.parse(instance).program))
+        if not isinstance(answer, SeenInside):
+            raise TypeError(f"LookInside is answered with {type(answer).__name__}")
+        return answer.context
+
+    async def structures(self, instance: InstanceId, name: str, elements: int) -> StructuresView:
+        """See `port.Cluster`."""
+        order = LookAtStructures(Placement.parse(instance).program, name, elements)
+        answer = await self._inside(instance, order)
+        if not isinstance(answer, SeenStructures):
+            raise TypeError(f"LookAtStructures is answered with {type(answer).__name__}")
+        return structures_view(answer.structures)
+
+    async def _inside(self, instance: InstanceId, order: LookInside | LookAtStructures) -> AnswerBody:
+        """Ask the agent of an instance, wherever it is. Raises Unfit for whatever is in the way."""
         self._entry_of(instance)
-        place = Placement.parse(instance)
         try:
-            answer = await self._runner.ask(place.node, LookInside(place.program))
+            return await self._runner.ask(Placement.parse(instance).node, order)
         except OrderLost as error:
             raise Unfit(f"{instance} can't be asked: {error.what}", hint=error.hint) from error
         except KagemushaError as error:
             raise Unfit(error.what, hint=error.hint) from error
-        if not isinstance(answer, SeenInside):
-            raise TypeError(f"LookInside is answered with {type(answer).__name__}")
-        return answer.context
 
     async def programs(self) -> tuple[ProgramView, ...]:
         """See `port.Cluster`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,12 +19,15 @@ from cluster.admin.models import (
     ProgramView,
     PromotionView,
     Step,
+    StructuresView,
+    StructureView,
 )
 from cluster.admin.models import Sync as SyncView
 from cluster.node.messages import Load
 from cluster.registry.values import InstanceEntry, InstanceId, NodeEntry, NodeId, Placement, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import Status, Sync
+from transport.structure_view import Structures
 
 _NEVER_MS: Final = 1e11
 """An age of years: of a mirror that holds nothing; see `agent.instance_view`."""
@@ -138,6 +142,27 @@ def instance_view(entry: ProgramEntry, status: Status, lease_age_ms: float | Non
         pid=status.pid,
         paused=entry.paused,
         last_failure=_failure(entry),
+    )
+
+
+def structures_view(found: Structures) -> StructuresView:
+    """The named structures of an instance, as its agent shows them."""
+    return StructuresView(
+        instance=found.instance,
+        program=found.program,
+        role=found.role,
+        structures=tuple(
+            StructureView(
+                name=one.name,
+                source=one.source,
+                size_bytes=one.size_bytes,
+                version=one.version,
+                age_ms=one.age_ms,
+                trouble=one.trouble,
+                content=json.loads(one.content) if one.content else None,
+            )
+            for one in found.structures
+        ),
     )
 
 

@@ -34,8 +34,6 @@ from cluster.node.messages import (
     InstanceState,
     LetGo,
     Load,
-    Look,
-    LookInside,
     MirrorFrom,
     OrderBody,
     ProgramChecked,
@@ -43,8 +41,6 @@ from cluster.node.messages import (
     ReadProgram,
     Report,
     Reported,
-    Seen,
-    SeenInside,
     ServeOn,
     Serves,
     Start,
@@ -53,11 +49,13 @@ from cluster.node.messages import (
     Waits,
 )
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
+from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, SeenInside, SeenStructures
 from cluster.redirect.probe import AddressInUse
 from cluster.registry.values import ProgramId
 from transport.context_schema import Context
-from transport.control import GetContext, Status
+from transport.control import GetContext, Request, Status
 from transport.errors import ConfigError, ControlError, KagemushaError
+from transport.structure_view import GetStructures, Structures
 
 log = structlog.get_logger()
 
@@ -67,6 +65,7 @@ LOOKS_PER_POLL: Final = 5
 """How rarely agents are asked for what events do not tell: it takes an agent's time as well as the daemon's."""
 CONTEXT_S: Final = 5.0
 Result = TypeVar("Result")
+Shown = TypeVar("Shown")
 
 
 class Supervisor:
@@ -213,7 +212,9 @@ class Supervisor:
             case Look(program):
                 return Seen(await self._look(self._instance(program)))
             case LookInside(program):
-                return SeenInside(await self._inside(program))
+                return SeenInside(await self._inside(program, GetContext(), Context))
+            case LookAtStructures(program, name, elements):
+                return SeenStructures(await self._inside(program, GetStructures(name, elements), Structures))
         return Done()
 
     async def _serving(
@@ -243,13 +244,14 @@ class Supervisor:
             status, reason=status.reason or clients.taken or (clients.unready if is_mirror else clients.trouble)
         )
 
-    async def _inside(self, program: ProgramId) -> Context:
+    async def _inside(self, program: ProgramId, question: Request, wanted: type[Shown]) -> Shown:
         instance = self._instance(program)
         if instance.agent is None:
             raise ControlError(f"{instance.place.instance} has no agent now", hint=instance.reason or "ask again")
-        reply = await instance.agent.request(GetContext(), CONTEXT_S)
-        if not isinstance(reply, Context):
-            raise ControlError(f"{instance.place.instance}: GetContext is answered with {type(reply).__name__}")
+        reply = await instance.agent.request(question, CONTEXT_S)
+        if not isinstance(reply, wanted):
+            asked = type(question).__name__
+            raise ControlError(f"{instance.place.instance}: {asked} is answered with {type(reply).__name__}")
         return reply
 
     def _instance(self, program: ProgramId) -> LocalInstance:

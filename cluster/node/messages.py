@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, SeenInside, SeenStructures
 from cluster.registry.values import InstanceId, NodeId, Policy, ProgramId
 from transport.checkpoint import Version
 from transport.codec import Form, MessageSet
-from transport.context_schema import CONTEXT_BYTES_MAX, Context
-from transport.control import InstanceStatus, Role, Status
+from transport.context_schema import CONTEXT_BYTES_MAX
+from transport.control import InstanceStatus, Role
+from transport.structure_view import STRUCTURES_BYTES_MAX
 
 # ------------------------------------------------------------------------------------------------------- conversation
 
@@ -278,20 +280,6 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """All that is to be known of an instance, for a person. The answer is Seen."""
-
-    program: ProgramId
-
-
-@dataclass(frozen=True, slots=True)
-class LookInside:
-    """What an instance holds, made visible without its contents. The answer is SeenInside."""
-
-    program: ProgramId
-
-
-@dataclass(frozen=True, slots=True)
 class ReadProgram:
     """Read the program's file on this node. The answer is ProgramRead."""
 
@@ -304,6 +292,9 @@ class CheckProgram:
 
     config_file: str
 
+
+Question = Report | Look | LookInside | LookAtStructures | ReadProgram | CheckProgram
+"""What changes nothing: any node may ask, in whatever term."""
 
 OrderBody = (
     StopServing
@@ -318,6 +309,7 @@ OrderBody = (
     | Report
     | Look
     | LookInside
+    | LookAtStructures
     | ReadProgram
     | CheckProgram
 )
@@ -381,20 +373,6 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What its agent says of an instance."""
-
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
-class SeenInside:
-    """The context that an instance holds."""
-
-    context: Context
-
-
-@dataclass(frozen=True, slots=True)
 class ProgramRead:
     """What the program's file says on this node. digest: of its meaning, equal where the files mean the same."""
 
@@ -421,6 +399,7 @@ AnswerBody = (
     | Reported
     | Seen
     | SeenInside
+    | SeenStructures
     | ProgramRead
     | ProgramChecked
 )
@@ -437,7 +416,7 @@ NODE: Final[MessageSet[NodeMessage]] = MessageSet(
         5: Form(RenewLease, 1 << 10),
         6: Form(Grant, 1 << 10),
         7: Form(Order, 32 << 10),
-        8: Form(Answer, CONTEXT_BYTES_MAX + (2 << 10)),
+        8: Form(Answer, max(CONTEXT_BYTES_MAX, STRUCTURES_BYTES_MAX) + (2 << 10)),
         9: Form(LeaseRefused, 4 << 10),
     }
 )
@@ -458,6 +437,7 @@ ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
         12: Form(Forget, 1 << 10),
         13: Form(LookInside, 1 << 10),
         14: Form(CheckProgram, 8 << 10),
+        15: Form(LookAtStructures, 1 << 10),
     }
 )
 
@@ -474,6 +454,7 @@ ANSWERS: Final[MessageSet[AnswerBody]] = MessageSet(
         9: Form(SeenInside, CONTEXT_BYTES_MAX + (1 << 10)),
         10: Form(ProgramChecked, 128 << 10),
         11: Form(Waits, 16 << 10),
+        12: Form(SeenStructures, STRUCTURES_BYTES_MAX + (1 << 10)),
     }
 )
 """Numbers never change their meaning."""

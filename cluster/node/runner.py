@@ -26,18 +26,14 @@ from cluster.node.desk import Desk
 from cluster.node.errands import Errands
 from cluster.node.messages import (
     AnswerBody,
-    CheckProgram,
     Forget,
     Grant,
     Heartbeat,
     LeaseRefused,
-    Look,
-    LookInside,
     NodeMessage,
     OrderBody,
-    ReadProgram,
+    Question,
     RenewLease,
-    Report,
 )
 from cluster.node.peers import Handlers, OrderLost, Peers
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
@@ -429,7 +425,7 @@ class Runner:
                 pass
 
     async def _ordered(self, node: NodeId, term: int, order: OrderBody) -> AnswerBody:
-        if not isinstance(order, Report | Look | LookInside | ReadProgram | CheckProgram):
+        if not isinstance(order, Question):
             if term < self._term_seen:
                 raise KagemushaError(f"node {node} orders for term {term}; node {self.node} knows {self._term_seen}")
             self._term_seen = term

@@ -16,7 +16,8 @@ import uvloop
 from cluster.config import NODE_FILE
 from cluster.leader.news import SwitchRequested
 from cluster.leader.orders import Note
-from cluster.node.messages import Look, ProgramRead, ReadProgram, Seen
+from cluster.node.messages import ProgramRead, ReadProgram
+from cluster.node.questions import Look, Seen
 from cluster.node.runner import Given, Runner, boottime_s
 from cluster.registry.commands import CreateProgram, Ok
 from kagemusha.inherited_signals import hear_all

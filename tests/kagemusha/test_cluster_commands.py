@@ -115,6 +115,20 @@ async def test_context(shell: Shell) -> None:
     assert json.loads(out)["connections"][0]["receive_bytes"] == 12
 
 
+async def test_structures(shell: Shell) -> None:
+    text = squeezed((await shell.type("structures", "redis@a"))[1])
+    assert "redis@a primary" in text
+    assert "g_sessions symbol g_sessions 4.0 KiB - 12 ms" in text
+    assert "g_index symbol g_index 0 B - - redis has no variable g_index" in text
+    assert "ann" not in text
+    text = (await shell.type("structures", "redis", "g_sessions", "--elements", "2"))[1]
+    assert "g_sessions\n  entries\n    [0]\n      user = 'ann'\n    [1]\n      user = 'ann'\n" in text
+    _, out, _ = await shell.type("structures", "redis", "g_sessions", "-o", "json")
+    assert json.loads(out)["structures"][0]["content"]["entries"][0] == {"user": "ann"}
+    code, line, _ = await shell.refused("structures", "web2")
+    assert (code, line) == (ExitCode.UNKNOWN, "there is no program web2")
+
+
 async def test_switchover(shell: Shell) -> None:
     text = squeezed((await shell.type("switchover", "redis@b"))[1])
     assert "redis@b serves under token 2, from checkpoint 1.77; redis@a let go hold 0.90 ms activate 4.10 ms" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 from cluster.admin.events import EventLog
@@ -18,10 +19,12 @@ from cluster.admin.models import (
     Pauses,
     ProgramView,
     Step,
+    StructuresView,
     Switchover,
     Sync,
 )
 from cluster.admin.port import Exists, Unfit, Unknown
+from cluster.admin.views import structures_view
 from cluster.registry.values import Placement
 from transport.checkpoint import Version
 from transport.context_schema import (
@@ -34,6 +37,7 @@ from transport.context_schema import (
     ThreadView,
 )
 from transport.errors import KagemushaError
+from transport.structure_view import Structures, StructureView
 
 NODES = ("a", "b", "c")
 CHECKPOINT = Checkpoint(token=1, number=77, digest="00ff")
@@ -190,6 +194,14 @@ class FakeCluster:
         self._ask("context")
         self._known(instance)
         return CONTEXT
+
+    async def structures(self, instance: str, name: str, elements: int) -> StructuresView:
+        self._ask("structures")
+        self._known(instance)
+        content = json.dumps({"entries": [{"user": "ann"}] * min(elements, 3)}) if name else ""
+        shown = StructureView("g_sessions", "symbol g_sessions", 4096, 0, 12.5, "", content)
+        lost = StructureView("g_index", "symbol g_index", 0, 0, None, "redis has no variable g_index")
+        return structures_view(Structures("redis", instance, "primary", (shown, lost)))
 
     async def programs(self) -> tuple[ProgramView, ...]:
         self._ask("programs")
