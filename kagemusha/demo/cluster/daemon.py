@@ -75,10 +75,10 @@ class Daemon:
             self._process.kill()
         await self.ended()
 
-    def remove_cgroups(self) -> None:
+    def remove_cgroups(self, programs: Iterable[str] = (PROGRAM_ID,)) -> None:
         """Remove what outlives the node's processes and would stay on this machine."""
         name = f"kagemusha/{cluster_id(self.node.directory)}-{self.node.name}"
-        for one in (f"{name}/{PROGRAM_ID}", name):
+        for one in (*(f"{name}/{program}" for program in programs), name):
             try:
                 ProgramCgroup.create(one).remove()
             except CgroupError:

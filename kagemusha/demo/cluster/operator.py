@@ -18,10 +18,14 @@ Result = TypeVar("Result")
 
 
 class Operator:
-    """Asks from inside of the machine's network, in a thread that lives there. Every method may raise DemoError."""
+    """Asks for one program from inside of the machine's network, in a thread that lives there. Every method may raise
+    DemoError."""
 
-    def __init__(self, endpoints: Sequence[str], token: str, authority: Path, logs: Path) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], token: str, authority: Path, logs: Path, program: str = PROGRAM_ID
+    ) -> None:
         self._logs = logs
+        self._program = program
         self._client = AsyncClient(endpoints, token=token, authority=str(authority))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="operator", daemon=True)
@@ -34,19 +38,19 @@ class Operator:
 
     async def create(self, config_file: Path, nodes: Sequence[str]) -> None:
         """Have the program mirrored; it is started on the first of these nodes."""
-        await self._call(self._client.create_mirrored_instance(PROGRAM_ID, str(config_file), nodes))
+        await self._call(self._client.create_mirrored_instance(self._program, str(config_file), nodes))
 
     async def switch_over(self, node: str) -> None:
         """Have the instance on that node be the primary; returns when it serves."""
-        await self._call(self._client.force_switchover(f"{PROGRAM_ID}@{node}"))
+        await self._call(self._client.force_switchover(f"{self._program}@{node}"))
 
     async def status(self, node: str) -> Json:
         """Of the instance on that node."""
-        return await self._call(self._client.get_instance_status(f"{PROGRAM_ID}@{node}"))
+        return await self._call(self._client.get_instance_status(f"{self._program}@{node}"))
 
     async def program(self) -> Json:
         """The program with its instances, as the leader knows it."""
-        return next(one for one in await self._call(self._client.list_programs()) if one["program"] == PROGRAM_ID)
+        return next(one for one in await self._call(self._client.list_programs()) if one["program"] == self._program)
 
     async def nodes(self) -> list[Json]:
         """All nodes; who is alive, and who leads."""
