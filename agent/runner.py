@@ -96,6 +96,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._quit.set)
+        loop.add_signal_handler(signal.SIGHUP, self._renew_certificates)
         tracer = Tracer(on_failure=lambda error: loop.call_soon_threadsafe(self._tracer_failed, error))
         tracer.start()
         around = Surroundings(
@@ -126,6 +127,12 @@ class Agent:
             await instance.close()
         tracer.close()
         return self._status
+
+    def _renew_certificates(self) -> None:
+        try:
+            self._tls.reload()
+        except KagemushaError as error:
+            log.error("the certificates stay as they were", reason=error.what, hint=error.hint)
 
     async def _collect(self, instance: Instance) -> None:
         """Collect garbage now and then where no stop can be disturbed by it."""

@@ -2,6 +2,9 @@
 
 A node's certificate names the node as its only DNS name and serves both sides of a connection. Private keys are written
 for their owner alone (0600).
+
+`authority.pem` has one certificate, or, while an authority is replaced, two: the new one first, which issues, and the
+one before it, whose nodes are trusted until it is `retired`.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import datetime
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -34,7 +39,7 @@ _CLOCKS_APART: Final = datetime.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a node needs to prove who it is and to know its peers; all in PEM."""
+    """What a node needs to prove who it is and to know its peers; all in PEM. authority: every one that is trusted."""
 
     node: str
     certificate: bytes
@@ -51,29 +56,49 @@ class Identity:
     def load(directory: Path) -> Identity:
         """Read what `save` wrote. Raises ConfigError, naming the file and what is wrong with it."""
         certificate = _certificate(directory / NODE_CERTIFICATE)
-        authority = _certificate(directory / AUTHORITY_CERTIFICATE)
+        authorities = _certificates(directory / AUTHORITY_CERTIFICATE)
         key = _key(directory / NODE_KEY)
         where = directory / NODE_CERTIFICATE
         if key.public_key() != certificate.public_key():
             raise ConfigError(f"{where}: belongs to another key than {NODE_KEY}", hint=_ISSUE)
-        try:
-            certificate.verify_directly_issued_by(authority)
-        except Exception as error:  # ValueError, TypeError or InvalidSignature: all say that it was not
-            raise ConfigError(f"{where}: was not issued by {AUTHORITY_CERTIFICATE}", hint=_ISSUE) from error
+        if not any(_issued(certificate, authority) for authority in authorities):
+            raise ConfigError(f"{where}: was not issued by {AUTHORITY_CERTIFICATE}", hint=_ISSUE)
         if certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
             raise ConfigError(f"{where}: expired on {certificate.not_valid_after_utc:%Y-%m-%d}", hint=_ISSUE)
-        return Identity(_node_of(certificate, where), _pem(certificate), _key_pem(key), _pem(authority))
+        return Identity(_node_of(certificate, where), _pem(certificate), _key_pem(key), _bundle(authorities))
+
+
+def expiry(directory: Path) -> datetime.datetime:
+    """Until when the certificates of a node's directory are valid, its own and those that it trusts. Raises
+    ConfigError."""
+    own, trusted = _certificate(directory / NODE_CERTIFICATE), _certificates(directory / AUTHORITY_CERTIFICATE)
+    issuers = [one for one in trusted if _issued(own, one)]
+    return min(one.not_valid_after_utc for one in (own, *issuers))
 
 
 _ISSUE: Final = "issue the node's certificate again from the cluster's authority"
 
 
 class Authority:
-    """The cluster's certificate authority: who has its key decides which nodes belong to the cluster."""
+    """The cluster's certificate authority: who has its key decides which nodes belong to the cluster.
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    before: the one that it replaces, while nodes have certificates of that one.
+    """
+
+    def __init__(
+        self,
+        certificate: x509.Certificate,
+        key: ec.EllipticCurvePrivateKey,
+        before: tuple[x509.Certificate, ...] = (),
+    ) -> None:
         self._certificate = certificate
         self._key = key
+        self._before = before
+
+    @property
+    def is_being_replaced(self) -> bool:
+        """Whether certificates of another authority, the one before this, are trusted as well."""
+        return bool(self._before)
 
     @staticmethod
     def create(cluster: str) -> Authority:
@@ -91,17 +116,48 @@ class Authority:
     @staticmethod
     def load(directory: Path) -> Authority:
         """Read what `save` wrote. Raises ConfigError."""
-        certificate, key = _certificate(directory / AUTHORITY_CERTIFICATE), _key(directory / AUTHORITY_KEY)
-        if key.public_key() != certificate.public_key():
+        path, key = directory / AUTHORITY_CERTIFICATE, _key(directory / AUTHORITY_KEY)
+        certificates = _certificates(path)
+        own = [one for one in certificates if one.public_key() == key.public_key()]
+        if not own:
             raise ConfigError(f"{directory / AUTHORITY_KEY}: is the key of another authority")
-        return Authority(certificate, key)
+        return Authority(own[0], key, tuple(one for one in certificates if one != own[0]))
 
     def save(self, directory: Path) -> None:
         """Write `authority.pem` and `authority.key`. Raises ConfigError; never replaces an authority."""
         if (directory / AUTHORITY_KEY).exists():
-            hint = "a new authority would lock all its nodes out; choose another directory"
+            hint = "a new authority would lock all its nodes out; kagemusha pki renew replaces one step by step"
             raise ConfigError(f"{directory / AUTHORITY_KEY}: exists", hint=hint)
-        _write(directory, {AUTHORITY_KEY: _key_pem(self._key), AUTHORITY_CERTIFICATE: _pem(self._certificate)})
+        self._write(directory)
+
+    def renew(self, directory: Path) -> Authority:
+        """Write a successor in this one's place, which issues from now on; both are trusted. Gives the successor.
+
+        Raises ConfigError, and changes nothing, while this one is itself a successor: a third would lock out the nodes
+        that have the first one's certificates.
+        """
+        if self._before:
+            hint = "when every node has a new certificate: kagemusha pki retire"
+            raise ConfigError(f"{directory}: the authority before this one is still trusted", hint=hint)
+        common = self._certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        made = Authority.create(str(common[0].value).removeprefix("kagemusha ") if common else "cluster")
+        successor = Authority(made._certificate, made._key, (self._certificate,))
+        successor._write(directory)
+        return successor
+
+    def retire(self, directory: Path) -> Authority:
+        """Write that only this one is trusted: certificates of the one before it are worth nothing any more."""
+        alone = Authority(self._certificate, self._key)
+        alone._write(directory)
+        return alone
+
+    def _write(self, directory: Path) -> None:
+        # The certificates first: with the old key they are a whole authority, too, which trusts one more.
+        _write(directory, {AUTHORITY_CERTIFICATE: self._trusted()})
+        _write(directory, {AUTHORITY_KEY: _key_pem(self._key)})
+
+    def _trusted(self) -> bytes:
+        return _bundle((self._certificate, *self._before))
 
     def issue(self, node: str, days: int = NODE_DAYS) -> Identity:
         """Make a key and a certificate for `node`. Raises ConfigError when that is no node id ([a-z0-9-], 1 to 63)."""
@@ -119,7 +175,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(node)]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
         )
-        return Identity(node, _pem(builder.sign(self._key, hashes.SHA256())), _key_pem(key), _pem(self._certificate))
+        return Identity(node, _pem(builder.sign(self._key, hashes.SHA256())), _key_pem(key), self._trusted())
 
 
 def _builder(
@@ -177,6 +233,21 @@ def _certificate(path: Path) -> x509.Certificate:
         raise ConfigError(f"{path}: no certificate in PEM", hint=_ISSUE) from None
 
 
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_read(path))
+    except ValueError:
+        raise ConfigError(f"{path}: no certificate in PEM", hint=_ISSUE) from None
+
+
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(_read(path), password=None)
@@ -189,6 +260,10 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _bundle(certificates: Iterable[x509.Certificate]) -> bytes:
+    return b"".join(map(_pem, certificates))
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

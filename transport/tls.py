@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,24 +16,47 @@ from transport.pki import AUTHORITY_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, Ide
 _SAME_AUTHORITY: Final = "both nodes need certificates of the same cluster's authority"
 
 
-@dataclass(frozen=True, slots=True)
 class Tls:
-    """This node's side of every link. node: its id, out of its certificate."""
+    """This node's side of every link. node: its id, out of its certificate.
 
-    node: str
-    server: ssl.SSLContext
-    client: ssl.SSLContext
+    server, client: what the next handshake, as either side, goes by; links that are open are not touched by a `reload`.
+    """
+
+    def __init__(
+        self, node: str, server: ssl.SSLContext, client: ssl.SSLContext, directory: Path | None = None
+    ) -> None:
+        self.node = node
+        self.server = server
+        self.client = client
+        self._directory = directory
 
     @staticmethod
     def load(directory: Path) -> Tls:
         """Read the identity that `pki.Identity.save` wrote to `directory`. Raises ConfigError."""
-        identity = Identity.load(directory)
-        try:
-            server = _context(ssl.PROTOCOL_TLS_SERVER, directory)
-            client = _context(ssl.PROTOCOL_TLS_CLIENT, directory)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{directory}: OpenSSL does not accept the node's certificate: {error}") from None
-        return Tls(identity.node, server, client)
+        return Tls(*_read(directory), directory)
+
+    def reload(self) -> None:
+        """Read it again, whole or not at all: certificates are renewed without a restart.
+
+        Raises ConfigError, also when it is another node's: then everything is as before.
+        """
+        if self._directory is None:
+            raise ConfigError(f"the certificate of node {self.node} was not read from a directory")
+        node, server, client = _read(self._directory)
+        if node != self.node:
+            what = f"{self._directory / NODE_CERTIFICATE}: is the certificate of node {node}, not of {self.node}"
+            raise ConfigError(what, hint="put this node's own there")
+        self.server, self.client = server, client
+
+
+def _read(directory: Path) -> tuple[str, ssl.SSLContext, ssl.SSLContext]:
+    identity = Identity.load(directory)
+    try:
+        server = _context(ssl.PROTOCOL_TLS_SERVER, directory)
+        client = _context(ssl.PROTOCOL_TLS_CLIENT, directory)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"{directory}: OpenSSL does not accept the node's certificate: {error}") from None
+    return identity.node, server, client
 
 
 def _context(protocol: int, directory: Path) -> ssl.SSLContext:

@@ -63,17 +63,24 @@ class Settings:
 
 def contexts_of(pki: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """`Settings.tls` and `Settings.others` from the directory that `kagemusha pki issue` wrote. Raises ConfigError."""
-    from transport.pki import AUTHORITY_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY
+    from transport.pki import AUTHORITY_CERTIFICATE
 
     own, others = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        own.load_cert_chain(pki / NODE_CERTIFICATE, pki / NODE_KEY)
+        present(own, pki)
         others.load_verify_locations(pki / AUTHORITY_CERTIFICATE)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"{pki}: no certificate for HTTPS: {error}", hint="kagemusha pki issue writes it") from None
     for context in (own, others):
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     return own, others
+
+
+def present(context: ssl.SSLContext, pki: Path) -> None:
+    """Show the node's certificate of this directory from the next handshake on. Raises OSError, ssl.SSLError."""
+    from transport.pki import NODE_CERTIFICATE, NODE_KEY
+
+    context.load_cert_chain(pki / NODE_CERTIFICATE, pki / NODE_KEY)
 
 
 class Api:
@@ -118,6 +125,14 @@ class Api:
             await self._runner.cleanup()
             what = f"{where}: the API can't listen there: {error.strerror or error}"
             raise ConfigError(what, hint="is another daemon running? see admin of this node in node.toml") from None
+
+    def renew(self, pki: Path) -> None:
+        """Go by the certificates that are in the directory now, from the next connection on. Raises ConfigError, and
+        changes nothing then."""
+        _, others = contexts_of(pki)
+        if self._settings.tls is not None:
+            present(self._settings.tls, pki)
+            self._forwarder.trust(others)
 
     async def close(self) -> None:
         """Stop to listen; event streams end, requests under way have a second."""

@@ -42,6 +42,10 @@ class Forwarder:
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
+    def trust(self, tls: ssl.SSLContext) -> None:
+        """Verify other nodes by this from now on."""
+        self._tls = tls
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()

@@ -136,6 +136,12 @@ class Supervisor:
             return state_of(instance, instance.clients.unready)
         return state_of(instance, self._rounds.reason(instance.record.program))
 
+    def renew_certificates(self) -> None:
+        """Have all agents go by the certificates that are in the node's directory now."""
+        for instance in self.instances.values():
+            if instance.agent is not None:
+                instance.agent.renew_certificates()
+
     def leases(self) -> list[tuple[ProgramId, int]]:
         """The primaries that want a lease: program and token."""
         return [

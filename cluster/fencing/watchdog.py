@@ -175,13 +175,35 @@ def lock(leases: Path) -> int:
     return descriptor
 
 
-def watch(leases: Path, complain: Callable[[str], None], harden: Callable[[], None]) -> None:
+def wait_for_lock(leases: Path, alive: Callable[[], None]) -> int | None:
+    """The lock, as soon as no other watchdog has it; None: SIGTERM came before."""
+    while True:
+        try:
+            return lock(leases)
+        except ConfigError:
+            alive()
+        told = signal.sigtimedwait({signal.SIGTERM}, LOOK_S)
+        if told is not None:
+            return None
+
+
+def watch(
+    leases: Path,
+    complain: Callable[[str], None],
+    harden: Callable[[], None],
+    alive: Callable[[], None] = lambda: None,
+    *,
+    stand_by: bool = False,
+) -> None:
     """Watch until SIGTERM, which leaves everything as it is.
 
-    harden: makes this process real-time and its memory locked, where that is allowed. Raises ConfigError.
+    harden: makes this process real-time and its memory locked, where that is allowed. alive: called at every turn.
+    stand_by: while there is another watchdog, wait for its end. Raises ConfigError.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    held = lock(leases)
+    held = wait_for_lock(leases, alive) if stand_by else lock(leases)
+    if held is None:
+        return
     watchdog = Watchdog(LeaseFile(leases), Hands(), boottime_ns, complain)
     watchdog.turn()
     watchdog.leases.beat(watchdog.now_ns())
@@ -191,6 +213,7 @@ def watch(leases: Path, complain: Callable[[str], None], harden: Callable[[], No
     while True:
         wait_s = watchdog.turn()
         watchdog.leases.beat(watchdog.now_ns())
+        alive()
         told = signal.sigtimedwait({WAKE, signal.SIGTERM}, wait_s)
         if told is not None and told.si_signo == signal.SIGTERM:
             os.close(held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +13,20 @@ import typer
 from kagemusha.inherited_signals import hear_all
 from kagemusha.privilege import require_root
 from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
+from kagemusha.service_manager import ServiceManager
 
 if TYPE_CHECKING:
+    from cluster.admin.app import Api
     from cluster.config import NodeConfig
+    from cluster.node.runner import Runner
+    from transport.tls import Tls
 
 
 def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -> None:
     """Run this node's daemon, in the foreground: agents, links to the other nodes, and its part in deciding."""
     require_root("a node's daemon starts agents, which trace programs")
     hear_all()
+    manager = ServiceManager.taken_from(os.environ)
     be_punctual(DAEMON_PRIORITY)
     import uvloop
 
@@ -28,10 +34,10 @@ def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -
 
     settings = NODE_FILE.load(config)
     _log_to_stderr(settings.node.id)
-    raise typer.Exit(uvloop.run(_run(settings)))
+    raise typer.Exit(uvloop.run(_run(settings, manager)))
 
 
-async def _run(config: NodeConfig) -> int:
+async def _run(config: NodeConfig, manager: ServiceManager) -> int:
     import asyncio
     import signal
 
@@ -60,11 +66,15 @@ async def _run(config: NodeConfig) -> int:
     loop.set_default_executor(punctual_workers())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    loop.add_signal_handler(signal.SIGHUP, _renew, tls, api, runner)
     await runner.start()
     ends = [asyncio.create_task(told.wait()), asyncio.create_task(runner.failed())]
     try:
         await api.start()
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        manager.ready(f"node {config.node.id} of cluster {config.cluster.id}")
+        ends.append(asyncio.create_task(_ping(manager)))
+        await asyncio.wait(ends[:2], return_when=asyncio.FIRST_COMPLETED)
+        manager.stopping()
         if told.is_set():
             await runner.extend()
     finally:
@@ -74,8 +84,34 @@ async def _run(config: NodeConfig) -> int:
         failure = ends[1].result()
         if isinstance(failure, Exception):
             raise failure
-    ends[1].cancel()
+    for end in ends:
+        end.cancel()
     return 0
+
+
+async def _ping(manager: ServiceManager) -> None:
+    """From the event loop, which is what must not hang."""
+    import asyncio
+
+    while manager.ping_s is not None:
+        manager.ping()
+        await asyncio.sleep(manager.ping_s)
+
+
+def _renew(tls: Tls, api: Api, runner: Runner) -> None:
+    """Certificates were renewed: go by the new ones from now on, the agents too. Links that are open stay open."""
+    import structlog
+
+    from transport.errors import ConfigError
+
+    try:
+        tls.reload()
+        api.renew(Path(runner.config.node.pki))
+    except ConfigError as error:
+        structlog.get_logger().error("the certificates stay as they were", reason=error.what, hint=error.hint)
+        return
+    runner.supervisor.renew_certificates()
+    structlog.get_logger().info("the certificates were read again", pki=runner.config.node.pki)
 
 
 def _log_to_stderr(node: str) -> None:

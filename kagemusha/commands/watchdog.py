@@ -1,22 +1,49 @@
-"""`kagemusha watchdog`: started by the node's daemon, which it outlives; never by hand."""
+"""`kagemusha watchdog`: started by the node's daemon, which it outlives, or by a unit of its own; never by hand."""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kagemusha.inherited_signals import hear_all
 from kagemusha.privilege import require_root
+from kagemusha.service_manager import ServiceManager
 
 
-def watchdog(leases: Annotated[Path, typer.Argument(help="File of the leases.")]) -> None:
+def watchdog(
+    leases: Annotated[Path, typer.Argument(help="File of the leases.")],
+    stand_by: Annotated[bool, typer.Option(help="While there is another watchdog, wait for its end.")] = False,
+) -> None:
     """Stop this node's primaries when their leases end."""
     require_root("the watchdog freezes programs and drops their addresses")
+    hear_all()
+    manager = ServiceManager.taken_from(os.environ)
     from cluster.fencing.watchdog import watch
 
-    watch(leases, _complain, _harden)
+    watch(leases, _complain, _harden, _Pulse(manager), stand_by=stand_by)
+
+
+class _Pulse:
+    """Tells systemd that the watchdog watches, or stands by; no more often than is asked for."""
+
+    def __init__(self, manager: ServiceManager) -> None:
+        self._manager = manager
+        self._is_ready = False
+        self._next_s = 0.0
+
+    def __call__(self) -> None:
+        if not self._is_ready:
+            self._manager.ready("the leases are watched")
+            self._is_ready = True
+        now_s = time.monotonic()
+        if self._manager.ping_s is not None and now_s >= self._next_s:
+            self._manager.ping()
+            self._next_s = now_s + self._manager.ping_s
 
 
 def _complain(line: str) -> None:

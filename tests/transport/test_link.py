@@ -18,7 +18,7 @@ from transport.errors import ConfigError, PeerRefused
 from transport.frame import RefusedFrame, encode_frame
 from transport.link import WRITE_BUFFER_BYTES, Conversation, Link, LinkLost, LinkServer, connect, serve
 from transport.messages import STREAM, Bye, Pages, StreamMessage
-from transport.pki import AUTHORITY_CERTIFICATE, Authority
+from transport.pki import AUTHORITY_CERTIFICATE, NODE_CERTIFICATE, Authority
 from transport.tls import Tls
 
 Stream = Link[StreamMessage]
@@ -367,3 +367,59 @@ def test_a_mistake_in_a_handler_is_raised_at_the_end(run: Run, cluster: Cluster)
 def test_an_identity_that_openssl_does_not_take_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         Tls.load(tmp_path)
+
+
+async def test_certificates_are_replaced_while_links_stay_open(tmp_path: Path) -> None:
+    """In the order of a rotation: everybody trusts both, then everybody shows the new, then the old is not trusted."""
+    Authority.create("ours").save(tmp_path)
+    for node in "ab":
+        Authority.load(tmp_path).issue(node).save(tmp_path / node)
+    a, b = (Tls.load(tmp_path / node) for node in "ab")
+
+    async def is_accepted(ours: Tls) -> bool:
+        async with _server(a, _echo) as server:
+            try:
+                link = await connect("127.0.0.1", server.port, ours, "a", _talk())
+            except PeerRefused:
+                return False
+            await link.close()
+            return True
+
+    outdated = Tls.load(tmp_path / "b")
+    async with _server(a, _echo) as server:
+        early = await connect("127.0.0.1", server.port, b, "a", _talk())
+        Authority.load(tmp_path).renew(tmp_path)
+        for node, tls in (("a", a), ("b", b)):
+            (tmp_path / node / AUTHORITY_CERTIFICATE).write_bytes((tmp_path / AUTHORITY_CERTIFICATE).read_bytes())
+            tls.reload()
+        Authority.load(tmp_path).issue("a").save(tmp_path / "a")
+        a.reload()
+        # One has the new certificate, the other still the old one.
+        assert await is_accepted(b)
+        Authority.load(tmp_path).issue("b").save(tmp_path / "b")
+        b.reload()
+        assert await is_accepted(b)
+        assert not await is_accepted(outdated)
+        Authority.load(tmp_path).retire(tmp_path)
+        for node, tls in (("a", a), ("b", b)):
+            (tmp_path / node / AUTHORITY_CERTIFICATE).write_bytes((tmp_path / AUTHORITY_CERTIFICATE).read_bytes())
+            tls.reload()
+        assert await is_accepted(b)
+        await early.send(Bye("still here"))
+        async with asyncio.timeout(DEADLINE_S):
+            assert await early.receive() == Bye("still here")
+        await early.close()
+
+
+async def test_a_reload_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    authority = Authority.create("ours")
+    authority.issue("a").save(tmp_path / "a")
+    tls = Tls.load(tmp_path / "a")
+    before = tls.server, tls.client
+    (tmp_path / "a" / NODE_CERTIFICATE).write_bytes(authority.issue("a").certificate)
+    with pytest.raises(ConfigError, match="belongs to another key"):
+        tls.reload()
+    authority.issue("b").save(tmp_path / "a")
+    with pytest.raises(ConfigError, match="is the certificate of node b, not of a"):
+        tls.reload()
+    assert (tls.server, tls.client) == before

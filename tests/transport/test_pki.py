@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from transport.errors import ConfigError
-from transport.pki import AUTHORITY_KEY, NODE_CERTIFICATE, NODE_KEY, Authority, Identity
+from transport.pki import AUTHORITY_DAYS, AUTHORITY_KEY, NODE_CERTIFICATE, NODE_KEY, Authority, Identity, expiry
 
 
 def test_an_identity_comes_back_and_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -80,3 +82,56 @@ def test_a_directory_that_can_t_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*: "):
         Authority.create("test").issue("a").save(tmp_path / "file" / "under")
+
+
+def test_an_authority_is_replaced_while_both_are_trusted(tmp_path: Path) -> None:
+    Authority.create("test").save(tmp_path)
+    old_node = Authority.load(tmp_path).issue("a")
+    successor = Authority.load(tmp_path).renew(tmp_path)
+    assert successor.is_being_replaced
+    assert stat.S_IMODE((tmp_path / AUTHORITY_KEY).stat().st_mode) == 0o600
+    new_node = Authority.load(tmp_path).issue("b")
+    new_node.save(tmp_path / "b")
+    # The old certificate is good beside the new list of authorities, the new one is not beside the old list.
+    replace(old_node, authority=new_node.authority).save(tmp_path / "a")
+    assert {Identity.load(tmp_path / name).node for name in ("a", "b")} == {"a", "b"}
+    replace(new_node, authority=old_node.authority).save(tmp_path / "late")
+    with pytest.raises(ConfigError, match="was not issued"):
+        Identity.load(tmp_path / "late")
+
+
+def test_a_third_authority_waits_until_the_first_is_retired(tmp_path: Path) -> None:
+    Authority.create("test").save(tmp_path)
+    Authority.load(tmp_path).issue("a").save(tmp_path / "a")
+    Authority.load(tmp_path).renew(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match="still trusted"):
+        Authority.load(tmp_path).renew(tmp_path)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    alone = Authority.load(tmp_path).retire(tmp_path)
+    assert not alone.is_being_replaced
+    (tmp_path / "a" / "authority.pem").write_bytes((tmp_path / "authority.pem").read_bytes())
+    with pytest.raises(ConfigError, match="was not issued"):
+        Identity.load(tmp_path / "a")
+    Authority.load(tmp_path).renew(tmp_path)
+
+
+def test_a_renewal_that_was_interrupted_leaves_an_authority_that_can_be_used(tmp_path: Path) -> None:
+    Authority.create("test").save(tmp_path)
+    old_key = (tmp_path / AUTHORITY_KEY).read_bytes()
+    Authority.load(tmp_path).issue("a").save(tmp_path / "a")
+    Authority.load(tmp_path).renew(tmp_path)
+    (tmp_path / AUTHORITY_KEY).write_bytes(old_key)
+    Authority.load(tmp_path).issue("b").save(tmp_path / "b")
+    Authority.load(tmp_path).retire(tmp_path)
+    (tmp_path / "b" / "authority.pem").write_bytes((tmp_path / "authority.pem").read_bytes())
+    assert Identity.load(tmp_path / "b").node == "b"
+
+
+def test_a_certificate_is_valid_no_longer_than_its_authority(tmp_path: Path) -> None:
+    authority = Authority.create("test")
+    authority.issue("a", days=10).save(tmp_path / "short")
+    authority.issue("a", days=100_000).save(tmp_path / "long")
+    now = datetime.datetime.now(datetime.UTC)
+    assert (expiry(tmp_path / "short") - now).days == 9
+    assert (expiry(tmp_path / "long") - now).days == AUTHORITY_DAYS - 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -237,3 +238,24 @@ async def test_where_no_watchdog_can_be_had_the_daemon_stops_the_program_itself(
         guard.extend("redis", now_s() + FAR_S)
         await until(lambda: guard.fencing("redis") is None)
         assert not cgroup.is_frozen()
+
+
+async def test_a_watchdog_that_stands_by_is_there_at_once(tmp_path: Path) -> None:
+    """That of a unit: the daemon's own was faster, and when it is killed whichever comes first is the next."""
+    path = tmp_path / "leases"
+    async with guarded(tmp_path) as guard:
+        waiting = subprocess.Popen([*COMMAND, "--stand-by", str(path)], cwd=ROOT)
+        try:
+            leases = LeaseFile(path)
+            first = leases.watchdog_pid
+            await asyncio.sleep(1.0)
+            assert (waiting.poll(), leases.watchdog_pid) == (None, first)
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: leases.watchdog_pid not in (0, first) and guard.is_watched)
+            assert waiting.poll() is None
+        finally:
+            waiting.terminate()
+            waiting.wait()
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
