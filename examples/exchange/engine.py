@@ -21,15 +21,8 @@ LIMIT = 1_000_000_000
 _NAME = re.compile(r"[a-z0-9-]{1,32}")
 
 
-@structures.tracked
-@dataclass(eq=False)
-class Order:
-    """Someone wants to buy (side 1) or sell (side -1), at this price or a better one; so much of it is open."""
-
-    owner: str
-    side: int
-    price: int
-    open: int
+Order = tuple[str, int, int, int]
+"""Owner, side (1: buys, -1: sells), price, how much is open. There are many: plain rows are what travels best."""
 
 
 @structures.tracked
@@ -115,37 +108,39 @@ class Exchange:
         account.asked += quantity
         book.numbers += 1
         number = book.numbers
-        order = Order(owner, side, price, quantity)
-        trades = self._match(order)
-        if order.open:
-            book.orders[number] = order
+        still_open, trades = self._match(owner, side, price, quantity)
+        if still_open:
+            book.orders[number] = (owner, side, price, still_open)
             self._put_into_line(number)
-        return " ".join([f"OK {number} {order.open}", *trades])
+        return " ".join([f"OK {number} {still_open}", *trades])
 
-    def _match(self, order: Order) -> list[str]:
-        """Trade with those who wait on the other side, the best price and the earliest order first."""
+    def _match(self, owner: str, side: int, limit: int, wanted: int) -> tuple[int, list[str]]:
+        """Trade with those who wait on the other side, the best price and the earliest order first.
+
+        Returns how much is still wanted, and the trades.
+        """
         trades: list[str] = []
-        prices = self._prices[-order.side]
-        while order.open and prices:
-            price = prices[0] if order.side == 1 else prices[-1]
-            if order.side * (price - order.price) > 0:
+        prices = self._prices[-side]
+        while wanted and prices:
+            price = prices[0] if side == 1 else prices[-1]
+            if side * (price - limit) > 0:
                 break
-            line = self._waiting[-order.side, price]
-            number = line[0]
-            other = self.book.orders[number]
-            quantity = min(order.open, other.open)
-            order.open -= quantity
-            other.open -= quantity
-            self._settle(order, other.owner, price, quantity)
-            trades.append(f"{quantity}@{price}")
-            if not other.open:
+            number = self._waiting[-side, price][0]
+            other, _, _, offered = self.book.orders[number]
+            quantity = min(wanted, offered)
+            wanted -= quantity
+            if quantity < offered:
+                self.book.orders[number] = (other, -side, price, offered - quantity)
+            else:
                 self._take_out_of_line(number)
                 del self.book.orders[number]
-        return trades
+            buyer, seller = (owner, other) if side == 1 else (other, owner)
+            self._settle(buyer, seller, price, quantity)
+            trades.append(f"{quantity}@{price}")
+        return wanted, trades
 
-    def _settle(self, order: Order, other: str, price: int, quantity: int) -> None:
+    def _settle(self, buyer: str, seller: str, price: int, quantity: int) -> None:
         book = self.book
-        buyer, seller = (order.owner, other) if order.side == 1 else (other, order.owner)
         book.accounts[buyer].bought += quantity
         book.accounts[buyer].cash -= price * quantity
         book.accounts[seller].sold += quantity
@@ -155,13 +150,13 @@ class Exchange:
 
     def _cancel(self, owner: str, text: str) -> str:
         number = _number(text)
-        order = self.book.orders.get(number)
-        if order is None or order.owner != owner:
+        holder, _, _, still_open = self.book.orders.get(number, ("", 0, 0, 0))
+        if holder != owner:
             raise Refused(f"{owner} has no open order {number}")
         self._take_out_of_line(number)
         del self.book.orders[number]
-        self.book.accounts[owner].cancelled += order.open
-        return f"OK {order.open}"
+        self.book.accounts[owner].cancelled += still_open
+        return f"OK {still_open}"
 
     # What only looks.
 
@@ -173,7 +168,7 @@ class Exchange:
         return f"OK {found.get(1, '-')} {found.get(-1, '-')}"
 
     def _open_at(self, side: int, price: int) -> int:
-        return sum(self.book.orders[number].open for number in self._waiting[side, price])
+        return sum(self.book.orders[number][3] for number in self._waiting[side, price])
 
     def _last(self) -> str:
         if not self.book.trades:
@@ -189,8 +184,8 @@ class Exchange:
         """Whether everything in the book fits together, as it does between any two requests."""
         book = self.book
         still_open = dict.fromkeys(book.accounts, 0)
-        for order in book.orders.values():
-            still_open[order.owner] += order.open
+        for owner, _, _, quantity in book.orders.values():
+            still_open[owner] += quantity
         accounts = list(book.accounts.items())
         wrong = [
             name for name, one in accounts if one.asked != one.bought + one.sold + one.cancelled + still_open[name]
@@ -203,20 +198,19 @@ class Exchange:
     # What is worked out from the book.
 
     def _put_into_line(self, number: int) -> None:
-        order = self.book.orders[number]
-        place = order.side, order.price
-        if place not in self._waiting:
-            self._waiting[place] = deque()
-            insort(self._prices[order.side], order.price)
-        self._waiting[place].append(number)
+        _, side, price, _ = self.book.orders[number]
+        if (side, price) not in self._waiting:
+            self._waiting[side, price] = deque()
+            insort(self._prices[side], price)
+        self._waiting[side, price].append(number)
 
     def _take_out_of_line(self, number: int) -> None:
-        order = self.book.orders[number]
-        line = self._waiting[order.side, order.price]
+        _, side, price, _ = self.book.orders[number]
+        line = self._waiting[side, price]
         line.remove(number)
         if not line:
-            del self._waiting[order.side, order.price]
-            self._prices[order.side].remove(order.price)
+            del self._waiting[side, price]
+            self._prices[side].remove(price)
 
 
 def _number(text: str) -> int:

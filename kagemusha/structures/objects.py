@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from operator import is_not
 from typing import TYPE_CHECKING, Any
 
@@ -105,5 +106,10 @@ class ObjectNode(Node):
 
 
 def names_of(target: Any) -> list[str]:
-    """Return the names of a dataclass's fields."""
-    return [field.name for field in dataclasses.fields(target)]
+    """Return the names of a dataclass's fields; not to be changed."""
+    return _names(type(target))
+
+
+@functools.cache
+def _names(cls: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]

@@ -20,11 +20,15 @@ class Dialect(Protocol):
     async def begin(self, ask: Ask) -> int:
         """What to do on a new connection; how many updates of this client the program holds. DemoError: nonsense."""
 
+    async def audit(self, ask: Ask) -> None:
+        """Have the program look through all that it holds. DemoError: it does not fit together."""
+
     def update(self, number: int) -> str:
         """The line of update `number`."""
 
     def judge(self, number: int, answer: str) -> bool:
-        """Whether update `number` is safe for certain. DemoError for an answer that is no acknowledgement of it."""
+        """Whether update `number` is safe for certain. DemoError for what is no answer; EOFError for one that tells
+        the client to ask how many updates there are."""
 
 
 class Trader:
@@ -35,9 +39,12 @@ class Trader:
 
     async def begin(self, ask: Ask) -> int:
         """See Dialect. The exchange counts the orders of each account."""
-        if not (answer := await ask("CHECK")).startswith("OK "):
-            raise DemoError(f"the exchange's books don't balance: {answer}")
         return _number(await ask(f"ACCOUNT {self._name}"), 1)
+
+    async def audit(self, ask: Ask) -> None:
+        """See Dialect."""
+        if not (answer := await ask("CHECK")).startswith("OK "):
+            raise DemoError(f"the exchange's book does not balance: {answer}")
 
     def update(self, number: int) -> str:
         """See Dialect."""
@@ -66,6 +73,9 @@ class User:
         self._session = _number(await ask(f"OPEN {self._name}"), 1)
         return 0
 
+    async def audit(self, ask: Ask) -> None:
+        """See Dialect. Each client has looked at its own session."""
+
     def _changes(self, words: list[str]) -> int:
         count, value = int(words[2]), words[3] if len(words) > 3 else "v0"
         # An instant may lie between the two assignments of one change.
@@ -78,9 +88,9 @@ class User:
         return f"PUT {self._session} v{number}"
 
     def judge(self, number: int, answer: str) -> bool:
-        """See Dialect."""
+        """See Dialect. An update that was not waited for any more may have come in between."""
         if _number(answer, 1) != number:
-            raise DemoError(f"change {number} of {self._name} is answered with {answer}")
+            raise EOFError
         return False
 
 

@@ -72,9 +72,24 @@ class Client:
             updates.held(await dialect.begin(ask), monotonic_ns())
             while True:
                 number = updates.next
+                updates.unanswered += 1
                 is_sure = dialect.judge(number, await ask(dialect.update(number)))
+                updates.unanswered -= 1
                 updates.acknowledged(monotonic_ns(), is_sure=is_sure)
                 await asyncio.sleep(self._every_s)
+        finally:
+            writer.close()
+
+    async def audit(self) -> None:
+        """Have the program look through what it holds, on a connection of its own. DemoError: it does not fit."""
+        reader, writer = await asyncio.open_connection(*self._target)
+
+        async def ask(line: str) -> str:
+            writer.write(f"{line}\n".encode())
+            return (await asyncio.wait_for(reader.readline(), CONNECT_LIMIT_S)).decode(errors="replace").strip()
+
+        try:
+            await self._dialect.audit(ask)
         finally:
             writer.close()
 
@@ -118,7 +133,8 @@ class Load:
 
     async def settle(self, event_ns: int) -> dict[str, Any]:
         """Wait for all clients, and judge."""
-        await self._until(lambda: all(one.updates.is_back(event_ns) for one in self._clients), SETTLE_LIMIT_S)
+        if await self._until(lambda: all(one.updates.is_back(event_ns) for one in self._clients), SETTLE_LIMIT_S):
+            await self._clients[0].audit()
         return asdict(outcome((one.updates for one in self._clients), event_ns))
 
     def _answered(self) -> int:

@@ -2,7 +2,7 @@
 
 Each client numbers its updates 1, 2, 3, ...; the program counts them, and says how many it holds of a client when that
 one has connected anew. So what was acknowledged and is beyond that count is lost. An update whose answer did not come
-may be there or not: it is no loss either way.
+may be there or not, or come to be there when it is not waited for any more: it is no loss, and no gain.
 
 Times are CLOCK_MONOTONIC in nanoseconds, all of one machine.
 """
@@ -30,7 +30,8 @@ class Lost:
 class Updates:
     """Those of one client. replies_ns: when each of those was acknowledged that are there, as far as is known.
 
-    answers_ns: every acknowledgement that there ever was. connects_ns: when the program had said how many it holds.
+    answers_ns: every answer that there ever was. connects_ns: when the program had said how many it holds.
+    found: updates that it holds though they were never answered. unanswered: how many more of those there may be.
     wrong: what it said that can't be.
     """
 
@@ -38,6 +39,8 @@ class Updates:
     replies_ns: array[int] = field(default_factory=lambda: array("q"))
     answers_ns: array[int] = field(default_factory=lambda: array("q"))
     connects_ns: list[int] = field(default_factory=list)
+    found: int = 0
+    unanswered: int = 0
     sure: set[int] = field(default_factory=set)
     lost: list[Lost] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -58,10 +61,13 @@ class Updates:
         """The program holds so many, it says to a client that has connected anew."""
         self.connects_ns.append(now_ns)
         known = len(self.replies_ns)
-        if count == known + 1:  # the one whose answer did not come
+        if count > known + self.unanswered:
+            possible = known + self.unanswered
+            self.wrong.append(f"{self.client} has sent {possible} updates, and the program holds {count}")
+        for _ in range(count - known):
             self.replies_ns.append(now_ns)
-        elif count > known:
-            self.wrong.append(f"{self.client} has sent {known + 1} updates, and the program holds {count}")
+            self.found += 1
+            self.unanswered -= 1
         for number in range(count + 1, known + 1):
             self.lost.append(Lost(number, self.replies_ns[number - 1], now_ns, number in self.sure))
             self.sure.discard(number)
@@ -79,7 +85,8 @@ class Updates:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the clients of a program saw of an event. acknowledged: updates before it, of all its time.
+    """What the clients of a program saw of an event. acknowledged: updates before it, of all its time (also those of
+    which a client learnt only when it had connected anew).
 
     oldest_lost_ns: when the oldest of the lost was acknowledged. absent: clients that have no answer since.
     """
@@ -99,7 +106,7 @@ def outcome(clients: Iterable[Updates], event_ns: int) -> Outcome:
     everybody = list(clients)
     lost = [one for client in everybody for one in client.lost if one.noticed_ns > event_ns]
     return Outcome(
-        acknowledged=sum(bisect_left(client.answers_ns, event_ns) for client in everybody),
+        acknowledged=sum(bisect_left(client.answers_ns, event_ns) + client.found for client in everybody),
         lost=len(lost),
         sure=sum(len(client.sure) for client in everybody) + sum(one.is_sure for one in lost),
         sure_lost=sum(one.is_sure for one in lost),

@@ -35,10 +35,14 @@ def test_what_is_beyond_the_count_is_lost() -> None:
 
 def test_an_update_whose_answer_did_not_come_may_be_there() -> None:
     one = client(3)
+    one.unanswered = 2
     one.held(4, 50)
     assert (one.next, one.lost, one.wrong) == (5, [], [])
-    one.held(4, 60)
-    assert (one.next, one.lost, one.wrong) == (5, [], [])
+    one.held(5, 60)
+    assert (one.next, one.lost, one.wrong) == (6, [], [])
+    assert outcome([one], 100).acknowledged == 5
+    one.held(6, 70)
+    assert one.wrong
 
 
 def test_more_than_was_ever_sent_is_wrong() -> None:
