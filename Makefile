@@ -6,7 +6,7 @@ TEST_SECONDS_MAX ?= 600
 NODES_SECONDS_MAX ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test test-nodes lint verify fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft bench-structures
+.PHONY: help setup packages demo demo-pair test test-nodes lint verify monitoring fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft bench-structures
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -59,6 +59,10 @@ chaos: setup ## harm a cluster by a seed and judge what was seen: docs/chaos.md;
 
 chaos-selftest: setup ## a short run, and a violation for each checker planted in what was seen of it
 	@$(PYTHON) -m tests.chaos.selftest $(ARGS)
+
+monitoring: setup ## alert rules by promtool; a real Prometheus that asks three real nodes: each panel of the dashboard has data
+	@deploy/setup prometheus
+	@$(PYTHON) -m tests.monitoring $(ARGS)
 
 fuzz-api: setup ## requests that nobody thought of, to three real nodes, with tokens of all scopes and none; ARGS="--examples 100"
 	@$(PYTHON) -m tests.cluster.admin.fuzz $(ARGS)

@@ -91,7 +91,7 @@ class Api:
         self._tokens = tokens
         self._settings = settings
         self._idempotency = Idempotency()
-        self._metrics = Metrics()
+        self._metrics = Metrics(settings.node)
         self._stream = EventStream(cluster)
         self._forwarder = Forwarder(settings.node, settings.others)
         self._under_way = 0
@@ -317,8 +317,7 @@ class Api:
         return web.Response(body=self._openapi, content_type="application/json")
 
     async def _serve_metrics(self, request: web.Request) -> web.StreamResponse:
-        instances = await self._cluster.instances_here()
-        text = self._metrics.text(self._cluster.health(), instances)
+        text = self._metrics.text(await self._cluster.samples(), self._cluster.tally)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -20,6 +20,8 @@ from cluster.admin.models import (
     StructuresView,
     Switchover,
 )
+from cluster.metrics.table import Sample
+from cluster.metrics.tally import Tally
 from cluster.registry.commands import Rejected
 from cluster.registry.values import InstanceId, NodeId, ProgramId
 from transport.context_schema import Context
@@ -151,8 +153,12 @@ class Cluster(Protocol):
     def mirrors_here(self, program: ProgramId, max_lag_ms: float | None) -> tuple[InstanceId, ...]:
         """The mirrors on this node that hold a checkpoint which is not older than that."""
 
-    async def instances_here(self) -> tuple[InstanceView, ...]:
-        """The instances of this node, for its metrics."""
+    async def samples(self) -> tuple[Sample, ...]:
+        """What this node knows now, for its metrics; asks no other node."""
+
+    @property
+    def tally(self) -> Tally:
+        """What is counted on this node, for its metrics."""
 
     def health(self) -> Health:
         """What this node knows now; asks nobody."""

@@ -29,6 +29,7 @@ from cluster.admin.models import (
     Switchover,
 )
 from cluster.admin.port import NotHere, Unfit, Unknown, refusal_of
+from cluster.admin.readings import ReadClock, Readings, unknown_clock
 from cluster.admin.views import (
     Served,
     checkpoint_view,
@@ -40,6 +41,8 @@ from cluster.admin.views import (
 )
 from cluster.leader.news import FailoverRequested, News, StartRequested, StopRequested, SwitchRequested
 from cluster.leader.orders import Note
+from cluster.metrics.table import Sample
+from cluster.metrics.tally import Tally
 from cluster.node.messages import AnswerBody, InstanceState
 from cluster.node.peers import OrderLost
 from cluster.node.program import CompareNodes, all_alike
@@ -60,14 +63,19 @@ _SEE_ALL: Final = "`kagemusha list` shows all"
 
 
 class ClusterService:
-    """See `port.Cluster`. compare: whether nodes are alike enough for a program."""
+    """See `port.Cluster`. compare: whether nodes are alike enough for a program. read_clock: for metrics."""
 
-    def __init__(self, runner: Runner, compare: CompareNodes = all_alike) -> None:
+    def __init__(
+        self, runner: Runner, compare: CompareNodes = all_alike, read_clock: ReadClock = unknown_clock
+    ) -> None:
         self._runner = runner
         self._compare = compare
         self._log = EventLog()
         self._file = HistoryFile(Path(runner.config.node.data) / "history.jsonl")
-        self._log.remember(self._file.load())
+        self._readings = Readings(runner, read_clock)
+        before = self._file.load()
+        self._log.remember(before)
+        self._readings.remember(before)
         self._served: dict[tuple[ProgramId, int], Served] = {}
         runner.on_applied.append(self._applied)
         runner.on_note.append(self._noted)
@@ -232,8 +240,17 @@ class ClusterService:
         nodes.update(runner.registry.nodes)
         return node_views(nodes, programs, heard_ms, alive, self._leader(), runner.desk.loads)
 
-    async def instances_here(self) -> tuple[InstanceView, ...]:
+    async def samples(self) -> tuple[Sample, ...]:
         """See `port.Cluster`."""
+        programs = [self._view(one) for one in self._runner.registry.programs.values()]
+        return tuple(self._readings.samples(self.health(), programs, await self._instances_here()))
+
+    @property
+    def tally(self) -> Tally:
+        """See `port.Cluster`."""
+        return self._readings.tally
+
+    async def _instances_here(self) -> tuple[InstanceView, ...]:
         runner = self._runner
         names = [
             str(Placement(program, runner.node))
@@ -364,11 +381,13 @@ class ClusterService:
         event = event_of(self._runner.registry.applied, at, command, result)
         if event is not None and self._log.note(event):
             self._file.append(event)
+            self._readings.agreed(event, command)
 
     def _noted(self, note: Note) -> None:
         if note.parts:
             self._served = {key: one for key, one in self._served.items() if key[0] != note.program}
             self._served[note.program, note.token] = Served(_now("microseconds"), note.parts)
+            self._readings.served(note)
 
 
 def _now(precision: str) -> str:

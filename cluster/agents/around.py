@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import structlog
 
 from cluster.agents.ports import StreamPorts
 from cluster.config import NodeConfig
 from cluster.fencing.guard import Guard
+from cluster.metrics.tally import Tally
 from cluster.node.program import ReadProgramFile
 from cluster.registry.values import ProgramId
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
     """command: starts an agent. changed: the state of an instance is another. ask_lease: ask the leader now.
-    ports: where agents listen."""
+    ports: where agents listen. tally: counts for the node's metrics."""
 
     config: NodeConfig
     command: Sequence[str]
@@ -24,6 +29,12 @@ class Around:
     changed: Callable[[], None]
     ask_lease: Callable[[ProgramId, int], None]
     ports: StreamPorts
+    tally: Tally = field(default_factory=Tally)
+
+    def agent_lost(self, program: ProgramId) -> None:
+        """An agent is gone, and nobody told it to go."""
+        log.warning("an agent is gone", instance=f"{program}@{self.config.node.id}")
+        self.tally.count("kagemusha_agent_losses_total", program)
 
     @property
     def order_s(self) -> float:

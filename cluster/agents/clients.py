@@ -15,6 +15,7 @@ import structlog
 from cluster.agents.place import Place
 from cluster.agents.tenure import Tenure
 from cluster.config import NodeConfig, host_and_port
+from cluster.fencing.addresses import has_address
 from cluster.fencing.netlink import Netlink
 from cluster.node.program import ProgramFile
 from cluster.redirect.exec import require_trusted
@@ -72,9 +73,22 @@ class Clients:
             self.unready = self.unready or self._keepalived.absence(self._place.program, said)
 
     @property
+    def wants_keepalived(self) -> bool:
+        """Whether keepalived is to carry its address."""
+        return self._said.driver == "keepalived"
+
+    @property
     def trouble(self) -> str:
         """Why clients are not led here as they should be, or ""."""
         return self._guide.trouble if self._guide is not None else ""
+
+    def has_address(self) -> bool | None:
+        """Whether the program's address is on this node now; None: it has none, or that can't be said."""
+        try:
+            address = self._file().redirection.address
+            return has_address(address) if address else None
+        except KagemushaError:
+            return None
 
     async def prepare(self) -> None:
         """Before the program serves here, or is mirrored: have ready whatever it may take. What fails is said."""

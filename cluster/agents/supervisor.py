@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from cluster.agents.around import Around
-from cluster.agents.clients import obstacles, remove_forgotten_barriers
+from cluster.agents.clients import keepalived_of, obstacles, remove_forgotten_barriers
 from cluster.agents.instance import LocalInstance
 from cluster.agents.instance_view import primary_of, state_of
+from cluster.agents.observer import Observer
 from cluster.agents.output import OutputTail
 from cluster.agents.place import Place, places
 from cluster.agents.ports import StreamPorts
@@ -22,6 +23,7 @@ from cluster.agents.record import InstanceRecord
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.guard import Guard
 from cluster.health.rounds import Rounds
+from cluster.metrics.tally import Tally
 from cluster.node.load import LoadMeter
 from cluster.node.messages import (
     ActivateHere,
@@ -87,8 +89,10 @@ class Supervisor:
         self._preflight = preflight
         self.meter = LoadMeter(config.node.id, config.times.lease_ms / 2000, lambda: guard.is_watched)
         ports = StreamPorts(self._busy_ports)
-        self._around = Around(config, command, guard, read_program, changed, ask_lease, ports)
-        self._rounds = Rounds(read_program, changed)
+        self.tally = Tally()
+        self._around = Around(config, command, guard, read_program, changed, ask_lease, ports, self.tally)
+        self._rounds = Rounds(read_program, changed, self.tally)
+        self.observer = Observer(guard, keepalived_of(config), self.tally)
         self._tails: dict[ProgramId, OutputTail] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -141,6 +145,10 @@ class Supervisor:
         for instance in self.instances.values():
             if instance.agent is not None:
                 instance.agent.renew_certificates()
+
+    def is_healthy(self, program: ProgramId) -> bool | None:
+        """See `Rounds.is_healthy`."""
+        return self._rounds.is_healthy(program)
 
     def leases(self) -> list[tuple[ProgramId, int]]:
         """The primaries that want a lease: program and token."""
@@ -293,7 +301,9 @@ class Supervisor:
             for instance in self.instances.values():
                 if instance.record.role == "mirror":
                     instance.clients.look_ahead()
+            self.observer.look(self.instances)
             if look % LOOKS_PER_POLL == 0:
+                self.observer.look_at_keepalived(self.instances)
                 await asyncio.gather(*(instance.poll() for instance in tuple(self.instances.values())))
             await asyncio.sleep(LOOK_S)
 

@@ -57,6 +57,7 @@ class Tenure:
         self._leased = asyncio.Event()
         self._prepared = 0
         self._returns: int | None = None
+        self._asked_s: float | None = None
 
     @property
     def fencing(self) -> Fencing | None:
@@ -73,7 +74,7 @@ class Tenure:
 
     def begin(self, token: int) -> ServingLease:
         """Want a lease under this token from now on."""
-        self.lease, self._returns = ServingLease(self._times, token), None
+        self.lease, self._returns, self._asked_s = ServingLease(self._times, token), None, None
         self._ask_lease(self._place.program, token)
         return self.lease
 
@@ -88,6 +89,7 @@ class Tenure:
         if self.lease is None or not self.lease.granted(now_s(), token, sent_s, granted_s):
             return False
         self._leased.set()
+        self._asked_s = max(self._asked_s or sent_s, sent_s)
         return True
 
     def extended(self, token: int, sent_s: float, seconds: int) -> bool:
@@ -114,6 +116,11 @@ class Tenure:
                 raise KagemushaError(
                     f"{self._place.instance} is not granted a lease", hint="is there a leader, and does it know this?"
                 ) from None
+
+    @property
+    def lease_age_s(self) -> float | None:
+        """Since the newest grant that counts was asked for; None: there is no lease."""
+        return None if self.lease is None or self._asked_s is None else max(now_s() - self._asked_s, 0.0)
 
     @property
     def may_serve(self) -> bool:

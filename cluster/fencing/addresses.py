@@ -105,6 +105,15 @@ class Addresses:
         raise KagemushaError("netlink: the kernel does not answer")
 
 
+def has_address(address: str) -> bool:
+    """`Addresses.has`, asked once. Raises KagemushaError."""
+    addresses = Addresses()
+    try:
+        return addresses.has(address)
+    finally:
+        addresses.close()
+
+
 def _address(address: Address, index: int, prefix: int, flags: int) -> bytes:
     packed = address.packed
     head = _ADDRESS.pack(_family(address), prefix, flags, 0, index)

@@ -36,6 +36,7 @@ class Guard:
     """All methods belong to the event loop.
 
     command: starts a watchdog of the file at `path` (the path is added as the last word). log_file: where it complains.
+    ordered: how often it stopped a program that ran because it was told to, by program.
     """
 
     def __init__(self, path: Path, command: Sequence[str], log_file: Path) -> None:
@@ -43,6 +44,7 @@ class Guard:
         self._path = path
         self._command = [*command, str(path)]
         self._log_file = log_file
+        self.ordered: dict[str, int] = {}
         self._slots: dict[str, int] = {}
         self._child = 0
         self._pidfd = -1
@@ -117,11 +119,22 @@ class Guard:
         slot = self._slots.get(program)
         return self._leases.returns(slot) if slot is not None else 0
 
+    def lease_ended(self, program: str) -> bool:
+        """Whether the watchdog keeps it still because its lease ended, and nobody has ordered it."""
+        slot = self._slots.get(program)
+        if slot is None or self._leases.fencing(slot) is None:
+            return False
+        return self._leases.deadline_ns(slot) != NO_LEASE_NS
+
     async def fence(self, program: str, limit_s: float) -> Fencing | None:
         """Stop it at once; gives what the watchdog says when it has, None if it does not within `limit_s` seconds."""
         slot = self._slots[program]
+        was_stopped = self._leases.fencing(slot) is not None
         self._leases.extend(slot, NO_LEASE_NS)
-        return await self._answered(slot, limit_s)
+        answer = await self._answered(slot, limit_s)
+        if answer is not None and not was_stopped:
+            self.ordered[program] = self.ordered.get(program, 0) + 1
+        return answer
 
     async def unwatch(self, program: str) -> None:
         """Stop to watch: what becomes of it now is somebody else's affair. Returns when the watchdog knows."""

@@ -45,6 +45,7 @@ async def ask(question: Question, target: Target) -> str:
 
 class Patrol:
     """All checks of one primary. is_still: whether it is kept still on purpose now. changed: the verdict is another.
+    answered: hears of each answer, by the name of the check.
 
     Everything belongs to the event loop. In the end: `close`.
     """
@@ -57,12 +58,14 @@ class Patrol:
         changed: Callable[[], None],
         *,
         anew: bool,
+        answered: Callable[[str, bool], None] = lambda check, good: None,
     ) -> None:
         self._target = target
         self._verdict = Verdict(tuple(checks))
         self._is_still = is_still
         self._was_still = False
         self._changed = changed
+        self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._asked: set[asyncio.Task[None]] = set()
@@ -124,6 +127,7 @@ class Patrol:
                 reason = await ask(check.question, self._target)
         except TimeoutError:
             reason, silent = f"no answer within {check.timeout_s * 1000:g} ms", True
+        self._answered(check.name, not reason)
         # What was answered while it was kept still does not count, however short that was.
         self.look()
         self._step(Answered(question.check, question.number, reason, silent))

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from cluster.health.patrol import Patrol, Target
+from cluster.metrics.tally import Tally
 from cluster.node.program import ProgramFile, ReadProgramFile
 from cluster.registry.values import ProgramId
 from transport.errors import ConfigError
@@ -47,11 +48,12 @@ class _Post:
 
 
 class Rounds:
-    """`look` again and again, in the end `close`. changed: a verdict is another."""
+    """`look` again and again, in the end `close`. changed: a verdict is another. tally: counts the answers."""
 
-    def __init__(self, read_program: ReadProgramFile, changed: Callable[[], None]) -> None:
+    def __init__(self, read_program: ReadProgramFile, changed: Callable[[], None], tally: Tally) -> None:
         self._read_program = read_program
         self._changed = changed
+        self._tally = tally
         self._anew: dict[ProgramId, int] = {}
         self._posts: dict[ProgramId, _Post] = {}
 
@@ -63,6 +65,11 @@ class Rounds:
         """Why the primary here counts as failed, "" while it is well, or nothing is known."""
         post = self._posts.get(program)
         return post.patrol.reason if post is not None and post.patrol is not None else ""
+
+    def is_healthy(self, program: ProgramId) -> bool | None:
+        """Whether the primary here passes its checks; None: it has none, or none serves here."""
+        post = self._posts.get(program)
+        return not post.patrol.reason if post is not None and post.patrol is not None else None
 
     def look(self, primaries: Iterable[Primary]) -> None:
         """See who serves here by now, and who is kept still."""
@@ -93,4 +100,9 @@ class Rounds:
             host = file.address.partition("/")[0]
             target = Target(primary.program, host or LOOPBACK, host, primary.pid)
             anew = self._anew.get(primary.program) == primary.token
-            post.patrol = Patrol(target, file.checks, primary.is_still, self._changed, anew=anew)
+
+            def answered(check: str, good: bool) -> None:
+                result = "good" if good else "failed"
+                self._tally.count("kagemusha_health_checks_total", primary.program, check, result)
+
+            post.patrol = Patrol(target, file.checks, primary.is_still, self._changed, anew=anew, answered=answered)

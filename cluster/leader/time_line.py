@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from cluster.leader.takeover import Takeover
 from transport.control import REDIRECTION
+
+LEADERS_PARTS: Final = frozenset({"detect_us", "fence_us", "agree_us", "activate_us", "redirect_us"})
+"""What `time_line` says first: together they are the whole time, and the steps of the agent are within them."""
 
 
 def time_line(

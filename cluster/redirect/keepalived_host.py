@@ -175,6 +175,10 @@ class KeepalivedHost:
                 f"keepalived refuses its configuration: {said}", hint=f"keepalived -t -f {settings.config}"
             )
 
+    def pid(self) -> int:
+        """Of keepalived; 0 while it does not run."""
+        return next(iter(self._processes()), 0)
+
     def _processes(self) -> list[int]:
         """keepalived and its children; empty when it does not run."""
         try:

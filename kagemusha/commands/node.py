@@ -60,7 +60,7 @@ async def _run(config: NodeConfig, manager: ServiceManager) -> int:
     runner = Runner(config, tls, given)
     host, port = host_and_port(config.own.admin)
     https = Settings(config.node.id, host, port, *contexts_of(Path(config.node.pki)))
-    api = Api(ClusterService(runner, alike), Tokens(Path(config.api.tokens)), https)
+    api = Api(ClusterService(runner, alike, _read_clock), Tokens(Path(config.api.tokens)), https)
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(punctual_workers())
@@ -112,6 +112,18 @@ def _renew(tls: Tls, api: Api, runner: Runner) -> None:
         return
     runner.supervisor.renew_certificates()
     structlog.get_logger().info("the certificates were read again", pki=runner.config.node.pki)
+
+
+def _read_clock() -> tuple[bool, float] | None:
+    """What the kernel says of the wall clock; None where it does not."""
+    from agent.errors import KernelError
+    from agent.kernel.clock import wall_clock
+
+    try:
+        clock = wall_clock()
+    except KernelError:
+        return None
+    return clock.synchronised, clock.error_s
 
 
 def _log_to_stderr(node: str) -> None:

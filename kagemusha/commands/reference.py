@@ -25,4 +25,11 @@ def group(whole: typer.Typer) -> typer.Typer:
 
         sys.stdout.write(reference_markdown(whole))
 
+    @app.command()
+    def metrics() -> None:
+        """Print docs/metrics.md."""
+        from kagemusha.metrics_reference import reference_markdown
+
+        sys.stdout.write(reference_markdown())
+
     return app

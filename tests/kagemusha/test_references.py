@@ -14,7 +14,7 @@ from kagemusha.command_line import app, run
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize(("name", "document"), [("api", "api.md"), ("commands", "cli.md")])
+@pytest.mark.parametrize(("name", "document"), [("api", "api.md"), ("commands", "cli.md"), ("metrics", "metrics.md")])
 def test_the_committed_document_is_up_to_date(name: str, document: str, capsys: pytest.CaptureFixture[str]) -> None:
     """If not: `.venv/bin/python -m kagemusha reference NAME > docs/DOCUMENT`."""
     assert run(["reference", name]) == 0

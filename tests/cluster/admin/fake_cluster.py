@@ -24,7 +24,10 @@ from cluster.admin.models import (
     Sync,
 )
 from cluster.admin.port import Exists, Unfit, Unknown
+from cluster.admin.samples import of_group, of_instances, of_programs
 from cluster.admin.views import structures_view
+from cluster.metrics.table import Sample
+from cluster.metrics.tally import Tally
 from cluster.registry.values import Placement
 from transport.checkpoint import Version
 from transport.context_schema import (
@@ -138,6 +141,7 @@ class FakeCluster:
         self.all: dict[str, ProgramView] = {"redis": program_view("redis", "/etc/kagemusha/redis.toml")}
         self.failure: KagemushaError | None = None
         self.log = EventLog()
+        self.tally = Tally()
         self.asked: list[tuple[str, str]] = []
         self.quorum = True
         self.syncing: list[Sync] = []
@@ -284,8 +288,9 @@ class FakeCluster:
     def mirrors_here(self, program: str, max_lag_ms: float | None) -> tuple[str, ...]:
         return () if max_lag_ms is not None and max_lag_ms < 51.5 else (f"redis@{self.node}",)
 
-    async def instances_here(self) -> tuple[InstanceView, ...]:
-        return (instance_view("redis@a"),)
+    async def samples(self) -> tuple[Sample, ...]:
+        instances = of_instances([instance_view("redis@a")])
+        return (*of_group(self.health(), len(NODES)), *of_programs(self.all.values()), *instances)
 
     def health(self) -> Health:
         return Health(

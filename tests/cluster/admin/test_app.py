@@ -240,10 +240,10 @@ async def test_a_cluster_that_does_not_answer(api: Served, monkeypatch: pytest.M
 async def test_metrics(api: Served) -> None:
     await api.ask("GET", "/v1/programs")
     text = (await api.ask("GET", "/metrics", scope="viewer")).text
-    assert 'kagemusha_api_requests_total{operation="list_programs",status="200"} 1.0' in text
+    assert 'kagemusha_api_requests_total{node="a",operation="list_programs",status="200"} 1.0' in text
     assert 'kagemusha_quorum{node="a"} 1.0' in text
-    assert 'kagemusha_lag_seconds{instance="redis@a",program="redis"} 0.0515' in text
-    assert 'kagemusha_refused_total{instance="redis@a",program="redis",reason="corrupt"} 2.0' in text
+    assert 'kagemusha_lag_seconds{node="a",program="redis"} 0.0515' in text
+    assert 'kagemusha_refused_total{node="a",program="redis",reason="corrupt"} 2.0' in text
 
 
 async def test_events_come_as_they_happen(api: Served) -> None:

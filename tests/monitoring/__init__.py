@@ -1,0 +1,1 @@
+"""Tests of deploy/monitoring; `make monitoring` is the part that needs Prometheus."""
