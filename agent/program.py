@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from agent.hooks import Hooks
 from agent.redirect import Redirect
 from agent.structures.table import StructureTable
 from transport.settings import Misfit, Section
@@ -130,7 +131,9 @@ class Mirror(Section):
 
     mode: Literal["process", "structures"] = Field(
         default="process",
-        description="`process`: the whole process, unmodified. `structures` (named data structures only) comes later.",
+        description="`process`: the whole process, unmodified. `structures`: named data structures only, which are "
+        "carried into a warm instance of the program on every other node: those of `[[structures]]`, and those that a "
+        "Python program mirrors itself. `deadline_ms`, `memory_mib_max` and `[[files]]` mean nothing then.",
     )
     guarantee: Literal["async", "sync"] = Field(
         default="async",
@@ -174,11 +177,6 @@ class Mirror(Section):
             if type(interval) is int and 1 <= interval < DEADLINE_DEFAULT_MS:
                 return {**values, "deadline_ms": interval}
         return values
-
-    @field_validator("mode")
-    @classmethod
-    def _mode_is_there(cls, mode: str) -> str:
-        return _refuse_later(mode, ("process",))
 
     @field_validator("guarantee")
     @classmethod
@@ -354,13 +352,25 @@ class Definition(Section):
         default=(), description="A list of tables: one `[[structures]]` for each structure."
     )
 
+    hooks: Hooks = Field(default_factory=Hooks)
+
+    @model_validator(mode="after")
+    def _mode_has_what_belongs_to_it(self) -> Self:
+        if self.mirror.mode == "structures":
+            return self
+        if self.structures:
+            raise Misfit('[[structures]] needs mode = "structures"', "write it into [mirror], or leave them out")
+        if self.hooks.model_fields_set:
+            raise Misfit('[hooks] needs mode = "structures"', "a whole process goes on without noticing; leave it out")
+        return self
+
     @field_validator("structures")
     @classmethod
-    def _structures_are_there(cls, structures: tuple[StructureTable, ...]) -> tuple[StructureTable, ...]:
-        if structures:
-            raise Misfit(
-                "mirroring named structures comes later", "this release mirrors whole processes; leave them out"
-            )
+    def _structures_have_names_of_their_own(cls, structures: tuple[StructureTable, ...]) -> tuple[StructureTable, ...]:
+        titles = [one.title for one in structures]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise Misfit(f"two structures are called {twice[0]}", 'give one of them a name: name = "other", say')
         return structures
 
     def rule_for(self, path: str) -> str | None:

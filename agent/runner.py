@@ -17,9 +17,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from agent.context_report import context_of
-from agent.instance import Instance
-from agent.instance_view import status_of
+from agent.hosts import Host, ProcessHost, WarmHost
 from agent.kernel import scheduling
 from agent.kernel.descriptor_table import make_room
 from agent.launch.spawner import Spawner
@@ -31,8 +29,6 @@ from agent.tracing.tracer import Tracer, block_signals
 from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash
 from transport.control_socket import ControlServer
 from transport.errors import KagemushaError
-from transport.link import Conversation, LinkServer, serve
-from transport.messages import STREAM, StreamMessage
 from transport.tls import Tls
 
 log = structlog.get_logger()
@@ -84,10 +80,10 @@ class Agent:
         self._tls = tls
         self._spawner = spawner
         self._scout = scout
-        self._instance: Instance | None = None
+        self._host: Host | None = None
         self._leash: Leash | None = None
         self._server: ControlServer | None = None
-        self._links: LinkServer[StreamMessage] | None = None
+        self._port = 0
         self._quit = asyncio.Event()
         self._status = 0
 
@@ -110,21 +106,20 @@ class Agent:
             self._emit,
             self._control_path.with_suffix(".track"),
         )
-        self._instance = instance = Instance(around)
-        talk = Conversation(STREAM, lambda: instance.token, instance.counters)
-        self._links = await serve(*self._listen, self._tls, instance.audience.attend, talk)
-        self._leash = Leash(instance.stand_still)
+        host: Host = WarmHost(around) if self._definition.mirror.mode == "structures" else ProcessHost(around)
+        self._host = host
+        self._port = await host.listen(*self._listen)
+        self._leash = Leash(host.stand_still)
         self._server = ControlServer(self._control_path, self._handle, self._hello)
         self._server.company = self._leash.company
         async with self._server:
-            log.info("the agent is ready", control=str(self._control_path), port=self._links.port)
+            log.info("the agent is ready", control=str(self._control_path), port=self._port)
             scheduling.end_promptness()  # Its starter may have made it prompt: a mirror was missing until now.
-            collecting = asyncio.create_task(self._collect(instance))
+            collecting = asyncio.create_task(self._collect(host))
             await self._quit.wait()
             collecting.cancel()
             await self._leash.close()
-            await self._links.close()
-            await instance.close()
+            await host.close()
         tracer.close()
         return self._status
 
@@ -134,19 +129,19 @@ class Agent:
         except KagemushaError as error:
             log.error("the certificates stay as they were", reason=error.what, hint=error.hint)
 
-    async def _collect(self, instance: Instance) -> None:
+    async def _collect(self, host: Host) -> None:
         """Collect garbage now and then where no stop can be disturbed by it."""
         while True:
             await asyncio.sleep(_COLLECT_S)
-            if instance.serving is None:
+            if host.may_collect:
                 gc.collect()
 
     async def _handle(self, request: Request) -> Reply:
-        instance = self._of_instance()
+        host = self._hosted()
         if isinstance(request, GetStatus):
-            return await status_of(instance)
+            return await host.status()
         if isinstance(request, GetContext):
-            return await context_of(instance)
+            return await host.context()
         if isinstance(request, SetLeash) and self._leash is not None:
             self._leash.set(request.after_ms)
             return Ok()
@@ -154,20 +149,19 @@ class Agent:
             self._quit.set()
             return Ok()
         try:
-            return await instance.handle(request)
+            return await host.handle(request)
         except KagemushaError as error:
             log.warning("a request is refused", request=type(request).__name__, reason=error.what, hint=error.hint)
             raise
 
-    def _of_instance(self) -> Instance:
-        if self._instance is None:
+    def _hosted(self) -> Host:
+        if self._host is None:
             raise RuntimeError("the agent has not started yet")
-        return self._instance
+        return self._host
 
     def _hello(self) -> Hello:
-        instance = self._of_instance()
-        port = self._links.port if self._links is not None else 0
-        return Hello(self._definition.program.id, instance.name, instance.incarnation, os.getpid(), port)
+        host = self._hosted()
+        return Hello(self._definition.program.id, host.name, host.incarnation, os.getpid(), self._port)
 
     def _emit(self, event: Event) -> None:
         if self._server is not None:

@@ -37,6 +37,7 @@ PURE = {
     "agent/network/newcomers.py",
     "agent/memory/page_ranges.py",
     "agent/primary/decisions.py",
+    "agent/hooks.py",
     "agent/program.py",
     "agent/reason.py",
     "agent/redirect.py",
@@ -47,6 +48,11 @@ PURE = {
     "agent/structures/symbol_name.py",
     "agent/structures/table.py",
     "agent/structures/update.py",
+    "agent/warm/assembly.py",
+    "agent/warm/feed.py",
+    "agent/warm/intake.py",
+    "agent/warm/patience.py",
+    "agent/warm/said.py",
     "cluster/admin/history.py",
     "cluster/admin/models.py",
     "cluster/admin/openapi.py",
@@ -95,6 +101,7 @@ PURE = {
     "transport/netlink_format.py",
     "transport/pubsub.py",
     "transport/session.py",
+    "transport/structure_messages.py",
 }
 """Decisions and values: the same input gives the same output, on every machine, in a simulator too."""
 IMPURE_MODULES = {"asyncio", "ctypes", "random", "secrets", "socket", "subprocess", "threading", "time"}

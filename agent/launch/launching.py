@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import psutil
 
@@ -12,6 +15,7 @@ from agent.launch.spawner import Spawner
 from agent.launch.start import Started, find_command, start
 from agent.program import Definition
 
+NOTHING_MORE: Final[Mapping[str, str]] = MappingProxyType({})
 _SHARE_OF_MEMORY = 0.5
 
 
@@ -20,11 +24,16 @@ def output_path(directory: Path, definition: Definition) -> Path:
     return directory.absolute().parent / f"{definition.program.id}.log"
 
 
-def launch(definition: Definition, directory: Path, spawner: Spawner) -> Started:
-    """Start the program; waits until it has lived for a moment. Raises LaunchError, ConfigError."""
+def launch(
+    definition: Definition, directory: Path, spawner: Spawner, told: Mapping[str, str] = NOTHING_MORE
+) -> Started:
+    """Start the program; waits until it has lived for a moment. told: environment variables that the agent adds.
+
+    Raises LaunchError, ConfigError.
+    """
     program = definition.program
     identity = identity_of(program)
-    environment = environment_of(program, identity)
+    environment = {**environment_of(program, identity), **told}
     executable = find_command(program.command[0], search_path=environment["PATH"], directory=program.directory)
     request = Launch(
         executable=executable,

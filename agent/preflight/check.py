@@ -14,6 +14,7 @@ from agent.preflight.executable import Executable, files_of, read_executable
 from agent.preflight.fingerprint import Fingerprint, differences, fingerprint
 from agent.preflight.host import Check, host_checks
 from agent.preflight.inspection import inspect_process, mapped_files, require_process
+from agent.preflight.named import structure_checks
 from agent.preflight.probe import TRACING, Probe, probe_kernel
 from agent.program import LIMIT_NUMBERS, Definition
 from agent.reason import Reason
@@ -58,6 +59,10 @@ def preflight(definition: Definition, pid: int | None = None, other: Fingerprint
     """
     if pid is not None:
         require_process(pid)
+    if definition.mirror.mode == "structures":
+        # A program of its own lives on each node: neither kernel nor files need be alike.
+        named, remarks = structure_checks(definition)
+        return Report(definition.program.id, _program_checks(definition) + named, remarks, None)
     probes = probe_kernel()
     checks = host_checks(definition.mirror.memory_mib_max, pid, probes)
     checks += _program_checks(definition)

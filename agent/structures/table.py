@@ -20,7 +20,7 @@ _MIB: Final = 1 << 20
 
 class StructureTable(Section):
     """A data structure that is mirrored by its name: a variable of a native program, a file, or an object of a Python
-    program. Each has exactly one of `symbol`, `file` and `python`. They come later, with the mode `structures`."""
+    program. Each has exactly one of `symbol`, `file` and `python`. For `mode = "structures"` in `[mirror]`."""
 
     name: Annotated[str, Field(pattern=rf"^{_NAME}$")] | None = Field(
         default=None,

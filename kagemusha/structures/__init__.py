@@ -196,7 +196,8 @@ def role() -> str:
     client = _PROGRAM.started()
     if not client.dialogue.is_sure:
         client.ready.wait(_FIRST_ANSWER_S)
-    return client.dialogue.role
+    # Who is told to leave must not begin anything more, though it is not a mirror before all was sent.
+    return MIRROR if client.dialogue.heading == MIRROR else client.dialogue.role
 
 
 def is_connected() -> bool:

@@ -207,13 +207,20 @@ class Client:
         member.consistency.run(apply)
 
     def _become(self, effect: says.Become) -> None:
+        is_leaving = bool(effect.reply) and (self.dialogue.role, effect.role) == (PRIMARY, MIRROR)
+        if is_leaving:
+            # What the program's functions for it still change belongs to what the next primary gets.
+            self._change_role(MIRROR)
+            for member in list(self.members.values()):
+                if member.consistency.is_periodic:
+                    self._publish(member, whole=False)
         with self._mutex:
             told = self.dialogue.role != effect.role and (self.dialogue.is_sure or bool(effect.reply))
             holds = self.dialogue.became(effect.role, effect.token)
             for member in self.members.values():
                 member.start_anew()
         self.ready.set()
-        if told:
+        if told and not is_leaving:
             self._change_role(effect.role)
         if effect.reply:
             self._send({"kind": effect.reply, "token": effect.token, "holds": holds})

@@ -108,12 +108,14 @@ class Dialogue:
         self._assembler = Assembler()
         self._waiting_for_whole: dict[str, int] = {}
         self._said: set[tuple[str, str]] = set()
+        self._in_hello: set[str] = set()
 
     def opened(self, pid: int, runtime: str) -> Message:
         """A connection is there: return the first message."""
         self.is_welcome = False
         self._assembler = Assembler()
         self._waiting_for_whole = {}
+        self._in_hello = set(self.structures)
         return {
             "kind": "hello",
             "format": FORMAT,
@@ -171,6 +173,9 @@ class Dialogue:
         effects: list[Effect] = [Pace(max(1, field(message, "interval_ms", int)))]
         if role != self.role or token > self.token:
             effects.append(Become(role, token, ""))
+        # Those that were added while `hello` was under way.
+        late = [structure for name, structure in self.structures.items() if name not in self._in_hello]
+        effects += [Send({"kind": "declare", **declaration(structure)}) for structure in late]
         for named in field(message, "structures", list):
             if named["name"] not in self.structures:
                 effects.append(LookUp(named["name"], named["python"], named.get("limit")))

@@ -38,6 +38,9 @@ def test_a_good_file_is_loaded(file: Path) -> None:
     assert load_definition(file).program.id == "redis"
 
 
+STRUCTURES = SMALLEST + '[mirror]\nmode = "structures"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "line", "hint"),
     [
@@ -64,7 +67,32 @@ def test_a_good_file_is_loaded(file: Path) -> None:
             "mirror: deadline_ms = 30 is longer than interval_ms = 20, so the program could stand still all the time",
             "20 at most",
         ),
-        (SMALLEST + '[mirror]\nmode = "structures"', 'mirror.mode: "structures" comes later', '"process"'),
+        (
+            SMALLEST + '[[structures]]\nsymbol = "g_book"',
+            '[[structures]] needs mode = "structures"',
+            "write it into [mirror]",
+        ),
+        (SMALLEST + '[hooks]\non_promote_signal = "SIGHUP"', '[hooks] needs mode = "structures"', "leave it out"),
+        (
+            STRUCTURES + '[hooks]\non_demote_signal = "SIGKILL"',
+            'hooks.on_demote_signal: "SIGKILL" is no signal that a program could be told by',
+            '"SIGUSR1"',
+        ),
+        (
+            STRUCTURES + '[hooks]\non_promote = ["notify"]',
+            'hooks.on_promote: the executable must be an absolute path, not "notify"',
+            "begin it with /",
+        ),
+        (
+            STRUCTURES + '[[structures]]\nsymbol = "book"\n[[structures]]\npython = "exchange:BOOK"',
+            "structures: two structures are called book",
+            "give one of them a name",
+        ),
+        (
+            STRUCTURES + '[[structures]]\nfile = "book"',
+            'structures[1].file: file must be an absolute path, not "book"',
+            "begin it with /",
+        ),
         (SMALLEST + '[mirror]\nguarantee = "sync"', 'mirror.guarantee: "sync" comes later', '"async"'),
         (SMALLEST + '[mirror]\ncodec = "zst"', 'mirror.codec: must be "zstd" or "lz4", not "zst"', 'mean "zstd"?'),
         (SMALLEST + "[mirror]\npid = 1", "mirror.pid: must be at least 2, not 1", "config reference"),

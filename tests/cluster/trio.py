@@ -70,7 +70,10 @@ class Daemon:
 
 
 class Trio:
-    """The cluster."""
+    """The cluster. program_id, port: of the program that it keeps alive."""
+
+    program_id = "redis"
+    port = PORT
 
     def __init__(self, directory: Directory, machines: Machines, more: str = "", takeovers_max: int = 0) -> None:
         """more: is added to the program's file. takeovers_max: stands in it, 0: as in the demo's."""
@@ -135,7 +138,7 @@ class Trio:
             raise AssertionError(f"process {pid} lives on: {Path(f'/proc/{pid}/status').read_text()}") from None
 
     async def served(self) -> dict[str, Any]:
-        """Wait until redis is served and every other node that is there mirrors it, as the agents themselves say."""
+        """Wait until the program is served and every other node that is there mirrors it, as their agents say."""
         try:
             async with asyncio.timeout(DEADLINE_S):
                 while (view := await self._settled()) is None:
@@ -146,11 +149,11 @@ class Trio:
 
     async def caught_up(self, view: dict[str, Any]) -> None:
         """Wait until every mirror holds a checkpoint that was begun from now on."""
-        primary, ask = view["programs"]["redis"]["primary"], self.daemons[view["leader"]].ask
+        primary, ask = view["programs"][self.program_id]["primary"], self.daemons[view["leader"]].ask
         wanted: int | None = None
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                seen = await ask(do="look", node=primary, program="redis")
+                seen = await ask(do="look", node=primary, program=self.program_id)
                 # The next one may be under way.
                 wanted = seen["version"]["number"] + 2 if wanted is None else wanted
                 if all(one["version"]["number"] >= wanted for one in seen["mirrors"]):
@@ -159,16 +162,16 @@ class Trio:
 
     async def _settled(self) -> dict[str, Any] | None:
         view = await self.view()
-        redis = view["programs"].get("redis") if view is not None else None
-        if view is None or redis is None:
+        entry = view["programs"].get(self.program_id) if view is not None else None
+        if view is None or entry is None:
             return None
         there = [name for name, daemon in self.daemons.items() if daemon.process is not None]
-        status = {one["node"]: one["status"] for one in redis["instances"]}
-        seen = await self.daemons[view["leader"]].ask(do="look", node=redis["primary"], program="redis")
-        if seen is None or "error" in seen or seen["token"] != redis["token"]:
+        status = {one["node"]: one["status"] for one in entry["instances"]}
+        seen = await self.daemons[view["leader"]].ask(do="look", node=entry["primary"], program=self.program_id)
+        if seen is None or "error" in seen or seen["token"] != entry["token"]:
             return None
         following = {one["instance"] for one in seen["mirrors"] if one["state"] == "following"}
-        others = {f"redis@{name}" for name in there if name != redis["primary"]}
+        others = {f"{self.program_id}@{name}" for name in there if name != entry["primary"]}
         return view if following >= others and all(status[name] == "mirrored" for name in there) else None
 
     def pid_of_redis(self, node: str) -> int:
@@ -182,7 +185,7 @@ class Trio:
     def connect(self, timeout_s: float = DEADLINE_S) -> socket.socket:
         """A client's connection to the program's address."""
         with open(self.machines.client.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
-            connection = socket.create_connection((ADDRESS, PORT), timeout=timeout_s)
+            connection = socket.create_connection((ADDRESS, self.port), timeout=timeout_s)
         return connection
 
 

@@ -44,7 +44,7 @@ class Agent:
         """Start the process and connect to its control socket. DemoError if it ends, or is not there in time."""
         outside, inside = self.node.own_path(f"control-{self.number}")
         directory = self.node.own_path(f"agent-{self.number}")
-        directory[0].mkdir()
+        directory[0].mkdir(exist_ok=True)
         arguments = {
             "--config": self.node.directory.node / "program.toml",
             "--node": self.node.name,

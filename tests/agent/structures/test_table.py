@@ -60,8 +60,8 @@ def test_a_structure_over_its_limit_is_refused() -> None:
     assert found.value.hint == "if it is the right one, set size_mib_max = 65"
 
 
-def test_no_definition_has_them_yet() -> None:
+def test_only_structures_mode_has_them() -> None:
     smallest: dict[str, Any] = {"program": {"id": "a", "command": ["/bin/true"]}}
     assert Definition.model_validate(smallest).structures == ()
-    with pytest.raises(ValidationError, match="mirroring named structures comes later"):
+    with pytest.raises(ValidationError, match="needs mode"):
         Definition.model_validate({**smallest, "structures": [{"symbol": "g_sessions"}]})
