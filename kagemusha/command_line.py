@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from kagemusha.commands import (
+    adopt_unit,
     agent,
     cluster,
     config,
@@ -98,6 +99,7 @@ _add("shutdown", shutdown.shutdown, _MAINTENANCE)
 _add("startup", shutdown.startup, _MAINTENANCE)
 _add("failover", maintenance.failover, _MAINTENANCE)
 _add("preflight", preflight.preflight, _NODE)
+_add("adopt-unit", adopt_unit.adopt_unit, _NODE)
 _add("node", node.node, _NODE)
 _add("agent", agent.agent, _NODE)
 app.add_typer(config.app, name="config", rich_help_panel=_NODE)

@@ -28,6 +28,7 @@ PURE: Final = (
     "kagemusha/structures",
     "kagemusha/test_client.py",
     "kagemusha/test_cluster_commands.py",
+    "kagemusha/unit",
     "monitoring",
     "test_documents.py",
     "test_tidy.py",

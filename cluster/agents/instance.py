@@ -429,7 +429,7 @@ class LocalInstance:
             if self.held and self.fence_id:  # Who was held by it runs again: another may serve by now.
                 await self.tenure.fence(self.record.token, self.record.pid, self.record.start_ticks)
             self.agent, self.held = None, False
-            log.warning("an agent is gone", instance=self.place.instance)
+            self._around.agent_lost(self.record.program)
             await agent.quit()  # Quite gone: its successor is to listen where it did.
             self.agent_lost = self.record.role == "primary" and self.ended is None
             self._around.changed()
