@@ -10,17 +10,17 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import structlog
 
-from agent.context.origin import require_same_origin
 from agent.launch.adoption import find_running
 from agent.launch.launching import launch, output_path, room_for_image_bytes
 from agent.launch.mending import mend
 from agent.launch.start import Started
 from agent.mirror import takeover
-from agent.mirror.double import ShadowDouble
+from agent.mirror.double import make_double
 from agent.mirror.follower import Follower
 from agent.mirror.staging import Staging
 from agent.mirror.subscription import Source, Subscription
@@ -28,8 +28,9 @@ from agent.mirror.succession import Succession
 from agent.mirror.takeover import Takeover
 from agent.network.connections import Connection, Expected
 from agent.network.service_network import ServiceNetwork
-from agent.primary.audience import Audience
+from agent.primary.audience import ACK_S_MAX, Audience
 from agent.primary.decisions import Report
+from agent.primary.end import told
 from agent.primary.serving import Serving
 from agent.primary.serving_setup import make_serving
 from agent.surroundings import Surroundings
@@ -37,7 +38,7 @@ from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
 from transport import control
 from transport.checkpoint import NOTHING, PAGE_BYTES, Header, Records, Version
-from transport.control import Activated, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Settled
+from transport.control import Activated, Failed, Held, Mirrored, Ok, Reply, Request, Settled
 from transport.counters import Counters
 from transport.errors import ControlError, KagemushaError, PreflightError
 from transport.messages import Announce
@@ -47,8 +48,6 @@ log = structlog.get_logger()
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-ACK_S_MAX = 5.0
-"""How long a mirror may take to acknowledge the last checkpoint of a program."""
 END_S_MAX = 10.0
 
 
@@ -197,6 +196,7 @@ class Instance:
             prompt=self._prompt,
             scout=self.around.scout,
             image_bytes_max=room_for_image_bytes(self.definition),
+            silence=self._network.silence if self._network is not None else lambda: None,
             drop_address=self._drop_address,
             report=self._later(self._program_ended),
             reaped=self._later(self._reaped),
@@ -226,20 +226,7 @@ class Instance:
         self._start_task(self._tell_end(report))
 
     async def _tell_end(self, report: Report) -> None:
-        final: Version | None = None
-        holders: tuple[str, ...] = ()
-        reason = report.why
-        if report.final and self.serving is not None:
-            version = self.serving.publication.encoder.version
-            try:
-                holders = await asyncio.wait_for(self.audience.acknowledged(version), ACK_S_MAX)
-                final = version
-            except TimeoutError:
-                reason = f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s"
-        took_us = 0 if self.serving is None else round((time.monotonic() - self.serving.ended_s) * 1e6)
-        self.around.emit(
-            Exited(report.status, final, True, final is not None, reason, took_us=took_us, holders=holders)
-        )
+        self.around.emit(await told(report, self.serving, self.audience))
 
     def _reaped(self) -> None:
         """The program's process is gone: so shall be its PID namespace."""
@@ -250,14 +237,17 @@ class Instance:
 
     async def _switch(self) -> Reply:
         serving = self._serving()
-        await self.around.tracer.call(serving.hold)
-        version = serving.publication.encoder.version
         try:
-            holders = await asyncio.wait_for(self.audience.acknowledged(version, patient=True), ACK_S_MAX)
+            await self.around.tracer.call(serving.hold)
+            version = serving.publication.encoder.version
+            async with asyncio.timeout(ACK_S_MAX):
+                return Held(version, await self.audience.acknowledged(version, patient=True))
         except TimeoutError as error:
             await self._resume(self.token)
             raise ControlError(f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s") from error
-        return Held(version, holders)
+        except KagemushaError:
+            await self._resume(self.token)
+            raise
 
     async def _fence(self) -> Reply:
         serving = self._serving()
@@ -333,7 +323,7 @@ class Instance:
                 self.incarnation,
                 self.definition.program.id,
                 Staging(pages_max),
-                self._make_double,
+                partial(make_double, around.spawner, self.definition),
                 subscription,
                 self._mirrored,
                 self._later(self._hopeless),
@@ -348,11 +338,6 @@ class Instance:
             raise
         self.subscription = subscription
         return Ok()
-
-    def _make_double(self, records: Records) -> ShadowDouble:
-        """In the tracer thread."""
-        require_same_origin(records, self.definition.program.id, self.definition.digest())
-        return ShadowDouble(self.around.spawner, records)
 
     def _hopeless(self, error: PreflightError) -> None:
         self.fault = error.what
@@ -413,8 +398,24 @@ class Instance:
         if token <= max(self.token, follower.session.token):
             raise ControlError(f"token {token} is not higher than {max(self.token, follower.session.token)}")
         if self._succession is None or self._succession.follower is not follower:
-            self._succession = Succession(self.name, follower, self._network, self._prompt)
+            overtaken = self._later(self._overtaken)
+            self._succession = Succession(self.name, follower, self._network, self._prompt, overtaken)
         return self._succession
+
+    def _overtaken(self) -> None:
+        self._start_task(self._follow_anew())
+
+    async def _follow_anew(self) -> None:
+        """It was made ready, and its primary serves on."""
+        async with self._lock:
+            subscription, succession = self.subscription, self._succession
+            if subscription is None or succession is None or not succession.is_ready:
+                return
+            log.warning("the primary serves on: its mirror, which was ready to take over, begins anew")
+            try:
+                await self._follow(subscription.source, subscription.token)
+            except KagemushaError as error:
+                self.around.emit(Failed(error.what, error.hint))
 
     async def _ascend(self, job: Callable[[], Result]) -> Result:
         """Run a part of it in the tracer thread; a failure is told of."""

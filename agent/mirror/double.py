@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from agent.context import descriptors, layout, process
+from agent.context.origin import require_same_origin
 from agent.errors import RestoreError
 from agent.kernel.vm import Contents
 from agent.launch.spawner import Spawner
 from agent.memory.page_ranges import Pages
 from agent.mirror import activation
 from agent.mirror.shadow import Shadow
+from agent.program import Definition
 from transport.checkpoint import Records
 
 
@@ -58,6 +60,13 @@ class ShadowDouble:
     def destroy(self) -> None:
         """See `follower.Double`."""
         self.shadow.destroy()
+
+
+def make_double(spawner: Spawner, definition: Definition, records: Records) -> ShadowDouble:
+    """In the tracer thread: a blank shadow of this program. Raises PreflightError, too: it is another program's, or
+    another version of its file."""
+    require_same_origin(records, definition.program.id, definition.digest())
+    return ShadowDouble(spawner, records)
 
 
 def _layout_of(records: Records) -> bytes:

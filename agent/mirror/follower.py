@@ -22,7 +22,7 @@ from agent.network.newcomers import Newcomers
 from transport.checkpoint import Header, Records, Version
 from transport.delta import RecordsPart
 from transport.errors import CorruptUpdate, PreflightError
-from transport.messages import Ack, Announce, Connection, RecordsMessage, Refuse, StreamMessage, Subscribe
+from transport.messages import Ack, Announce, Begin, Connection, RecordsMessage, Refuse, StreamMessage, Subscribe
 from transport.messages import Pages as PagesMessage
 from transport.session import (
     Applied,
@@ -113,6 +113,10 @@ class Held:
             del self.opened[next(iter(self.opened))]
 
 
+def _nothing() -> None:
+    pass
+
+
 class Follower:
     """One mirror.
 
@@ -150,6 +154,7 @@ class Follower:
         self._staged_records: list[RecordsPart] = []
         self._full = False
         self._retired = False
+        self._overtaken: Callable[[], None] = _nothing
         self._commits: deque[Header] = deque()
 
     @property
@@ -160,6 +165,8 @@ class Follower:
     def event(self, event: SessionEvent) -> None:
         """Take in one message of the primary, or a change of the connection."""
         if self._retired:
+            if isinstance(event, Begin):
+                self._overtaken()
             return
         self._perform(self.session.step(time.monotonic_ns(), event))
         while self._commits:
@@ -177,9 +184,11 @@ class Follower:
         """Send answers there from now on: another primary is followed."""
         self._outgoing = outgoing
 
-    def retire(self) -> None:
-        """The shadow is about to be activated: nothing that comes from a primary may touch it any more."""
+    def retire(self, overtaken: Callable[[], None] | None = None) -> None:
+        """The shadow is about to be activated: nothing that comes from a primary may touch it any more. overtaken:
+        called when a primary sends another checkpoint all the same."""
         self._retired = True
+        self._overtaken = overtaken or _nothing
 
     def destroy(self) -> None:
         """End the shadow."""

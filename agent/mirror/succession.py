@@ -20,7 +20,8 @@ from transport.errors import ControlError, KagemushaError
 
 
 class Succession:
-    """One for each follower. name: of the instance, for what it refuses. prompt: see `agent.tracing.prompt`."""
+    """One for each follower. name: of the instance, for what it refuses. prompt: see `agent.tracing.prompt`. overtaken:
+    called when it is ready at its primary's very last checkpoint, and that primary sends another one: it serves on."""
 
     def __init__(
         self,
@@ -28,11 +29,13 @@ class Succession:
         follower: Follower,
         network: ServiceNetwork | None,
         prompt: Callable[[], AbstractContextManager[None]],
+        overtaken: Callable[[], None],
     ) -> None:
         self.follower = follower
         self._name = name
         self._network = network
         self._prompt = prompt
+        self._overtaken = overtaken
         self._readied: Readied | None = None
 
     @property
@@ -72,7 +75,7 @@ class Succession:
     def _make_ready(self, version: Version | None) -> tuple[Header, ShadowDouble, Readied]:
         header, double = self._held(version)
         if self._readied is None:
-            self.follower.retire()
+            self.follower.retire(self._overtaken if header.final else None)
             try:
                 records = self.follower.held.records
                 self._readied = takeover.make_ready(double.shadow, records, exact=header.final)

@@ -33,7 +33,8 @@ _POKES_MAX = 64
 
 
 class ServiceNetwork:
-    """The network side of one instance. `drop` and `claim` belong to the tracer thread, the rest to the event loop."""
+    """The network side of one instance. `silence`, `drop` and `claim` belong to the tracer thread, the rest to the
+    event loop."""
 
     def __init__(self, instance: str, redirect: Redirect, track: Path, loop: asyncio.AbstractEventLoop) -> None:
         """track: where keepalived looks whether it may have the address, if that is how clients are led here.
@@ -53,16 +54,24 @@ class ServiceNetwork:
         self._announcer: Announcer | None = None
         self._prober: Prober | None = None
         self._end_of_listening: asyncio.TimerHandle | None = None
+        self._is_silent = False
 
-    def drop(self) -> None:
-        """Take the address off this node, on which nothing more is said in its name; what clients still send here is
-        kept for the node that has it next."""
+    def silence(self) -> None:
+        """Let nothing more be said or heard in the name of the address here; what clients still send here is kept for
+        the node that has it next. `drop` must follow."""
         if self._stragglers is None and self.address.is_here():
             self._stragglers = stragglers = Stragglers(self.address.link, self._addresses)
             stragglers.begin()
             self._loop.call_soon_threadsafe(self._watch, stragglers)
         for address in self._addresses:
             self._barrier.barriers.put(self._instance, address)
+        self._is_silent = True
+
+    def drop(self) -> None:
+        """Take the address off this node, on which it is silent then."""
+        if not self._is_silent:
+            self.silence()
+        self._is_silent = False
         if self._track is not None:
             # Before the address goes: keepalived would put it back within milliseconds.
             self._track.forbid()

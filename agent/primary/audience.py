@@ -22,6 +22,8 @@ from transport.messages import Ack, Announce, Bye, Refuse, StreamMessage, Subscr
 from transport.pubsub import Acked, Gone, PublisherEvent, Refused, Subscribed
 
 SUBSCRIBE_S = 5.0
+ACK_S_MAX = 5.0
+"""How long a mirror may take to acknowledge the last checkpoint of a program."""
 OTHERS_S = 0.005
 """Who is asked for by name may be a moment later than the first; to ask it what it holds takes as long."""
 

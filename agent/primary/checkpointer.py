@@ -188,16 +188,16 @@ class Checkpointer:
                 break
             before = copied
 
-    def hold(self, deadline_s: float, drop_address: Callable[[], None]) -> Encoded:
+    def hold(self, deadline_s: float, silence: Callable[[], None]) -> Encoded:
         """Take the last checkpoint of a program that goes on elsewhere by plan; it stays stopped.
 
-        Its address is dropped when most of its memory has been copied. Raises as `take`, with the program running again
-        and the address dropped.
+        Its address is silenced when most of its memory has been copied. Raises as `take`, with the program running
+        again, and the address perhaps silent.
         """
         memory = self.memory
         self._precopy(memory)
-        drop_address()
         with self._prompt():
+            silence()
             memory.precopy()
             self.tracee.stop(time.monotonic() + deadline_s)
             try:
@@ -210,7 +210,7 @@ class Checkpointer:
     def last_gasp(self) -> Encoded:
         """Take the last checkpoint of a program whose threads are held as they die of SIGKILL.
 
-        Its address must have been dropped. Raises Unsupported when the state of a thread is suspect: the checkpoint
+        Its address must be silent. Raises Unsupported when the state of a thread is suspect: the checkpoint
         before is the last sound one then.
         """
         tracee = self.tracee

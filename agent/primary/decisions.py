@@ -1,10 +1,11 @@
 """When a primary takes its checkpoints, and what it does when its program ends: decisions only.
 
 `step(now_s, event) -> effects`; no clock, no tracee, no network here. The order of effects matters and is kept by the
-performer: the address is dropped BEFORE the last checkpoint is taken (what arrives after the sockets were read would be
-acknowledged and lost), and the program is let go only AFTER that (its memory ends with it). A killed program that gave
-its last state is let go when another instance serves, or a little later: to tear down its memory takes the kernel tens
-of milliseconds of a processor that the takeover can use.
+performer: the address is silenced BEFORE the last checkpoint is taken (what arrives after the sockets were read would
+be acknowledged and lost), and the program is let go only AFTER that (its memory ends with it). What else it takes to
+drop the address is done when the last checkpoint is on its way. A killed program that gave its last state is let go
+when another instance serves, or a little later: to tear down its memory takes the kernel tens of milliseconds of a
+processor that the takeover can use.
 """
 
 from __future__ import annotations
@@ -82,6 +83,11 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Let nothing more be said or heard in the name of the program's address on this node."""
+
+
+@dataclass(frozen=True, slots=True)
 class DropAddress:
     """Take the program's address off this node."""
 
@@ -101,7 +107,7 @@ class Report:
     why: str = ""
 
 
-Effect = Take | DropAddress | LetDie | Report
+Effect = Take | Silence | DropAddress | LetDie | Report
 
 
 class Primary:
@@ -134,7 +140,7 @@ class Primary:
                 return self._due(now_s)
             case Taken(_, True):
                 self.due_s = now_s + _CORPSE_S
-                return self._report(final=True)
+                return [DropAddress(), *self._report(final=True)]
             case Taken(started_s, _):
                 self._retries = 0
                 rest_s = (now_s - started_s) * _REST_SHARE
@@ -146,7 +152,7 @@ class Primary:
                 self._retries = min(self._retries + 1, 10)
                 return []
             case Refused(why):
-                return [*self._report(final=False, why=why), LetDie()]
+                return [DropAddress(), *self._report(final=False, why=why), LetDie()]
             case Released():
                 return self._bury()
             case Ending():
@@ -172,7 +178,7 @@ class Primary:
         self.ending = event
         self.due_s = None
         if event.end is End.KILLED and self._mirrors:
-            return [DropAddress(), Take(final=True)]
+            return [Silence(), Take(final=True)]
         return [DropAddress(), *self._report(final=False), LetDie()]
 
     def _report(self, *, final: bool, why: str = "") -> list[Effect]:

@@ -30,6 +30,7 @@ from agent.primary.decisions import (
     Refused,
     Released,
     Report,
+    Silence,
     Take,
     Taken,
 )
@@ -53,8 +54,9 @@ _ANEW_S_MAX = 5.0
 class Serving:
     """One primary. All methods belong to the tracer thread.
 
-    drop_address: takes the program's address off this node. report: tells how the program ended. reaped: its process is
-    gone. begin_at_s: not before this second of CLOCK_MONOTONIC is its memory read.
+    silence: lets nothing more be said in the name of the program's address. drop_address: takes it off this node.
+    report: tells how the program ended. reaped: its process is gone. begin_at_s: not before this second of
+    CLOCK_MONOTONIC is its memory read.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Serving:
         primary: Primary,
         *,
         deadline_s: float,
+        silence: Callable[[], None],
         drop_address: Callable[[], None],
         report: Callable[[Report], None],
         reaped: Callable[[], None],
@@ -76,11 +79,13 @@ class Serving:
         self.held = False
         self.ended_s = 0.0
         self._deadline_s = deadline_s
+        self._silence = silence
         self._drop_address = drop_address
         self._report = report
         self._reaped = reaped
         self._begin_at_s = begin_at_s
         self._sockets = SocketHolder()
+        self._has_corpse = False
         self._filled = False
         self._events: list[ProgramEvent] = []
         self._terminating = False
@@ -118,7 +123,10 @@ class Serving:
         checkpointer = self.checkpointer
         if not checkpointer.begun or not self._filled:
             raise CaptureError("there is no mirror that could go on", hint="wait until a mirror is in step")
-        self.publication.captured(checkpointer.hold(_HOLD_S_MAX, self._drop_address))
+        try:
+            self.publication.captured(checkpointer.hold(_HOLD_S_MAX, self._silence))
+        finally:
+            self._drop_address()
         self.held = True
 
     def freeze(self) -> None:
@@ -149,8 +157,8 @@ class Serving:
         if self.held:
             self._sockets.take(self.checkpointer.tracee.pidfd, self.checkpointer.encoder.history.records)
             self.terminate(signal.SIGKILL)
-        self._sockets.release_silently()
         self._step(Released())
+        self._sockets.release_silently()
 
     def leave(self) -> None:
         """Let go of the program, which runs on without its agent."""
@@ -159,6 +167,7 @@ class Serving:
             if not self.held:
                 tracee.stop(time.monotonic() + _HOLD_S_MAX)
             tracee.detach()
+        self._hold_sockets()
         self.checkpointer.close()
         self._sockets.release_silently()
         tracee.close()
@@ -217,9 +226,12 @@ class Serving:
             match effect:
                 case Take(final):
                     self._take_last() if final else self._take()
+                case Silence():
+                    self._silence()
                 case DropAddress():
                     self._drop_address()
                 case LetDie():
+                    self._hold_sockets()
                     self.checkpointer.tracee.release_dying()
                 case Report():
                     self._report(effect)
@@ -255,7 +267,12 @@ class Serving:
             log.warning("no last checkpoint of the dying program", reason=error.what)
             self._step(Refused(error.what))
             return
-        # First the mirrors are to have it: the dying threads are held, and their sockets with them.
         self.publication.captured(encoded)
-        self._sockets.take(self.checkpointer.tracee.pidfd, self.checkpointer.encoder.history.records)
+        self._has_corpse = True
         self._step(Taken(started_s, final=True))
+
+    def _hold_sockets(self) -> None:
+        """The dying threads, which are held, keep their sockets open; now they are to end without a word."""
+        if self._has_corpse:
+            self._has_corpse = False
+            self._sockets.take(self.checkpointer.tracee.pidfd, self.checkpointer.encoder.history.records)

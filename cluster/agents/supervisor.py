@@ -32,6 +32,7 @@ from cluster.node.messages import (
     DoesNotServe,
     Done,
     Forget,
+    GetReadyHere,
     Hold,
     InstanceState,
     LetGo,
@@ -55,7 +56,7 @@ from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, See
 from cluster.redirect.probe import AddressInUse
 from cluster.registry.values import ProgramId
 from transport.context_schema import Context
-from transport.control import GetContext, Request, Status
+from transport.control import Activate, GetContext, Request, Status
 from transport.errors import ConfigError, ControlError, KagemushaError
 from transport.structure_view import GetStructures, Structures
 
@@ -140,15 +141,15 @@ class Supervisor:
             return state_of(instance, instance.clients.unready)
         return state_of(instance, self._rounds.reason(instance.record.program))
 
+    def is_healthy(self, program: ProgramId) -> bool | None:
+        """See `Rounds.is_healthy`."""
+        return self._rounds.is_healthy(program)
+
     def renew_certificates(self) -> None:
         """Have all agents go by the certificates that are in the node's directory now."""
         for instance in self.instances.values():
             if instance.agent is not None:
                 instance.agent.renew_certificates()
-
-    def is_healthy(self, program: ProgramId) -> bool | None:
-        """See `Rounds.is_healthy`."""
-        return self._rounds.is_healthy(program)
 
     def leases(self) -> list[tuple[ProgramId, int]]:
         """The primaries that want a lease: program and token."""
@@ -196,6 +197,8 @@ class Supervisor:
             case Start(program, config_file, token):
                 self._rounds.started_anew(program, token)
                 return await self._serving(self._have(program, config_file).start(config_file, token))
+            case GetReadyHere(program, token, version):
+                await self._get_ready(program, Activate(token, version))
             case ActivateHere(program, token, version):
                 return await self._serving(self._instance(program).activate(token, version), waits=True)
             case MirrorFrom(program, config_file, node, stream, token):
@@ -230,6 +233,12 @@ class Supervisor:
             case LookAtStructures(program, name, elements):
                 return SeenStructures(await self._inside(program, GetStructures(name, elements), Structures))
         return Done()
+
+    async def _get_ready(self, program: ProgramId, request: Activate) -> None:
+        """Ahead of ActivateHere, which finds it done or under way: so it waits for nothing else of that instance."""
+        agent = self._instance(program).agent
+        if agent is not None:
+            await agent.get_ready(request, self._around.order_s)
 
     async def _serving(
         self, job: Coroutine[object, object, tuple[tuple[str, int], ...]], *, waits: bool = False

@@ -69,6 +69,17 @@ class AskMirrors:
 
 
 @dataclass(frozen=True, slots=True)
+class GetReadyOn:
+    """What ActivateOn will want of it, once it is agreed, is to be done as far as no client can see it. A mirror that
+    finds that its primary serves on begins anew. Nobody waits for it."""
+
+    node: NodeId
+    program: ProgramId
+    token: int
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
 class ActivateOn:
     """Become the primary under `token`, from `version`, or from a later checkpoint of the same primary where one came
     after the mirror was asked. The node asks for a lease under that token first, and only with it lets the program
@@ -167,6 +178,7 @@ Order = (
     | RefuseLease
     | AskFence
     | AskMirrors
+    | GetReadyOn
     | ActivateOn
     | RestartOn
     | SwitchOn

@@ -8,7 +8,8 @@ The phases and the order in them, which is the whole point:
    they said before the fence is old news.
 3. `agreeing`: when the fence is agreed and the answers are in, the best mirror is proposed. The proposal names the
    token that it replaces and the fence: if either is not there any more, it has no effect. So it need not wait where no
-   answer can matter: a mirror that is known to hold the very last checkpoint is proposed right behind the fence.
+   answer can matter: a mirror that is known to hold the very last checkpoint is proposed right behind the fence, and
+   gets ready meanwhile.
 4. Or `undoing`: the fence is released first, and only then may the primary serve on.
 
 Activation comes after that, under the new token: `watch`.
@@ -21,7 +22,7 @@ from typing import Final, Literal
 
 from cluster.leader.facts import Facts
 from cluster.leader.office import Office
-from cluster.leader.orders import AskFence, AskMirrors, Commit, Note, Order, ResumeOn, SwitchOn
+from cluster.leader.orders import AskFence, AskMirrors, Commit, GetReadyOn, Note, Order, ResumeOn, SwitchOn
 from cluster.leader.selection import Choice, Held, select
 from cluster.registry.commands import (
     Command,
@@ -35,7 +36,7 @@ from cluster.registry.commands import (
     Started,
     Unfence,
 )
-from cluster.registry.values import InstanceId, NodeId, ProgramEntry
+from cluster.registry.values import InstanceId, NodeId, Placement, ProgramEntry
 from transport.checkpoint import Version
 
 BECAUSE_CHARS_MAX: Final = 512
@@ -329,7 +330,7 @@ class Takeover:
     def _promote(self, now_s: float, entry: ProgramEntry, best: Held) -> list[Order]:
         self.phase = "agreeing"
         wall_s = 0 if self.planned or self.forced else self._wall_s(now_s)
-        return self._propose(
+        promotion = self._propose(
             Promote(
                 self.office.name("promote"),
                 entry.program_id,
@@ -344,6 +345,14 @@ class Takeover:
                 self.because[:BECAUSE_CHARS_MAX],
             )
         )
+        return [*promotion, *self._get_ready(entry, best)]
+
+    def _get_ready(self, entry: ProgramEntry, best: Held) -> list[Order]:
+        """Only at the very last checkpoint: of any other one a later one may still come."""
+        if best.version != self.final:
+            return []
+        node = Placement.parse(best.instance).node
+        return [GetReadyOn(node, entry.program_id, entry.token + 1, best.version)]
 
     def _wall_s(self, now_s: float) -> int:
         """CLOCK_REALTIME, in whole seconds; never 0, which means that nothing failed."""

@@ -22,6 +22,7 @@ from cluster.leader.orders import (
     ActivateOn,
     AskFence,
     AskMirrors,
+    GetReadyOn,
     RebuildOn,
     ReleaseOn,
     RestartOn,
@@ -35,6 +36,7 @@ from cluster.node.messages import (
     AnswerBody,
     DoesNotServe,
     Done,
+    GetReadyHere,
     HeldAt,
     Hold,
     LetGo,
@@ -55,7 +57,18 @@ from transport.errors import KagemushaError
 
 log = structlog.get_logger()
 
-NodeOrder = AskFence | AskMirrors | ActivateOn | RestartOn | SwitchOn | ResumeOn | ReleaseOn | RebuildOn | TerminateOn
+NodeOrder = (
+    AskFence
+    | AskMirrors
+    | GetReadyOn
+    | ActivateOn
+    | RestartOn
+    | SwitchOn
+    | ResumeOn
+    | ReleaseOn
+    | RebuildOn
+    | TerminateOn
+)
 START_S: Final = 60.0
 REASON_CHARS_MAX: Final = 512
 _KILLED: Final = 9
@@ -93,6 +106,8 @@ class Errands:
                     self._begin(node, Report(program), order)
             case AskFence(node, program, token, fence_id):
                 self._begin(node, StopServing(program, token, fence_id), order)
+            case GetReadyOn(node, program, token, version):
+                self._begin(node, GetReadyHere(program, token, version), order)
             case ActivateOn(node, program, token, version):
                 self._begin(node, ActivateHere(program, token, version), order)
             case RestartOn(node, program, token):

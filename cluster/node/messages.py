@@ -221,6 +221,15 @@ class MirrorFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class GetReadyHere:
+    """See `orders.GetReadyOn`. Done."""
+
+    program: ProgramId
+    token: int
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
 class ActivateHere:
     """Become the primary under this token, from exactly this version. The answer is Serves."""
 
@@ -300,6 +309,7 @@ OrderBody = (
     StopServing
     | Start
     | MirrorFrom
+    | GetReadyHere
     | ActivateHere
     | Hold
     | ServeOn
@@ -438,6 +448,7 @@ ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
         13: Form(LookInside, 1 << 10),
         14: Form(CheckProgram, 8 << 10),
         15: Form(LookAtStructures, 1 << 10),
+        16: Form(GetReadyHere, 1 << 10),
     }
 )
 

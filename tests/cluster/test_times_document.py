@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.instance import ACK_S_MAX, END_S_MAX
+from agent.instance import END_S_MAX
+from agent.primary.audience import ACK_S_MAX
 from agent.network.connections import _END_MS
 from agent.network.reminder import EVERY_S
 from agent.network.service_network import STRAGGLERS_S

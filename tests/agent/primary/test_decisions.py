@@ -16,6 +16,7 @@ from agent.primary.decisions import (
     Refused,
     Released,
     Report,
+    Silence,
     Take,
     Taken,
 )
@@ -65,10 +66,10 @@ def test_an_abandoned_checkpoint_is_counted_and_tried_again_with_growing_patienc
     assert primary.due_s == pytest.approx(1.005)
 
 
-def test_a_killed_program_gives_its_last_state_after_the_address_is_dropped_and_only_then_dies() -> None:
+def test_a_killed_program_gives_its_last_state_after_the_address_is_silent_and_only_then_dies() -> None:
     primary = watched()
-    assert primary.step(0.01, Ending(End.KILLED, 9)) == [DropAddress(), Take(final=True)]
-    assert primary.step(0.02, Taken(0.01, final=True)) == [Report(End.KILLED, 9, True)]
+    assert primary.step(0.01, Ending(End.KILLED, 9)) == [Silence(), Take(final=True)]
+    assert primary.step(0.02, Taken(0.01, final=True)) == [DropAddress(), Report(End.KILLED, 9, True)]
     assert primary.step(0.1, Due()) == []
     assert primary.step(9.0, Due()) == [LetDie()]
     assert primary.step(9.1, Due()) == []
@@ -86,7 +87,8 @@ def test_a_killed_program_is_let_go_as_soon_as_another_instance_serves() -> None
 def test_a_killed_program_in_a_suspect_state_falls_back_to_the_checkpoint_before() -> None:
     primary = watched()
     primary.step(0.01, Ending(End.KILLED, 9))
-    assert primary.step(0.02, Refused("thread 77")) == [Report(End.KILLED, 9, False, "thread 77"), LetDie()]
+    refused = primary.step(0.02, Refused("thread 77"))
+    assert refused == [DropAddress(), Report(End.KILLED, 9, False, "thread 77"), LetDie()]
 
 
 @pytest.mark.parametrize("end", [End.CRASHED, End.TERMINATED, End.EXITED])

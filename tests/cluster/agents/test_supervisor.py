@@ -18,6 +18,7 @@ from cluster.node.messages import (
     ActivateHere,
     DoesNotServe,
     Done,
+    GetReadyHere,
     HeldAt,
     Hold,
     LetGo,
@@ -194,7 +195,7 @@ async def test_whose_address_is_not_free_keeps_all_that_it_holds(
         assert is_gapless(counted(output(a)))
 
 
-async def test_who_was_made_ready_and_is_not_the_one_follows_again(
+async def test_who_was_made_ready_follows_again_when_its_primary_serves_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with households(tmp_path) as (program, a, b):
@@ -205,9 +206,9 @@ async def test_who_was_made_ready_and_is_not_the_one_follows_again(
         with monkeypatch.context() as patch:
             has_the_address(patch, b)
             assert isinstance(await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)), Waits)
+        assert await b.supervisor.carry_out(GetReadyHere(PROGRAM, 2, held.version)) == Done()
         await a.supervisor.carry_out(ServeOn(PROGRAM, 1, "f1"))
         await counts_on(output(a))
-        await b.supervisor.carry_out(MirrorFrom(PROGRAM, program, "a", a.state.stream, 1))
         await b.until(lambda state: state.status == "mirrored" and state.version.number > number)
         await a.until(lambda state: state.status == "mirrored")
         held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f2"))

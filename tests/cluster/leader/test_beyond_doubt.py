@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cluster.leader.news import Committed, SwitchHeld, SwitchRequested
-from cluster.leader.orders import ActivateOn, SwitchOn
+from cluster.leader.orders import ActivateOn, GetReadyOn, SwitchOn
 from cluster.registry.commands import Fenced, Promote, Rejected
 from tests.cluster.leader.a_leader import KILLED, commands, names, of, up
 from transport.checkpoint import Version
@@ -15,7 +15,8 @@ def test_where_no_answer_can_matter_the_promotion_is_proposed_right_behind_the_f
     leader = up()
     leader.applies = False
     orders = leader.tell(replace(KILLED, holders=("p@n2",)))
-    assert names(orders) == ["Fenced", "Promote"]
+    assert names(orders) == ["Fenced", "Promote", "GetReadyOn"]
+    assert of(orders, GetReadyOn) == [GetReadyOn("n2", "p", 2, Version(1, 6, 7))]
     fenced, promoted = commands(orders)
     assert isinstance(fenced, Fenced)
     assert isinstance(promoted, Promote)
@@ -30,7 +31,10 @@ def test_where_no_answer_can_matter_the_promotion_is_proposed_right_behind_the_f
 
 
 def test_who_is_asked_for_by_name_need_not_be_asked_what_it_holds_if_that_is_known() -> None:
-    for holders, ordered in ((("p@n2",), ["Fenced", "AskMirrors"]), (("p@n2", "p@n3"), ["Fenced", "Promote"])):
+    for holders, ordered in (
+        (("p@n2",), ["Fenced", "AskMirrors"]),
+        (("p@n2", "p@n3"), ["Fenced", "Promote", "GetReadyOn"]),
+    ):
         leader = up()
         leader.wait(1.0)
         [order] = of(leader.tell(SwitchRequested("r", "p@n3")), SwitchOn)

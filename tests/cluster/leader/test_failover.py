@@ -69,7 +69,7 @@ def test_a_killed_program_is_fenced_by_its_end_and_continues_from_its_last_check
     leader = up()
     assert names(leader.tell(KILLED)) == ["Fenced", "AskMirrors"]
     leader.mirrored("n2", 5, asked=True)
-    assert names(leader.mirrored("n3", 6, asked=True)) == ["Promote", "ActivateOn"]
+    assert names(leader.mirrored("n3", 6, asked=True)) == ["Promote", "GetReadyOn", "ActivateOn"]
     assert of(leader.orders, ActivateOn) == [ActivateOn("n3", "p", 2, Version(1, 6, 7))]
     done = leader.serves("n3")
     assert names(done)[:3] == ["SetInstance", "ReleaseOn", "Note"]
