@@ -6,7 +6,7 @@ TEST_SECONDS_MAX ?= 600
 NODES_SECONDS_MAX ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-pair test test-nodes lint verify monitoring fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft bench-structures
+.PHONY: help setup packages demo demo-pair demo-structures test test-nodes lint lint-deploy dist ansible test-deploy verify monitoring fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft bench-structures
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -27,6 +27,9 @@ demo: setup ## three nodes: redis-server is killed, and goes on elsewhere; ARGS=
 
 demo-pair: setup ## the same with two nodes and a small controller of the demo's own
 	@$(PYTHON) -m kagemusha demo --pair $(ARGS)
+
+demo-structures: setup ## three nodes: named data of a Python and a C program goes on in warm instances; ARGS=--json as above
+	@$(PYTHON) -m kagemusha demo --structures $(ARGS)
 
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m tests $(ARGS)

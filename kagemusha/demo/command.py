@@ -17,6 +17,7 @@ from kagemusha.demo.pair.scenario import PairScenario
 from kagemusha.demo.report import Report
 from kagemusha.demo.scenario import Scenario
 from kagemusha.demo.story import Story
+from kagemusha.demo.structures.command import main as structures
 from kagemusha.exit_codes import ExitCode
 from transport.errors import KagemushaError
 
@@ -28,6 +29,8 @@ LIMITS = {"memory_mib": (1, 65536), "interval_ms": (10, 1000), "rounds": (0, 100
 def main(arguments: Sequence[str]) -> int:
     """Run the demo. Returns 0 only if it kept everything that was promised. Raises DemoError and other errors of
     kagemusha after everything was cleaned up."""
+    if "--structures" in arguments:
+        return structures([one for one in arguments if one != "--structures"])
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as end:
@@ -109,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--pair", action="store_true", help="two nodes, and a small controller of the demo's own instead of a cluster")
+    add("--structures", action="store_true", help="another story: two programs of which only named data is mirrored")
     add("--json", action="store_true", help="one JSON object as the last line of stdout, all else on stderr")
     add("--memory-mib", type=int, metavar="N", default=story.memory_mib, help="random data to fill redis with")
     add("--interval-ms", type=int, metavar="N", default=story.interval_ms, help="from one checkpoint to the next")
