@@ -74,6 +74,11 @@ class Reception:
         """The copies of what `holds` names, with which a `Supply` goes on after the promotion."""
         return {name: one.writer.copy for name, one in self._all.items() if one.writer.is_sound}
 
+    def content(self, name: str) -> bytes | None:
+        """The blocks of a structure as its program was given it; None while it does not hold it, or has none."""
+        one = self._all.get(name)
+        return one.writer.copy.rows.tobytes() if one is not None and one.writer.is_sound else None
+
     def value(self, name: str) -> Value:
         """A structure as its program was given it, decoded by its type. Raises KeyError: it is not mirrored here."""
         one = self._all[name]

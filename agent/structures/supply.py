@@ -101,6 +101,11 @@ class Supply:
         one = self._all.get(name)
         return one.source.original.whole() if one is not None and one.source.original.version else None
 
+    def content(self, name: str) -> bytes | None:
+        """The blocks of a structure at its newest version; None while there is none, or no such structure."""
+        one = self._all.get(name)
+        return one.source.original.rows.tobytes() if one is not None and one.source.original.version else None
+
     def take(self, now_s: float) -> list[Update]:
         """The updates of the structures that are due, those with `consistency = "stop"` all of one instant.
 

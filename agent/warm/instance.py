@@ -40,6 +40,8 @@ log = structlog.get_logger()
 LAST_MARK_S: Final = 2.0
 """How long a mirror may take to reach the last mark of a program."""
 SILENCE_S: Final = 0.5
+EMIT_S: Final = 0.01
+"""How rarely a mirror tells its controller of its progress."""
 
 
 class WarmInstance:
@@ -60,6 +62,7 @@ class WarmInstance:
         self.status: int | None = None
         self.held = False
         self.captured_ns = 0
+        self._emitted_s = float("-inf")
         self.program = WarmProgram(around, self.name, self._heard, self._ended, self._captured, self._own_role)
         self._patience = Patience()
         self._network: ServiceNetwork | None = None
@@ -308,7 +311,11 @@ class WarmInstance:
     def _reached(self, mark: Mark) -> None:
         self.captured_ns = mark.captured_ns
         self.trouble = ""
-        self.around.emit(Mirrored(self.name, self.incarnation, mark.version, mark.captured_ns))
+        now_s = time.monotonic()
+        if mark.final or now_s - self._emitted_s >= EMIT_S:
+            # There is a mark behind each update, and another one at the end of the interval.
+            self._emitted_s = now_s
+            self.around.emit(Mirrored(self.name, self.incarnation, mark.version, mark.captured_ns))
         if mark.final and self._network is not None:
             self._network.listen()
 

@@ -164,7 +164,7 @@ class Intake:
             if name in self.trouble:
                 return self.trouble[name]
         lacking = [name for name in self._theirs if name not in self._own]
-        return f"the program here has no structure {', '.join(lacking)}" if lacking else ""
+        return f"the program here has no structure {', '.join(lacking)} yet" if lacking else ""
 
     def limit_bytes(self, structure: str) -> int:
         """How large a structure of the primary may be; 0 for one that is not taken."""

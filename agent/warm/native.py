@@ -126,6 +126,10 @@ class Native:
         """What the program holds completely."""
         return await self._tracer.call(lambda: self._resident.holds)
 
+    async def content(self, name: str) -> bytes | None:
+        """The bytes of a structure as they were captured or written last; None: nothing was yet."""
+        return await self._tracer.call(lambda: self._resident.content(name))
+
     def ask_whole(self, name: str, told: Callable[[list[Update]], None]) -> None:
         """Have a whole copy made, soon; `told` in the event loop."""
         loop = asyncio.get_running_loop()

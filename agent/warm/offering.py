@@ -59,6 +59,7 @@ class Offering:
         self._program = program
         self._progress = progress
         self._ask_native = ask_native
+        self._has_begun = False
         self._ticking = asyncio.create_task(self._tick(interval_s))
         audience.open(self.event)
 
@@ -78,6 +79,10 @@ class Offering:
             case Withdrawn(structure, reason):
                 self.event(Lost(structure, reason))
             case Aged(update, age_us):
+                if not self._has_begun:
+                    # It begins with whole copies of everything.
+                    self._has_begun = True
+                    self.event(Nothing("program", time.time_ns() - age_us * 1000))
                 self.event(Updated(update, age_us))
             case Current(_, age_us):
                 self.event(Nothing("program", time.time_ns() - age_us * 1000))

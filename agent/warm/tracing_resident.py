@@ -131,6 +131,12 @@ class TracingResident:
         found = None if self._supply is None else self._supply.whole(name)
         return [] if found is None else [found]
 
+    def content(self, name: str) -> bytes | None:
+        """The bytes of a structure as they were captured or written last, and some zeros; None: nothing was yet."""
+        if self._supply is not None:
+            return self._supply.content(name)
+        return None if self._reception is None else self._reception.content(name)
+
     # ------------------------------------------------------------ still, and gone
 
     def hold(self) -> None:

@@ -142,7 +142,7 @@ def test_a_structure_that_the_mirror_lacks_is_named() -> None:
     pair.settle()
     pair.tell(Supplied(Declare("more", False, TYPE, "number", LIMIT_BYTES)))
     pair.settle()
-    assert pair.intake.missing() == "the program here has no structure more"
+    assert pair.intake.missing() == "the program here has no structure more yet"
 
 
 def test_a_mirror_that_hangs_is_dropped_and_nobody_waits_for_it_any_more() -> None:
