@@ -67,6 +67,19 @@ monitoring: setup ## alert rules by promtool; a real Prometheus that asks three 
 	@deploy/setup prometheus
 	@$(PYTHON) -m tests.monitoring $(ARGS)
 
+dist: setup ## all that a node installs: wheels, their lock, an archive, in dist/; ARGS="--python /usr/bin/python3.12"
+	@$(PYTHON) deploy/make_dist.py $(ARGS)
+
+ansible: setup ## ansible-playbook and ansible-lint, by hash, in .venv/ansible: docs/deploy.md
+	@deploy/setup ansible
+
+lint-deploy: ansible ## the playbooks by ansible-lint's production profile, the units by systemd-analyze
+	@$(PYTHON) -m tests.deploy.lint
+
+test-deploy: ansible ## the playbooks on three machines that boot: a quarter of an hour; ARGS="--only converge,change_nothing,remove"
+	@deploy/setup trial
+	@$(PYTHON) -m tests.deploy $(ARGS)
+
 fuzz-api: setup ## requests that nobody thought of, to three real nodes, with tokens of all scopes and none; ARGS="--examples 100"
 	@$(PYTHON) -m tests.cluster.admin.fuzz $(ARGS)
 

@@ -1,0 +1,123 @@
+"""Bad input: what the playbooks refuse, before anything is changed on any machine. All of it on bare machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.deploy.ansible import PROGRAM_ADDRESS
+from tests.deploy.errors import TrialError
+from tests.deploy.lan import INTERFACE
+from tests.deploy.trial import Figures, Trial
+
+TOUCHED: Final = "ls -d /opt/kagemusha /etc/kagemusha /etc/systemd/system/kagemusha* 2>/dev/null; true"
+OLD_KERNEL: Final = '#!/bin/sh\nexec setarch x86_64 --uname-2.6 /usr/bin/python3 "$@"\n'
+WRONG_CLOCK: Final = '#!/bin/sh\nexec faketime -f +90s /usr/bin/python3 "$@"\n'
+
+
+def refuse_bad_input(trial: Trial) -> Figures:
+    """Each of them stops with its remedy, and no machine has been touched."""
+    count = 0
+    for _, arrange, words, undo in CASES:
+        variables = arrange(trial)
+        try:
+            outcome = trial.operator.attempt("site", **variables)
+        finally:
+            undo(trial)
+            trial.operator.write_inventory(trial.machines)
+        _require_refused(trial, outcome.status, outcome.said, words)
+        count += 1
+    return {"refused": count}
+
+
+def tell_the_truth(trial: Trial) -> Figures:
+    """--check on bare machines says that much is to be changed, changes nothing, and does not fail."""
+    outcome = trial.operator.run("site", "--check")
+    for machine in trial.machines.values():
+        if left := trial.ssh.run(machine, TOUCHED).strip():
+            raise TrialError(f"--check has changed {machine.name}: {left}")
+    if any(count == 0 for count in outcome.changed.values()):
+        raise TrialError(f"--check says that nothing is to be changed: {dict(outcome.changed)}")
+    if trial.operator.authority.exists():
+        raise TrialError("--check has made an authority")
+    return {"would_change": outcome.changes}
+
+
+def go_on_after_half(trial: Trial) -> Figures:
+    """A run that ended in the middle, on one machine with a half installed release: the next one ends it."""
+    machine = trial.machines["b"]
+    trial.ssh.run(machine, "mkdir -p /opt/kagemusha/releases/0.1.0-unfinished/bin /etc/kagemusha")
+    release = trial.operator.release()
+    trial.ssh.run(
+        machine, f"mkdir -p /opt/kagemusha/releases/{release}/bin && touch /opt/kagemusha/releases/{release}/bin/pip"
+    )
+    return {"left_behind_on": machine.name}
+
+
+def _require_refused(trial: Trial, status: int, said: str, words: str) -> None:
+    if status == 0:
+        raise TrialError(f"what should be refused with {words!r} is not")
+    plain = " ".join(said.split())
+    if words not in plain:
+        raise TrialError(f"the refusal does not say {words!r}: {plain[-1500:]}")
+    for machine in trial.machines.values():
+        status, left = trial.ssh.attempt(machine, TOUCHED)
+        if status == 0 and left.strip():
+            raise TrialError(f"refused with {words!r}, but {machine.name} has {left.strip()}")
+
+
+def _nothing(trial: Trial) -> None:
+    """Nothing to be undone."""
+
+
+def _host_that_is_not_there(trial: Trial) -> dict[str, Any]:
+    trial.operator.write_inventory(trial.machines, hosts={"c": {"ansible_host": "10.78.0.77"}})
+    return {}
+
+
+def _python(trial: Trial, text: str) -> dict[str, Any]:
+    trial.ssh.run(
+        trial.machines["c"], f"cat > /usr/local/bin/odd-python <<'END'\n{text}END\nchmod 755 /usr/local/bin/odd-python"
+    )
+    odd = {"ansible_host": trial.machines["c"].address, "ansible_python_interpreter": "/usr/local/bin/odd-python"}
+    trial.operator.write_inventory(trial.machines, hosts={"c": odd})
+    return {}
+
+
+def _address_in_use(trial: Trial) -> dict[str, Any]:
+    trial.lan.client.ip(f"addr add {PROGRAM_ADDRESS}/24 dev {INTERFACE}")
+    return {}
+
+
+def _address_free(trial: Trial) -> None:
+    trial.lan.client.ip(f"addr del {PROGRAM_ADDRESS}/24 dev {INTERFACE}")
+
+
+def _port_in_use(trial: Trial) -> dict[str, Any]:
+    unit = "systemd-run --unit=squatter python3 -m http.server 7401"
+    trial.ssh.run(trial.machines["b"], f"{unit} && until ss -ltn | grep -q :7401; do sleep 0.1; done")
+    return {}
+
+
+def _port_free(trial: Trial) -> None:
+    trial.ssh.run(trial.machines["b"], "systemctl stop squatter")
+
+
+def _without_cluster(trial: Trial) -> dict[str, Any]:
+    trial.operator.write_inventory(trial.machines, without="kagemusha_cluster")
+    return {}
+
+
+Case = tuple[str, Callable[[Trial], dict[str, Any]], str, Callable[[Trial], None]]
+CASES: Final[tuple[Case, ...]] = (
+    ("a host that can't be reached", _host_that_is_not_there, "UNREACHABLE", _nothing),
+    ("a kernel that is too old", lambda t: _python(t, OLD_KERNEL), "6.7 is the first with PAGEMAP_SCAN", _nothing),
+    ("a clock that is wrong", lambda t: _python(t, WRONG_CLOCK), "Have both follow a time source", _nothing),
+    ("an address in use", _address_in_use, f"{PROGRAM_ADDRESS}: used by", _address_free),
+    ("a port in use", _port_in_use, "port 7401 is used by python3", _port_free),
+    ("a variable that is missing", _without_cluster, "missing required arguments: kagemusha_cluster", _nothing),
+    ("no dist", lambda t: {"kagemusha_dist": "/nowhere"}, "Run make dist", _nothing),
+    ("another Python", lambda t: {"kagemusha_python": "/usr/bin/true"}, "name it in kagemusha_python", _nothing),
+)
+
+REFUSALS: Final[tuple[Callable[[Trial], Figures], ...]] = (refuse_bad_input, tell_the_truth, go_on_after_half)
