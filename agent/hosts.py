@@ -7,8 +7,10 @@ from typing import Protocol
 from agent.context_report import context_of
 from agent.instance import Instance
 from agent.instance_view import status_of
+from agent.structures_report import structures_of
 from agent.surroundings import Surroundings
 from agent.warm.instance import WarmInstance
+from agent.warm.structures_report import structures_of as warm_structures_of
 from agent.warm.view import status_of as warm_status_of
 from transport.context_schema import Context
 from transport.control import Reply, Request, Status
@@ -16,6 +18,7 @@ from transport.errors import ControlError
 from transport.link import Conversation, LinkServer, serve
 from transport.messages import STREAM, StreamMessage
 from transport.structure_messages import STRUCTURES, StructureMessage
+from transport.structure_view import GetStructures, Structures
 
 
 class Host(Protocol):
@@ -44,6 +47,9 @@ class Host(Protocol):
 
     async def context(self) -> Context:
         """See `control.GetContext`. Raises ControlError."""
+
+    async def structures(self, request: GetStructures) -> Structures:
+        """Named structures, and what is in one. Raises ControlError."""
 
     async def stand_still(self) -> None:
         """Nobody leads this agent any more."""
@@ -81,6 +87,10 @@ class ProcessHost:
         """See `Host`."""
         return await context_of(self._instance)
 
+    async def structures(self, request: GetStructures) -> Structures:
+        """See `Host`."""
+        return await structures_of(self._instance, request)
+
     async def close(self) -> None:
         """See `Host`."""
         if self._links is not None:
@@ -115,6 +125,10 @@ class WarmHost:
             f"{self.name} mirrors named structures: there is no context of the whole process",
             hint='that is what mode = "process" has',
         )
+
+    async def structures(self, request: GetStructures) -> Structures:
+        """See `Host`."""
+        return await warm_structures_of(self._instance, request)
 
     async def stand_still(self) -> None:
         """See `Host`. All that the program does goes to its mirrors until its lease has ended; then it is frozen."""

@@ -29,6 +29,7 @@ from agent.tracing.tracer import Tracer, block_signals
 from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash
 from transport.control_socket import ControlServer
 from transport.errors import KagemushaError
+from transport.structure_view import GetStructures
 from transport.tls import Tls
 
 log = structlog.get_logger()
@@ -142,6 +143,8 @@ class Agent:
             return await host.status()
         if isinstance(request, GetContext):
             return await host.context()
+        if isinstance(request, GetStructures):
+            return await host.structures(request)
         if isinstance(request, SetLeash) and self._leash is not None:
             self._leash.set(request.after_ms)
             return Ok()

@@ -140,7 +140,9 @@ class Audience:
     async def _send(self, number: int, listener: _Listener) -> None:
         try:
             while (batch := await listener.queue.get()) is not None:
-                await listener.link.send(*batch.messages)
+                # One by one: a whole copy is not encrypted all at once, while others wait for this loop.
+                for message in batch.messages:
+                    await listener.link.send(message)
                 listener.waiting_bytes -= batch.bytes
                 if listener.is_jammed and listener.queue.empty():
                     listener.is_jammed = False

@@ -103,10 +103,13 @@ class Following:
 
     async def _event(self, event: IntakeEvent) -> None:
         for effect in self.intake.step(event):
-            if isinstance(effect, Give) and effect.native:
-                await self._write(effect.update)
-            else:
-                self._perform([effect])
+            match effect:
+                case Give(update, _, native=True):
+                    await self._write(update)
+                case Give(update, age_us):
+                    await self._program.socket.pour(update_frames(update, age_us))
+                case _:
+                    self._perform([effect])
         await self._program.socket.drain()
 
     async def _write(self, update: Update) -> None:
@@ -199,8 +202,6 @@ class Following:
             match effect:
                 case Say(message):
                     self._tell_primary(message)
-                case Give(update, age_us, _):
-                    self._program.socket.write(update_frames(update, age_us))
                 case GiveCurrent(versions, captured_ns):
                     age_us = max(time.time_ns() - captured_ns, 0) // 1000
                     self._program.socket.send({"kind": "current", "versions": versions, "age_us": age_us})

@@ -82,6 +82,15 @@ class ProgramSocket:
         if self._writer is not None and self.is_welcome:
             self._writer.writelines(frames)
 
+    async def pour(self, frames: Iterable[bytes]) -> None:
+        """Write what is encoded already, as fast as the program reads it."""
+        writer = self._writer
+        for one in frames:
+            if writer is None or writer is not self._writer or not self.is_welcome:
+                return
+            writer.write(one)
+            await self.drain()
+
     async def drain(self) -> None:
         """Wait until the program has read most of what was sent."""
         writer = self._writer

@@ -95,6 +95,16 @@ async def test_a_switchover_loses_nothing_and_can_be_taken_back() -> None:
         await pair.mirrored("a")
 
 
+async def test_what_can_not_be_mirrored_is_said_and_the_rest_goes_on() -> None:
+    more = '\n[[structures]]\npython = "nowhere:BOOK"\n'
+    async with two_agents(more=more) as pair:
+        await mirrored_pair(pair)
+        status = await pair.agents["a"].status()
+        assert status.reason.startswith("book: nowhere:BOOK: nowhere can't be imported")
+        client = await pair.connect()
+        assert client.ask("SET", "colour", "vermilion") == "OK 1"
+
+
 @pytest.mark.parametrize("role", ["primary", "mirror"])
 async def test_an_agent_that_dies_leaves_a_primary_and_no_second_mirror(role: str) -> None:
     async with two_agents() as pair:

@@ -12,6 +12,19 @@ from tests.cluster.warm_trio import WarmTrio, warm_trio
 pytestmark = pytest.mark.nodes
 
 
+HEALTH = """
+[[health]]
+kind = "exchange"
+port = 7300
+send = "ROLE\\n"
+expect = "primary"
+interval_ms = 300
+timeout_ms = 200
+fall = 2
+"""
+"""A mirror would not answer so: it is not asked."""
+
+
 async def primary_of(cluster: WarmTrio) -> str:
     """Who serves, when it is mirrored everywhere."""
     view = await cluster.served()
@@ -19,7 +32,7 @@ async def primary_of(cluster: WarmTrio) -> str:
 
 
 async def test_a_program_goes_on_after_a_kill_the_death_of_a_node_and_a_switchover() -> None:
-    async with warm_trio() as cluster:
+    async with warm_trio(more=HEALTH) as cluster:
         assert await cluster.ask("SET", "1", "one") == "OK 2"
 
         # The program is killed; where it was, it comes back as a mirror.
