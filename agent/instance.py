@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -20,10 +19,9 @@ from agent.launch.launching import launch, output_path, room_for_image_bytes
 from agent.launch.mending import mend
 from agent.launch.start import Started
 from agent.mirror import takeover
-from agent.mirror.double import make_double
 from agent.mirror.follower import Follower
-from agent.mirror.staging import Staging
-from agent.mirror.subscription import Source, Subscription
+from agent.mirror.following import Following
+from agent.mirror.subscription import Source
 from agent.mirror.succession import Succession
 from agent.mirror.takeover import Takeover
 from agent.network.connections import Connection, Expected
@@ -34,15 +32,15 @@ from agent.primary.end import told
 from agent.primary.serving import Serving
 from agent.primary.serving_setup import make_serving
 from agent.surroundings import Surroundings
+from agent.tasks import Tasks
 from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
 from transport import control
-from transport.checkpoint import NOTHING, PAGE_BYTES, Header, Records, Version
+from transport.checkpoint import NOTHING, Header, Records, Version
 from transport.control import Activated, Failed, Held, Mirrored, Ok, Reply, Request, Settled
 from transport.counters import Counters
-from transport.errors import ControlError, KagemushaError, PreflightError
+from transport.errors import ControlError, KagemushaError
 from transport.messages import Announce
-from transport.session import MirrorSession
 
 log = structlog.get_logger()
 Arguments = ParamSpec("Arguments")
@@ -62,9 +60,6 @@ class Instance:
         self.token = 0
         self.counters = Counters()
         self.serving: Serving | None = None
-        self.follower: Follower | None = None
-        self.subscription: Subscription | None = None
-        self._succession: Succession | None = None
         self.fault = ""
         self.ended: Report | None = None
         self.fenced = False
@@ -79,7 +74,17 @@ class Instance:
         self._started: Started | None = None
         self._gone = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks()
+        self._following = Following(
+            around,
+            self.name,
+            self.incarnation,
+            self.counters,
+            self._network,
+            alone=self._lock,
+            prompt=self._prompt,
+            failed=self._failed,
+        )
 
     async def handle(self, request: Request) -> Reply:
         """Carry out one request but GetStatus. Raises KagemushaError for what is refused."""
@@ -124,19 +129,15 @@ class Instance:
 
     async def close(self) -> None:
         """End the mirroring; a program that runs runs on, a shadow ends."""
-        if self.subscription is not None:
-            await self.subscription.close()
+        await self._following.close()
         await self.around.tracer.call(self._let_go)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         if self._network is not None:
             self._network.close()
 
     def _let_go(self) -> None:
         self.around.tracer.house(None)
-        if self.follower is not None:
-            self.follower.destroy()
+        self._following.destroy()
         if self.serving is not None:
             self.serving.leave()
 
@@ -223,7 +224,7 @@ class Instance:
     def _program_ended(self, report: Report) -> None:
         self.ended = report
         log.info("the program has ended", end=report.end.value, status=report.status, why=report.why)
-        self._start_task(self._tell_end(report))
+        self._tasks.start(self._tell_end(report))
 
     async def _tell_end(self, report: Report) -> None:
         self.around.emit(await told(report, self.serving, self.audience))
@@ -233,7 +234,7 @@ class Instance:
         started, self._started = self._started, None
         self._gone.set()
         if started is not None:
-            self._start_task(asyncio.to_thread(self.around.spawner.end_namespace, started.init))
+            self._tasks.start(asyncio.to_thread(self.around.spawner.end_namespace, started.init))
 
     async def _switch(self) -> Reply:
         serving = self._serving()
@@ -303,60 +304,14 @@ class Instance:
     async def _follow(self, source: Source, token: int) -> Reply:
         if self.serving is not None:
             raise ControlError(f"{self.name} is the primary", hint="end it, or start another agent")
-        if self._succession is not None and self._succession.is_ready:
-            # Another one goes on: what was made ready can't follow any more.
-            await self.around.tracer.call(self._succession.abandon)
-            if self._network is not None:
-                self._network.disarm()
-            self.follower = self._succession = None
-        if self.subscription is not None:
-            if self.follower is not None and self.subscription.source == source and self.subscription.token >= token:
-                return Ok()
-            await self.subscription.close()
-        around = self.around
-        subscription = Subscription(around.tracer, around.tls, self.counters, source, token)
-        if self.follower is None:
-            pages_max = room_for_image_bytes(self.definition) // PAGE_BYTES
-            self.follower = Follower(
-                MirrorSession(self.definition.program.id, token, self.counters),
-                self.name,
-                self.incarnation,
-                self.definition.program.id,
-                Staging(pages_max),
-                partial(make_double, around.spawner, self.definition),
-                subscription,
-                self._mirrored,
-                self._later(self._hopeless),
-            )
-        else:
-            self.follower.redirect(subscription)
         self.token = max(self.token, token)
-        try:
-            await subscription.open(self.follower)
-        except KagemushaError:
-            self.follower = None
-            raise
-        self.subscription = subscription
+        await self._following.follow(source, token)
         return Ok()
-
-    def _hopeless(self, error: PreflightError) -> None:
-        self.fault = error.what
-        log.error("this node can't mirror the program", reason=error.what, hint=error.hint)
-        self.around.emit(Failed(error.what, error.hint))
-        if self.subscription is not None:
-            self._start_task(self.subscription.close())
-
-    def _mirrored(self, header: Header) -> None:
-        """In the tracer thread."""
-        held = Mirrored(self.name, self.incarnation, header.version, header.captured_ns)
-        self._loop.call_soon_threadsafe(self.around.emit, held)
-        if header.final and self._network is not None:
-            self._loop.call_soon_threadsafe(self._network.listen)
 
     async def _get_ready(self, token: int, version: Version | None) -> Reply:
         if self.serving is not None:
             return Ok()
-        succession = self._succeed(token)
+        succession = self._following.succeed(token, self.token)
         if self._network is not None:
             self._network.arm()
         await self._ascend(lambda: succession.make_ready(version))
@@ -367,7 +322,7 @@ class Instance:
             return Ok()
         if self.serving is not None and self.serving.held and token > self.token:
             return await self._take_back(self.serving, token, version)
-        succession = self._succeed(token)
+        succession = self._following.succeed(token, self.token)
         follower = succession.follower
         if self._network is not None:
             self._network.arm()
@@ -379,52 +334,25 @@ class Instance:
         for failed in taken.failed:
             log.warning("a connection could not be made again", reason=failed)
         self._open()
-        if self.subscription is not None:
-            self._start_task(self.subscription.close())
-            self.subscription = None
         outage_ms = max(time.time_ns() - header.captured_ns, 0) / 1e6
         opened = [*follower.held.opened, *taken.unfinished]
         # A primary that could tell its last has told of everybody.
         guesses = [] if header.final else follower.held.newcomers.guesses(time.monotonic() * 1000)
-        self.follower = self._succession = None
-        self._start_task(self._settle(taken.restored, opened, guesses, exact=header.final, outage_ms=outage_ms))
+        self._following.end()
+        self._tasks.start(self._settle(taken.restored, opened, guesses, exact=header.final, outage_ms=outage_ms))
         return Ok()
-
-    def _succeed(self, token: int) -> Succession:
-        """The way of this mirror to become the primary under `token`."""
-        follower = self.follower
-        if follower is None:
-            raise ControlError(f"{self.name} is no mirror")
-        if token <= max(self.token, follower.session.token):
-            raise ControlError(f"token {token} is not higher than {max(self.token, follower.session.token)}")
-        if self._succession is None or self._succession.follower is not follower:
-            overtaken = self._later(self._overtaken)
-            self._succession = Succession(self.name, follower, self._network, self._prompt, overtaken)
-        return self._succession
-
-    def _overtaken(self) -> None:
-        self._start_task(self._follow_anew())
-
-    async def _follow_anew(self) -> None:
-        """It was made ready, and its primary serves on."""
-        async with self._lock:
-            subscription, succession = self.subscription, self._succession
-            if subscription is None or succession is None or not succession.is_ready:
-                return
-            log.warning("the primary serves on: its mirror, which was ready to take over, begins anew")
-            try:
-                await self._follow(subscription.source, subscription.token)
-            except KagemushaError as error:
-                self.around.emit(Failed(error.what, error.hint))
 
     async def _ascend(self, job: Callable[[], Result]) -> Result:
         """Run a part of it in the tracer thread; a failure is told of."""
         try:
             return await self.around.tracer.call(job)
         except KagemushaError as error:
-            self.fault = error.what
-            self.around.emit(Failed(error.what, error.hint))
+            self._failed(error)
             raise
+
+    def _failed(self, error: KagemushaError) -> None:
+        self.fault = error.what
+        self.around.emit(Failed(error.what, error.hint))
 
     async def _take_back(self, held: Serving, token: int, version: Version | None) -> Reply:
         """The one that was to continue the held program did not come up: it goes on here, under a token of its own."""
@@ -473,6 +401,11 @@ class Instance:
     # ------------------------------------------------------------ what is known
 
     @property
+    def follower(self) -> Follower | None:
+        """What it is as a mirror."""
+        return self._following.follower
+
+    @property
     def role(self) -> control.Role:
         """Primary or mirror; an instance that is neither yet is to become a mirror."""
         return "primary" if self.serving is not None else "mirror"
@@ -493,8 +426,3 @@ class Instance:
             self._loop.call_soon_threadsafe(job, *arguments)
 
         return later
-
-    def _start_task(self, job: Coroutine[object, object, object]) -> None:
-        task: asyncio.Task[object] = asyncio.create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
