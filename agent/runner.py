@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
@@ -26,9 +25,11 @@ from agent.program import Definition
 from agent.scout.scout import Scout
 from agent.surroundings import Surroundings
 from agent.tracing.tracer import Tracer, block_signals
+from transport import logs
 from transport.control import Event, GetContext, GetStatus, Hello, Ok, Quit, Reply, Request, SetLeash
 from transport.control_socket import ControlServer
 from transport.errors import KagemushaError
+from transport.log_level import LogLevel
 from transport.structure_view import GetStructures
 from transport.tls import Tls
 
@@ -46,7 +47,7 @@ def run(
 ) -> int:
     """Run one agent; gives the exit status. Raises KagemushaError, before anything has changed."""
     block_signals()
-    _log_to_stderr(f"{definition.program.id}@{node}")
+    logs.configure(LogLevel(control.parent), inherited=True, instance=f"{definition.program.id}@{node}")
     tls = Tls.load(pki)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with Spawner() as spawner, Scout() as scout:
@@ -175,19 +176,3 @@ class Agent:
         log.error("the tracer thread has failed", exc_info=error)
         self._status = 70
         os._exit(self._status)
-
-
-def _log_to_stderr(instance: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(bool_as_flag=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(instance=instance)

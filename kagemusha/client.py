@@ -178,6 +178,10 @@ class AsyncClient:
         """Programs may come to this node again."""
         return await self._ask("POST", f"/v1/nodes/{_quoted(node)}/undrain", key=key)
 
+    async def set_log_level(self, node: str, level: str, for_s: int = 600) -> Json:
+        """How much a node logs, with its agents, for a time: `debug`, `info`, `warning` or `error`."""
+        return await self._ask("POST", f"/v1/nodes/{_quoted(node)}/log-level", {"level": level, "for_s": for_s})
+
     async def get_history(self, program_id: str = "", limit: int = 100) -> list[Json]:
         """The newest of what was agreed, as the node that answers remembers it; of a program, or of all."""
         query = f"?limit={limit}" + (f"&program={_quoted(program_id)}" if program_id else "")
@@ -455,6 +459,10 @@ class Client:
     def undrain_node(self, node: str) -> Json:
         """See `AsyncClient`."""
         return self._run(self._client.undrain_node(node))
+
+    def set_log_level(self, node: str, level: str, for_s: int = 600) -> Json:
+        """See `AsyncClient`."""
+        return self._run(self._client.set_log_level(node, level, for_s))
 
     def get_history(self, program_id: str = "", limit: int = 100) -> list[Json]:
         """See `AsyncClient`."""

@@ -25,6 +25,7 @@ from kagemusha.commands import (
     create,
     demo,
     events,
+    log_level,
     maintenance,
     node,
     pki,
@@ -95,6 +96,7 @@ _add("pause", maintenance.pause, _MAINTENANCE)
 _add("resume", maintenance.resume, _MAINTENANCE)
 _add("drain", maintenance.drain, _MAINTENANCE)
 _add("undrain", maintenance.undrain, _MAINTENANCE)
+_add("log-level", log_level.log_level, _MAINTENANCE)
 _add("shutdown", shutdown.shutdown, _MAINTENANCE)
 _add("startup", shutdown.startup, _MAINTENANCE)
 _add("failover", maintenance.failover, _MAINTENANCE)

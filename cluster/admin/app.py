@@ -272,7 +272,7 @@ class Api:
                 "asked over the API",
                 operation=endpoint.operation,
                 of=next(iter(request.match_info.values()), ""),
-                token=bearer.name,
+                asked_by=bearer.name,
                 request=ticket.request_id,
                 outcome=outcome,
             )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from transport.context_schema import Context
 from transport.control import InstanceStatus, Role
+from transport.log_level import LevelName
 
 PATH_CHARS_MAX: Final = 4096
 PROGRAM_PATTERN: Final = r"^[a-z0-9-]{1,63}$"
@@ -89,6 +90,13 @@ class Failover(Request):
         default=False,
         description="Though the primary serves: it is fenced, and what it did since the mirror's checkpoint is lost.",
     )
+
+
+class LogLevelWish(Request):
+    """How much a node logs for a time."""
+
+    level: LevelName = Field(description="Of the lines that are written; `error` is the least.")
+    for_s: int = Field(default=600, ge=1, le=86400, description="After so long it is `info` again by itself.")
 
 
 # ------------------------------------------------------------ answers
@@ -271,6 +279,14 @@ class Drained(Answer):
     node: NodeName
     drained: bool
     primaries: tuple[InstanceName, ...]
+
+
+class LogLevelSet(Answer):
+    """How much a node logs now, with its agents."""
+
+    node: NodeName
+    level: LevelName
+    for_s: Count = Field(description="Then it is `info` again.")
 
 
 class Here(Answer):

@@ -26,6 +26,7 @@ from cluster.registry.commands import Rejected
 from cluster.registry.values import InstanceId, NodeId, ProgramId
 from transport.context_schema import Context
 from transport.errors import KagemushaError
+from transport.log_level import LevelName
 
 
 class Refusal(KagemushaError):
@@ -139,6 +140,9 @@ class Cluster(Protocol):
 
     async def drain(self, node: NodeId, over: bool, request_id: str) -> Drained:
         """No program comes to this node while another will do; `over`: it may again. Returns when that is agreed."""
+
+    async def set_log_level(self, node: NodeId, level: LevelName, for_s: int) -> None:
+        """Have a node, and its agents, log so much for so long. Returns when it does."""
 
     async def leads_no_more(self, node: NodeId) -> None:
         """Return when this node takes another one for the leader than that one, or none, or has not heard that one for

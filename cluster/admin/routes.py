@@ -87,6 +87,14 @@ async def _undrain(cluster: Cluster, call: Call) -> BaseModel:
     return await cluster.drain(call.parameters["node"], True, call.request_id)
 
 
+async def _log_level(cluster: Cluster, call: Call) -> BaseModel:
+    if not isinstance(call.body, models.LogLevelWish):
+        raise TypeError("log-level without its body")
+    node, wish = call.parameters["node"], call.body
+    await cluster.set_log_level(node, wish.level, wish.for_s)
+    return models.LogLevelSet(node=node, level=wish.level, for_s=wish.for_s)
+
+
 async def _history(cluster: Cluster, call: Call) -> BaseModel:
     limit = int(call.query.get("limit", HISTORY_DEFAULT))
     return models.EventList(events=cluster.history(call.query.get("program", ""), limit))
@@ -296,6 +304,17 @@ ENDPOINTS: Final = (
         Scope.OPERATOR,
         models.Drained,
         _undrain,
+        problems=_OF_CHANGE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/nodes/{node}/log-level",
+        "set_log_level",
+        "How much a node logs, with its agents, for a time; then it is `info` again by itself.",
+        Scope.ADMIN,
+        models.LogLevelSet,
+        _log_level,
+        request=models.LogLevelWish,
         problems=_OF_CHANGE,
     ),
     Endpoint(

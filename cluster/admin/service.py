@@ -46,7 +46,15 @@ from cluster.metrics.tally import Tally
 from cluster.node.messages import AnswerBody, InstanceState
 from cluster.node.peers import OrderLost
 from cluster.node.program import CompareNodes, all_alike
-from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, SeenInside, SeenStructures
+from cluster.node.questions import (
+    Look,
+    LookAtStructures,
+    LookInside,
+    Seen,
+    SeenInside,
+    SeenStructures,
+    SetLogLevel,
+)
 from cluster.node.runner import Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume, ShutDown
@@ -55,6 +63,7 @@ from cluster.registry.values import InstanceId, NodeEntry, NodeId, Placement, Pr
 from transport.checkpoint import NOTHING
 from transport.context_schema import Context
 from transport.errors import KagemushaError
+from transport.log_level import LevelName
 
 REQUEST_S: Final = 45.0
 """How long the leader may take for what a person asks."""
@@ -150,6 +159,15 @@ class ClusterService:
         registry = self._runner.registry
         primaries = tuple(str(Placement(name, node)) for name, one in registry.programs.items() if one.primary == node)
         return Drained(node=node, drained=registry.nodes[node].drained, primaries=tuple(sorted(primaries)))
+
+    async def set_log_level(self, node: NodeId, level: LevelName, for_s: int) -> None:
+        """See `port.Cluster`."""
+        if node not in {one.id for one in self._runner.config.nodes}:
+            raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
+        try:
+            await self._runner.ask(node, SetLogLevel(level, for_s))
+        except KagemushaError as error:
+            raise Unfit(f"node {node} can't be told: {error.what}", hint=error.hint) from error
 
     async def start(self, program: ProgramId, request_id: str) -> ProgramView:
         """See `port.Cluster`."""

@@ -52,12 +52,21 @@ from cluster.node.messages import (
     Waits,
 )
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
-from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, SeenInside, SeenStructures
+from cluster.node.questions import (
+    Look,
+    LookAtStructures,
+    LookInside,
+    Seen,
+    SeenInside,
+    SeenStructures,
+    SetLogLevel,
+)
 from cluster.redirect.probe import AddressInUse
 from cluster.registry.values import ProgramId
 from transport.context_schema import Context
 from transport.control import Activate, GetContext, Request, Status
 from transport.errors import ConfigError, ControlError, KagemushaError
+from transport.log_level import LogLevel
 from transport.structure_view import GetStructures, Structures
 
 log = structlog.get_logger()
@@ -88,6 +97,7 @@ class Supervisor:
         self._config = config
         self._read_program = read_program
         self._preflight = preflight
+        self._log_level = LogLevel(Path(config.node.run))
         self.meter = LoadMeter(config.node.id, config.times.lease_ms / 2000, lambda: guard.is_watched)
         ports = StreamPorts(self._busy_ports)
         self.tally = Tally()
@@ -230,6 +240,9 @@ class Supervisor:
                 return Seen(await self._look(self._instance(program)))
             case LookInside(program):
                 return SeenInside(await self._inside(program, GetContext(), Context))
+            case SetLogLevel(level, for_s):
+                self._log_level.set(level, for_s)
+                log.info("the log level is set", level=level, for_s=for_s)
             case LookAtStructures(program, name, elements):
                 return SeenStructures(await self._inside(program, GetStructures(name, elements), Structures))
         return Done()

@@ -11,7 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.node.questions import Look, LookAtStructures, LookInside, Seen, SeenInside, SeenStructures
+from cluster.node.questions import (
+    Look,
+    LookAtStructures,
+    LookInside,
+    Seen,
+    SeenInside,
+    SeenStructures,
+    SetLogLevel,
+)
 from cluster.registry.values import InstanceId, NodeId, Policy, ProgramId
 from transport.checkpoint import Version
 from transport.codec import Form, MessageSet
@@ -302,8 +310,8 @@ class CheckProgram:
     config_file: str
 
 
-Question = Report | Look | LookInside | LookAtStructures | ReadProgram | CheckProgram
-"""What changes nothing: any node may ask, in whatever term."""
+Question = Report | Look | LookInside | LookAtStructures | ReadProgram | CheckProgram | SetLogLevel
+"""What changes nothing of any program: any node may ask, in whatever term."""
 
 OrderBody = (
     StopServing
@@ -322,6 +330,7 @@ OrderBody = (
     | LookAtStructures
     | ReadProgram
     | CheckProgram
+    | SetLogLevel
 )
 
 
@@ -448,6 +457,7 @@ ORDERS: Final[MessageSet[OrderBody]] = MessageSet(
         13: Form(LookInside, 1 << 10),
         14: Form(CheckProgram, 8 << 10),
         15: Form(LookAtStructures, 1 << 10),
+        17: Form(SetLogLevel, 1 << 10),
         16: Form(GetReadyHere, 1 << 10),
     }
 )

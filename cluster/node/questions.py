@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cluster.registry.values import ProgramId
 from transport.context_schema import Context
 from transport.control import Status
+from transport.log_level import LevelName
 from transport.structure_view import Structures
 
 
@@ -35,6 +36,14 @@ class LookAtStructures:
     program: ProgramId
     name: str
     elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetLogLevel:
+    """Log so much on that node for so many seconds, its agents too. Done."""
+
+    level: LevelName
+    for_s: int
 
 
 @dataclass(frozen=True, slots=True)

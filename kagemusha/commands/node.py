@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -31,9 +30,11 @@ def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -
     import uvloop
 
     from cluster.config import NODE_FILE
+    from transport import logs
+    from transport.log_level import LogLevel
 
     settings = NODE_FILE.load(config)
-    _log_to_stderr(settings.node.id)
+    logs.configure(LogLevel(Path(settings.node.run)), node=settings.node.id)
     raise typer.Exit(uvloop.run(_run(settings, manager)))
 
 
@@ -124,21 +125,3 @@ def _read_clock() -> tuple[bool, float] | None:
     except KernelError:
         return None
     return clock.synchronised, clock.error_s
-
-
-def _log_to_stderr(node: str) -> None:
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(bool_as_flag=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(node=node)

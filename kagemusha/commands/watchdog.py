@@ -25,7 +25,7 @@ def watchdog(
     manager = ServiceManager.taken_from(os.environ)
     from cluster.fencing.watchdog import watch
 
-    watch(leases, _complain, _harden, _Pulse(manager), stand_by=stand_by)
+    watch(leases, _Complaints(), _harden, _Pulse(manager), stand_by=stand_by)
 
 
 class _Pulse:
@@ -46,9 +46,26 @@ class _Pulse:
             self._next_s = now_s + self._manager.ping_s
 
 
-def _complain(line: str) -> None:
-    sys.stderr.write(f"watchdog: {line}\n")
-    sys.stderr.flush()
+class _Complaints:
+    """To the journal, where the daemon logs to it or systemd has started this; to stderr elsewhere, which is a file."""
+
+    def __init__(self) -> None:
+        from transport.journal import VARIABLE, Journal, is_stderr
+
+        self._journal: Journal | None = None
+        if os.environ.get(VARIABLE) == "1" or is_stderr(os.environ):
+            try:
+                self._journal = Journal("kagemusha-watchdog")
+            except OSError:
+                pass
+
+    def __call__(self, line: str) -> None:
+        if self._journal is not None:
+            program, sign, _ = line.partition(": ")
+            self._journal.send(line, "warning", {"KAGEMUSHA_PROGRAM": program} if sign else {})
+            return
+        sys.stderr.write(f"watchdog: {line}\n")
+        sys.stderr.flush()
 
 
 def _harden() -> None:

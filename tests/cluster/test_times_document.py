@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.instance import END_S_MAX
-from agent.primary.audience import ACK_S_MAX
 from agent.network.connections import _END_MS
 from agent.network.reminder import EVERY_S
 from agent.network.service_network import STRAGGLERS_S
+from agent.primary.audience import ACK_S_MAX
 from agent.program import Failover, HealthCheck, Mirror
 from agent.redirect import Redirect
 from cluster.admin.app import ELECTION_S_MAX

@@ -275,6 +275,11 @@ class FakeCluster:
         primaries = tuple(f"{one.program}@{node}" for one in self.all.values() if one.primary == node)
         return Drained(node=node, drained=not over, primaries=primaries)
 
+    async def set_log_level(self, node: str, level: str, for_s: int) -> None:
+        self._ask(f"log-level {node} {level} {for_s}")
+        if node not in NODES:
+            raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
+
     async def leads_no_more(self, node: str) -> None:
         while node not in self.gone:
             await asyncio.sleep(0.01)
