@@ -105,7 +105,7 @@ class Operator:
         group = {"hosts": {**plain, **(hosts or {})}, "vars": variables}
         self._inventory.write_text(yaml.safe_dump({"kagemusha": group}))
 
-    def attempt(self, playbook: str, *arguments: str, timeout_s: float = 400.0, **variables: Any) -> Outcome:
+    def attempt(self, playbook: str, *arguments: str, timeout_s: float = 900.0, **variables: Any) -> Outcome:
         """Run a playbook of the collection."""
         argv = [str(COMMANDS / "ansible-playbook"), "-i", str(self._inventory), f"kagemusha.cluster.{playbook}"]
         if variables:
@@ -115,6 +115,8 @@ class Operator:
             "PATH": f"{COMMANDS}:{os.environ['PATH']}",
             "ANSIBLE_CONFIG": str(DIRECTORY / "ansible.cfg"),
             "ANSIBLE_HOME": str(self._inventory.parent / "ansible"),
+            # Connections are kept by address, and the machines of another trial have the same ones.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._inventory.parent / "cp"),
             "ANSIBLE_FORCE_COLOR": "0",
             "LC_ALL": "C.UTF-8",
         }
@@ -126,7 +128,7 @@ class Operator:
         changed = {name: int(count) for name, _, count, _, _ in _RECAP.findall(said)}
         return Outcome(status, said, changed, time.monotonic() - start_s)
 
-    def run(self, playbook: str, *arguments: str, timeout_s: float = 400.0, **variables: Any) -> Outcome:
+    def run(self, playbook: str, *arguments: str, timeout_s: float = 900.0, **variables: Any) -> Outcome:
         """The same; TrialError when it fails."""
         outcome = self.attempt(playbook, *arguments, timeout_s=timeout_s, **variables)
         if outcome.status:

@@ -16,7 +16,8 @@ TAKEOVER_MS_MAX: Final = 5000.0
 """What a client may wait when a machine loses its power: bounded here, measured by `make bench-takeover`."""
 SWITCHOVER_MS_MAX: Final = 3000.0
 LEFT: Final = (
-    "ls -d /opt/kagemusha /etc/kagemusha /var/lib/kagemusha /run/kagemusha /usr/local/bin/kagemusha "
+    "ls -d /etc/systemd/system/keepalived.service.d "
+    "/opt/kagemusha /etc/kagemusha /var/lib/kagemusha /run/kagemusha /usr/local/bin/kagemusha "
     "/etc/sysctl.d/*kagemusha* /etc/modules-load.d/*kagemusha* /etc/systemd/system/*kagemusha* "
     "/etc/systemd/system/*/*kagemusha* /sys/fs/cgroup/kagemusha /sys/fs/cgroup/system.slice/kagemusha* 2>/dev/null; "
     "grep -n kagemusha /etc/keepalived/keepalived.conf; nft list tables | grep kagemusha; "
