@@ -334,6 +334,14 @@ class Failover(Section):
     )
 
 
+def _require_shown_only(table: StructureTable) -> None:
+    """Of a program that is mirrored as a whole a structure is part of each checkpoint, and can be looked at there."""
+    given = [key for key in ("python", "interval_ms", "consistency") if key in table.model_fields_set]
+    if given:
+        hint = 'write mode = "structures" into [mirror], or leave it out: the whole process is mirrored'
+        raise Misfit(f'{given[0]} of structure {table.title} needs mode = "structures"', hint)
+
+
 class Definition(Section):
     """A whole NAME.toml."""
 
@@ -358,8 +366,8 @@ class Definition(Section):
     def _mode_has_what_belongs_to_it(self) -> Self:
         if self.mirror.mode == "structures":
             return self
-        if self.structures:
-            raise Misfit('[[structures]] needs mode = "structures"', "write it into [mirror], or leave them out")
+        for one in self.structures:
+            _require_shown_only(one)
         if self.hooks.model_fields_set:
             raise Misfit('[hooks] needs mode = "structures"', "a whole process goes on without noticing; leave it out")
         return self

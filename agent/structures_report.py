@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -70,7 +70,7 @@ async def structures_of(instance: Instance, request: GetStructures) -> Structure
     newest = await tracer.call(lambda: _newest(instance))
     if newest is None:
         raise ControlError(f"{instance.name} has no context yet", hint="wait until it is mirrored")
-    found = await asyncio.to_thread(_find, tables, newest.records)
+    found = await asyncio.to_thread(_find, tables, newest.records[layout.KEY], newest.records[process.KEY])
     views = []
     for one in found:
         if one.structure is None or one.table.title != request.name:
@@ -139,9 +139,11 @@ def _root(records: Records) -> str:
     return os.fsdecode(process.record_of(records).root).rstrip("/")
 
 
-def _find(tables: Iterable[StructureTable], records: Records) -> list[_Found]:
-    """Reads debug information, which may take long."""
-    areas = layout.decode(records[layout.KEY])
+@lru_cache(maxsize=1)
+def _find(tables: tuple[StructureTable, ...], mapped: bytes, of_process: bytes) -> list[_Found]:
+    """By the records of the memory map and of the process. Reads debug information, which may take long."""
+    areas = layout.decode(mapped)
+    records = {layout.KEY: mapped, process.KEY: of_process}
     executable = os.fsdecode(process.record_of(records).executable)
     loaded = Loaded(0, executable, [_mapping(area) for area in areas], _root(records))
     return [_find_one(table, loaded, areas) for table in tables]
@@ -153,7 +155,7 @@ def _find_one(table: StructureTable, loaded: Loaded, areas: list[Area]) -> _Foun
             found = _mapped_file(table, areas)
         else:
             symbol, library = table.symbol or "", table.library or ""
-            place = find_loaded(loaded, symbol, library=library, name=table.title, exclude=table.exclude)
+            place = find_loaded(loaded, symbol, library=library, name=table.title, exclude=table.exclude, travels=False)
             found = _Found(table, place.structure, ((place.address, place.structure.size),))
         if found.structure is not None:
             table.check_size(found.structure.size)

@@ -65,11 +65,11 @@ def preflight(definition: Definition, pid: int | None = None, other: Fingerprint
         return Report(definition.program.id, _program_checks(definition) + named, remarks, None)
     probes = probe_kernel()
     checks = host_checks(definition.mirror.memory_mib_max, pid, probes)
-    checks += _program_checks(definition)
-    notes: list[Reason] = []
+    named, notes = structure_checks(definition)
+    checks += _program_checks(definition) + named
     if pid is not None:
         inspection = inspect_process(pid, definition.rule_for)
-        notes = inspection.notes
+        notes += inspection.notes
         checks.append(_running_check(pid, inspection.refusals))
     facts = None
     try:

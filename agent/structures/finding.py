@@ -64,11 +64,18 @@ class Placed:
 
 
 def examine(
-    elf: ElfFile, wanted: str, *, name: str = "", exclude: Iterable[str] = (), symbol: Symbol | None = None
+    elf: ElfFile,
+    wanted: str,
+    *,
+    name: str = "",
+    exclude: Iterable[str] = (),
+    symbol: Symbol | None = None,
+    travels: bool = True,
 ) -> Structure:
     """The variable `wanted` of a file as a structure called `name` (not given: the same), which needs no process.
 
-    exclude: paths of members, which begin with `wanted`.
+    exclude: paths of members, which begin with `wanted`. travels: it is to be written into another process, so that
+    nothing in it may mean something in its own process only.
 
     Without debug information it is mirrored as it is, between processes of the same build only: nothing tells where
     pointers are, nor whether another build has the same layout. Raises StructureError for what can't be mirrored.
@@ -81,7 +88,8 @@ def examine(
     layout = layout_of(dwarf, symbol) if dwarf is not None else None
     if layout is not None:
         layout = shape.exclude(layout, wanted, exclude)
-        shape.refuse(layout, wanted)
+        if travels:
+            shape.refuse(layout, wanted)
         return Structure(name, layout)
     if list(exclude):
         raise StructureError(
@@ -127,18 +135,24 @@ def find(pid: int, wanted: str, *, library: str = "", name: str = "", exclude: I
 
 
 def find_loaded(
-    loaded: Loaded, wanted: str, *, library: str = "", name: str = "", exclude: Iterable[str] = ()
+    loaded: Loaded,
+    wanted: str,
+    *,
+    library: str = "",
+    name: str = "",
+    exclude: Iterable[str] = (),
+    travels: bool = True,
 ) -> Placed:
-    """The same of a program of which is known what it has mapped. Raises StructureError."""
+    """The same of a program of which is known what it has mapped. travels: see `examine`. Raises StructureError."""
     with loaded.own_file() as own:
         if not library:
             symbol = own.variable(wanted)
-            structure = examine(own, wanted, name=name, exclude=exclude, symbol=symbol)
+            structure = examine(own, wanted, name=name, exclude=exclude, symbol=symbol, travels=travels)
             return Placed(structure, loaded.pid, _address(own, loaded.executable, symbol, loaded.mappings))
         path = _library(library, loaded)
         with loaded.library(path) as elf:
             symbol = elf.variable(wanted)
-            structure = examine(elf, wanted, name=name, exclude=exclude, symbol=symbol)
+            structure = examine(elf, wanted, name=name, exclude=exclude, symbol=symbol, travels=travels)
             # The executable may have taken the variable over; then the library uses that one too.
             if (copied := own.copied_from_library(symbol.name)) is not None:
                 return Placed(structure, loaded.pid, _address(own, loaded.executable, copied, loaded.mappings))

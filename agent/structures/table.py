@@ -20,7 +20,9 @@ _MIB: Final = 1 << 20
 
 class StructureTable(Section):
     """A data structure that is mirrored by its name: a variable of a native program, a file, or an object of a Python
-    program. Each has exactly one of `symbol`, `file` and `python`. For `mode = "structures"` in `[mirror]`."""
+    program. Each has exactly one of `symbol`, `file` and `python`. With `mode = "structures"` that is what is mirrored.
+    With `mode = "process"` they are parts of the whole that `kagemusha structures` shows by their names, and `python`,
+    `consistency` and `interval_ms` are refused."""
 
     name: Annotated[str, Field(pattern=rf"^{_NAME}$")] | None = Field(
         default=None,

@@ -75,7 +75,8 @@ LOOK_S: Final = 0.1
 """How often health checks and what programs write are looked after."""
 LOOKS_PER_POLL: Final = 5
 """How rarely agents are asked for what events do not tell: it takes an agent's time as well as the daemon's."""
-CONTEXT_S: Final = 5.0
+INSIDE_S: Final = 20.0
+"""A program's debug information, by which its structures are found, may be large."""
 Result = TypeVar("Result")
 Shown = TypeVar("Shown")
 
@@ -284,7 +285,7 @@ class Supervisor:
         instance = self._instance(program)
         if instance.agent is None:
             raise ControlError(f"{instance.place.instance} has no agent now", hint=instance.reason or "ask again")
-        reply = await instance.agent.request(question, CONTEXT_S)
+        reply = await instance.agent.request(question, INSIDE_S)
         if not isinstance(reply, wanted):
             asked = type(question).__name__
             raise ControlError(f"{instance.place.instance}: {asked} is answered with {type(reply).__name__}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kagemusha.client import AsyncClient
     from transport.structure_view import Structures
 
-_REPLY_S_MAX = 10.0
+_REPLY_S_MAX = 20.0
 
 
 def structures(

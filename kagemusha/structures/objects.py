@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from operator import is_not
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,9 @@ from kagemusha.structures.node import Node, patch
 
 if TYPE_CHECKING:
     from kagemusha.structures.graph import Graph
+
+
+_NAMES: dict[type, list[str]] = {}
 
 
 def tracked_class(cls: Any) -> Any:
@@ -107,9 +109,8 @@ class ObjectNode(Node):
 
 def names_of(target: Any) -> list[str]:
     """Return the names of a dataclass's fields; not to be changed."""
-    return _names(type(target))
-
-
-@functools.cache
-def _names(cls: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+    cls = type(target)
+    names = _NAMES.get(cls)
+    if names is None:
+        names = _NAMES[cls] = [field.name for field in dataclasses.fields(cls)]
+    return names

@@ -68,9 +68,9 @@ STRUCTURES = SMALLEST + '[mirror]\nmode = "structures"\n'
             "20 at most",
         ),
         (
-            SMALLEST + '[[structures]]\nsymbol = "g_book"',
-            '[[structures]] needs mode = "structures"',
-            "write it into [mirror]",
+            SMALLEST + '[[structures]]\npython = "engine:BOOK"',
+            'python of structure book needs mode = "structures"',
+            "write mode",
         ),
         (SMALLEST + '[hooks]\non_promote_signal = "SIGHUP"', '[hooks] needs mode = "structures"', "leave it out"),
         (

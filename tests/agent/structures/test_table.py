@@ -60,8 +60,11 @@ def test_a_structure_over_its_limit_is_refused() -> None:
     assert found.value.hint == "if it is the right one, set size_mib_max = 65"
 
 
-def test_only_structures_mode_has_them() -> None:
+def test_a_whole_process_has_what_can_be_looked_at() -> None:
     smallest: dict[str, Any] = {"program": {"id": "a", "command": ["/bin/true"]}}
     assert Definition.model_validate(smallest).structures == ()
-    with pytest.raises(ValidationError, match="needs mode"):
-        Definition.model_validate({**smallest, "structures": [{"symbol": "g_sessions"}]})
+    shown = [{"symbol": "g_sessions", "exclude": ["g_sessions.lock"]}, {"file": "/dev/shm/book"}]
+    assert len(Definition.model_validate({**smallest, "structures": shown}).structures) == 2
+    for key, value in (("consistency", "none"), ("interval_ms", 10)):
+        with pytest.raises(ValidationError, match=f"{key} of structure g_sessions needs mode"):
+            Definition.model_validate({**smallest, "structures": [{"symbol": "g_sessions", key: value}]})
