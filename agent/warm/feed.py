@@ -212,12 +212,16 @@ class Subscriber:
 
 
 class Feed:
-    """The stream of one primary. number: of the mark that it goes on from."""
+    """The stream of one primary. made: how many marks. bytes: of all updates."""
 
     def __init__(self, program: str, token: int, number: int = 0) -> None:
+        """number: of the mark that it goes on from."""
         self.token = token
         self.marks: deque[Dated] = deque(maxlen=MARKS_MAX)
+        self.made = 0
         self.bytes = 0
+        self.whole_bytes: dict[str, int] = {}
+        """Of the newest whole copy of each structure, as it travels."""
         self.declared: dict[str, Declare] = {}
         self._program = program
         self._number = number
@@ -331,6 +335,7 @@ class Feed:
                 one.needs.add(name)
         if update.is_whole:
             self._asked.discard(name)
+            self.whole_bytes[name] = len(update.data)
         self.bytes += len(update.data)
         sent: list[FeedEffect] = []
         if takers:
@@ -364,6 +369,7 @@ class Feed:
         mark = Mark(Version(self.token, self._number, _digest(holds)), captured_ns, holds, final)
         before = self.version
         self.marks.append(Dated(mark, self.bytes))
+        self.made += 1
         effects: list[FeedEffect] = []
         for one in tuple(self._subscribers.values()):
             if one.reached == before:

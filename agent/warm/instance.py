@@ -228,6 +228,10 @@ class WarmInstance:
         if not self.held:
             if not any(one.counts for one in offering.feed.subscribers):
                 raise ControlError(f"no mirror of {self.name} is in step", hint="wait until it is mirrored")
+            if not self.program.socket.is_welcome and any(not one.native for one in offering.feed.declared.values()):
+                raise ControlError(
+                    f"the program of {self.name} is not connected", hint="what it changed last is not known"
+                )
             if not await self.program.become("mirror", self.token):
                 await self.program.become("primary", self.token)
                 raise ControlError(f"the program of {self.name} takes too long to become a mirror")
@@ -246,6 +250,7 @@ class WarmInstance:
         self._serving()
         await self._drop()
         if not await self.program.stand():
+            await self.program.go_on()  # Nor shall it come to a stop when nobody counts on it any more.
             raise ControlError(f"the program of {self.name} does not stand still", hint="is it waiting for a disk?")
         return Ok()
 

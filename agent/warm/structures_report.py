@@ -28,13 +28,14 @@ async def structures_of(instance: WarmInstance, request: GetStructures) -> Struc
         raise ControlError(f"{instance.name} has no structure {request.name}", hint=hint)
     held, age_ms = _held(instance), _age_ms(instance)
     located = {one.name: one for one in instance.program.native.located} if instance.program.native is not None else {}
+    whole_bytes = instance.offering.feed.whole_bytes if instance.offering is not None else {}
     views = []
     for name, source in sources.items():
         version = held.get(name, (0, b""))[0]
         trouble, content = instance.program.refused.get(name, ""), ""
         if name == request.name and version and not trouble:
             content, trouble = await _content(instance, located.get(name), request)
-        size = located[name].structure.size if name in located else 0
+        size = located[name].structure.size if name in located else whole_bytes.get(name, 0)
         views.append(StructureView(name, source, size, version, age_ms if version else None, trouble, content))
     return Structures(instance.definition.program.id, instance.name, instance.role, tuple(views))
 

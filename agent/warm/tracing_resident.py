@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from agent.errors import CheckpointAbandoned, KernelError, TraceeGone
+from agent.errors import CheckpointAbandoned, KernelError, RestoreError, TraceeGone
 from agent.primary.pauses import Pauses
 from agent.structures import standstill
 from agent.structures.locating import Located
@@ -28,6 +28,8 @@ from transport.structure_messages import Held
 log = structlog.get_logger()
 
 HOLD_S: Final = 2.0
+COMPARE_S: Final = 10.0
+"""How rarely a mirror's program is compared with what it was given: all of it is read."""
 
 
 class TracingResident:
@@ -58,6 +60,7 @@ class TracingResident:
         self._supply: Supply | None = None
         self._reception: Reception | None = None
         self._is_held = False
+        self._compare_s = 0.0
 
     # ------------------------------------------------------------ what it is
 
@@ -66,8 +69,10 @@ class TracingResident:
         for event in self.tracee.pump():
             self._happened(event)
         supply = self._supply
-        if supply is None or self._is_held or self.tracee.ended or self.tracee.dying is not None:
+        if self._is_held or self.tracee.ended or self.tracee.dying is not None:
             return None
+        if supply is None:
+            return self._compare_own(now_s)
         due_s = supply.next_due_s
         if due_s is not None and due_s <= now_s:
             self._take(supply, now_s)
@@ -105,6 +110,7 @@ class TracingResident:
     def receive(self, located: Iterable[Located]) -> list[Declaration]:
         """Be a mirror's from now on. Raises TraceeGone."""
         self._reception = reception = Reception(located, self._stop)
+        self._compare_s = time.monotonic() + COMPARE_S
         for refusal in reception.refusals:
             self._refused(refusal)
         return reception.declarations
@@ -116,10 +122,6 @@ class TracingResident:
     def apply(self, update: Update) -> Applied | Resync | Refusal | None:
         """See `Reception.apply`."""
         return None if self._reception is None else self._reception.apply(update)
-
-    def look_for_divergence(self) -> list[Refusal]:
-        """See `Reception.look_for_divergence`."""
-        return [] if self._reception is None else self._reception.look_for_divergence()
 
     @property
     def holds(self) -> dict[str, tuple[int, bytes]]:
@@ -186,6 +188,21 @@ class TracingResident:
         self.abandoned += self.tracee.abandoned - abandoned
         if self.tracee.abandoned == abandoned:
             self._captured(updates, at_ns)
+
+    def _compare_own(self, now_s: float) -> float | None:
+        """A mirror's program must leave its structures alone: look now and then whether it does."""
+        if self._reception is None:
+            return None
+        if now_s >= self._compare_s:
+            self._compare_s = now_s + COMPARE_S
+            try:
+                for refusal in self._reception.look_for_divergence():
+                    self._refused(refusal)
+            except TraceeGone:
+                return None  # Its end is told by `pump`.
+            except RestoreError as error:
+                log.warning("a mirror's program can't be compared", reason=error.what, hint=error.hint)
+        return self._compare_s
 
     def _take_last(self) -> None:
         if self._supply is None:

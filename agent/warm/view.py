@@ -43,7 +43,7 @@ def status_of(instance: WarmInstance) -> Status:
         lag_bytes=nearest.lag_bytes if nearest else 0,
         staleness_ms=staleness_ms,
         pauses=Pauses(0, 0, 0) if native is None else _pauses(native),
-        checkpoints=len(feed.marks) if feed is not None else intake.applied if intake is not None else 0,
+        checkpoints=feed.made if feed is not None else intake.applied if intake is not None else 0,
         abandoned=0 if native is None else native.abandoned,
         refused=instance.counters.by_reason(),
         bytes=feed.bytes if feed is not None else intake.bytes if intake is not None else 0,

@@ -17,7 +17,7 @@ from agent.warm.live_program import LiveProgram
 from agent.warm.native import Native, native_tables
 from agent.warm.program_socket import ProgramSocket
 from agent.warm.role_hooks import RoleHooks
-from agent.warm.said import Complained, Declared, Demoted, Gone, Hello, Message, Promoted, Said, Withdrawn
+from agent.warm.said import Complained, Declared, Demoted, Gone, Hello, Message, Promoted, Said, Wanted, Withdrawn
 from transport.control import Role
 from transport.errors import ControlError, KagemushaError
 
@@ -206,8 +206,10 @@ class WarmProgram:
         if self.refused.get(name) != refusal.what:
             self.refused[name] = refusal.what
             log.warning("a structure is refused", structure=name, reason=refusal.what, hint=refusal.hint)
-            if refusal.code in ("lost", "not-mirrorable"):
-                self._told(Withdrawn(refusal.structure, refusal.what))
+        if refusal.code in ("lost", "not-mirrorable"):
+            self._told(Withdrawn(refusal.structure, refusal.what))
+        if refusal.code == "diverged":
+            self._told(Wanted(refusal.structure, None, refusal.what))
 
     def _heard(self, said: Said) -> None:
         match said:
