@@ -63,7 +63,7 @@ chaos: setup ## harm a cluster by a seed and judge what was seen: docs/chaos.md;
 chaos-selftest: setup ## a short run, and a violation for each checker planted in what was seen of it
 	@$(PYTHON) -m tests.chaos.selftest $(ARGS)
 
-monitoring: setup ## alert rules by promtool; a real Prometheus that asks three real nodes: each panel of the dashboard has data
+monitoring: setup ansible ## alert rules by promtool; a real Prometheus asks three real nodes: each panel of the dashboard has data
 	@deploy/setup prometheus
 	@$(PYTHON) -m tests.monitoring $(ARGS)
 

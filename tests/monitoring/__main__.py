@@ -1,7 +1,8 @@
 """`make monitoring`: the alert rules by promtool; the dashboard, by a real Prometheus that asks three real nodes.
 
 Prometheus asks the nodes over TLS with a viewer's token. A redis is mirrored, killed and switched over meanwhile. Then
-each query of the dashboard is put to Prometheus, and must have data. The last line is one JSON object.
+each query of the dashboard is put to Prometheus, and must have data. At last the Ansible role that sets all of it up is
+run, twice. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import yaml
 from tests.cluster.operated import DESK, Operated, operated
 from tests.cluster.trio import DEADLINE_S, NAMES
 from tests.monitoring.files import ALERTS, DIRECTORY, ROOT, TESTS, metrics_in, queries
+from tests.monitoring.role import wrong_with_the_role
 
 BIN: Final = ROOT / ".venv" / "prometheus" / "usr" / "bin"
 PORT: Final = 9090
@@ -68,6 +70,7 @@ def main() -> int:
     promtool("check", "rules", ALERTS.name)
     sys.stdout.write(promtool("test", "rules", TESTS.name))
     found = asyncio.run(_with_a_cluster())
+    found["wrong"] += wrong_with_the_role()
     sys.stdout.write(json.dumps(found) + "\n")
     return 1 if found["wrong"] else 0
 
