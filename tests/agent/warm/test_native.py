@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.agent.structures.built import built
 from tests.agent.warm.two_agents import PORT, Pair, two_agents
 from transport import control
 from transport.control import Exited
+from transport.structure_view import GetStructures, Structures
 
 SOURCE = str(Path(__file__).parents[3] / "examples" / "sessions" / "sessions.c")
 TABLE = """
@@ -43,6 +45,14 @@ async def test_nothing_of_a_killed_program_is_lost() -> None:
         assert client.ask("PUT", "7", "the", "last", "word") == "OK 1"
         status = await pair.agents["a"].status()
         assert status.pauses.p99_us > 0
+        taken = (await pair.agents["a"].status()).version.number + 2
+        await pair.until("b", lambda status: status.version.number >= taken, "b does not get what was changed")
+        shown = await pair.agents["b"].request(GetStructures("g_sessions", 8))
+        assert isinstance(shown, Structures)
+        sessions = shown.structures[0]
+        assert (sessions.name, sessions.source, sessions.trouble) == ("g_sessions", "symbol g_sessions", "")
+        assert sessions.version > 1
+        assert json.loads(sessions.content)["entries"][3]["user"] == "user3"
         os.kill(status.pid, signal.SIGKILL)
         exited = await pair.heard("a", Exited)
         assert isinstance(exited, Exited)
