@@ -110,6 +110,9 @@ def _cgroups() -> list[Path]:
 
 def _end_all(directory: Path) -> None:
     """Kill every process in a cgroup, thawed, and remove it with all that are within it."""
+    # All at once where that can be done: a machine that has booted in there starts anew what is killed singly.
+    if (directory / "cgroup.kill").exists():
+        (directory / "cgroup.kill").write_text("1")
     parts = sorted((path for path in directory.rglob("*") if path.is_dir()), reverse=True)
     limit_s = time.monotonic() + _DEADLINE_S
     for part in (*parts, directory):

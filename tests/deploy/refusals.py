@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
-from tests.deploy.ansible import PROGRAM_ADDRESS
+from kagemusha.demo.namespace import NAMED_NAMESPACES
+from tests.deploy.ansible import PROGRAM_ADDRESS, ROOT
 from tests.deploy.errors import TrialError
 from tests.deploy.lan import INTERFACE
 from tests.deploy.trial import Figures, Trial
+from tests.leftovers import clear
 
 TOUCHED: Final = "ls -d /opt/kagemusha /etc/kagemusha /etc/systemd/system/kagemusha* 2>/dev/null; true"
+PLACES: Final = (
+    NAMED_NAMESPACES,
+    Path(tempfile.gettempdir()),
+    Path("/sys/fs/cgroup"),
+    Path("/sys/fs/cgroup/unified"),
+)
 OLD_KERNEL: Final = '#!/bin/sh\nexec setarch x86_64 --uname-2.6 /usr/bin/python3 "$@"\n'
 WRONG_CLOCK: Final = '#!/bin/sh\nexec faketime -f +90s /usr/bin/python3 "$@"\n'
 
@@ -52,6 +64,23 @@ def go_on_after_half(trial: Trial) -> Figures:
         machine, f"mkdir -p /opt/kagemusha/releases/{release}/bin && touch /opt/kagemusha/releases/{release}/bin/pip"
     )
     return {"left_behind_on": machine.name}
+
+
+def clear_after_crash(trial: Trial) -> Figures:
+    """A trial that was killed leaves a machine that runs; the next one clears it away, and nothing of another one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.deploy.crash"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    pid = done.stdout.strip()
+    if not pid:
+        raise TrialError(f"the trial that is to be killed does not get there: {done.stderr[-500:]}")
+    cleared = [one for one in clear() if f"kgm-{pid}-" in one]
+    left = [str(path) for place in PLACES for path in place.glob(f"kgm-{pid}-*")]
+    if left or not cleared:
+        raise TrialError(f"cleared away: {cleared}; left: {left}")
+    for machine in trial.machines.values():
+        trial.ssh.run(machine, "true")
+    return {"cleared": len(cleared)}
 
 
 def _require_refused(trial: Trial, status: int, said: str, words: str) -> None:
@@ -120,4 +149,9 @@ CASES: Final[tuple[Case, ...]] = (
     ("another Python", lambda t: {"kagemusha_python": "/usr/bin/true"}, "name it in kagemusha_python", _nothing),
 )
 
-REFUSALS: Final[tuple[Callable[[Trial], Figures], ...]] = (refuse_bad_input, tell_the_truth, go_on_after_half)
+REFUSALS: Final[tuple[Callable[[Trial], Figures], ...]] = (
+    clear_after_crash,
+    refuse_bad_input,
+    tell_the_truth,
+    go_on_after_half,
+)
