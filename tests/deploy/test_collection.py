@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from kagemusha.command_line import run
+from kagemusha.exit_codes import ExitCode
 from tests.deploy.ansible import DIRECTORY, ROOT
 from tests.deploy.lint import COLLECTION
 
@@ -111,3 +113,19 @@ def test_who_answers_for_an_address_is_read_from_the_answer(module: ModuleType) 
 def test_only_the_first_processor_counts_and_its_features_are_in_order(module: ModuleType) -> None:
     text = "model name\t: A\nflags\t\t: sse avx\n\nmodel name\t: B\nflags\t\t: none\n"
     assert module.processor(text) == {"model": "A", "flags": ["avx", "sse"]}
+
+
+def test_the_example_finds_what_make_dist_makes() -> None:
+    variables = yaml.safe_load((DIRECTORY / "inventory/example.yml").read_text())["kagemusha"]["vars"]
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    path = variables["kagemusha_dist"].replace("{{ playbook_dir }}", str(COLLECTION / "playbooks"))
+    assert Path(path).resolve() == ROOT / "dist" / f"kagemusha-{version[1]}"
+
+
+def test_the_example_s_program_can_be_used(tmp_path: Path) -> None:
+    variables = yaml.safe_load((DIRECTORY / "inventory/example.yml").read_text())["kagemusha"]["vars"]
+    for program in variables["kagemusha_programs"]:
+        file = tmp_path / f"{program['id']}.toml"
+        file.write_text(program["definition"])
+        assert run(["config", "check", str(file)]) == ExitCode.OK
