@@ -27,7 +27,8 @@ class GetStructures:
 @dataclass(frozen=True, slots=True)
 class StructureView:
     """One structure. source: as the definition has it, "symbol g_sessions", or "program" for what the program itself
-    names. size_bytes: of all of it, in memory. version: of its last update, 0 where there are none of its own.
+    names. size_bytes: of all of it, in memory; of an object of a Python program as its newest whole copy travels, where
+    that is known, else 0. version: of its last update, 0 where there are none of its own.
 
     age_ms: of the content that is shown: since when something newer may be on the primary. None: there is no content.
     trouble: why it can't be found, mirrored or shown, "" when it can. content: JSON, "" where it was not asked for.

@@ -48,6 +48,11 @@ class Operator:
         """Of the instance on that node."""
         return await self._call(self._client.get_instance_status(f"{self._program}@{node}"))
 
+    async def structures(self, node: str) -> list[Json]:
+        """The named structures of the instance on that node."""
+        found = await self._call(self._client.get_instance_structures(f"{self._program}@{node}"))
+        return list(found["structures"])
+
     async def program(self) -> Json:
         """The program with its instances, as the leader knows it."""
         return next(one for one in await self._call(self._client.list_programs()) if one["program"] == self._program)

@@ -102,8 +102,8 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def fill(self, program: str, host: str, port: int, updates: int) -> dict[str, Any]:
-        """Send updates as fast as they are answered."""
-        reader, writer = await asyncio.open_connection(host, port)
+        """Send updates as fast as they are answered, as soon as somebody answers."""
+        reader, writer = await _connected(host, port)
         for at in range(0, updates, _PIPELINE):
             numbers = range(at, min(at + _PIPELINE, updates))
             writer.write("".join(f"{_filler(program, number)}\n" for number in numbers).encode())
@@ -157,6 +157,16 @@ class Load:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _connected(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to a program that may still be on its way up."""
+    async with asyncio.timeout(CONNECT_LIMIT_S):
+        while True:
+            try:
+                return await asyncio.open_connection(host, port)
+            except OSError:
+                await asyncio.sleep(_LOOK_S)
 
 
 def _filler(program: str, number: int) -> str:

@@ -144,11 +144,10 @@ class Scenario:
             rate = (await client.ask("measure", deadline_s=deadline_s, seconds=story.measure_s))["updates_per_second"]
             after = await self._status(program)
             sent = (after["streamed_bytes"] - before["streamed_bytes"]) / (time.monotonic() - began_s)
-            self._costs[program.id] = Cost(sent, after["memory_bytes"])
-            full = after["memory_bytes"] / MIB
-            task.result = (
-                f"{rate:,.0f} updates/s; {sent / 1024:,.0f} KiB/s to the mirrors, a whole copy {full:,.2f} MiB"
-            )
+            held = await self._group.of[program.id].structures(after["instance"].partition("@")[2])
+            cost = self._costs[program.id] = Cost(sent, sum(one["size_bytes"] for one in held))
+            sizes = f"{sent / 1024:,.0f} KiB/s to the mirrors, a whole copy {cost.full_bytes / MIB:,.2f} MiB"
+            task.result = f"{rate:,.0f} updates/s; {sizes}"
 
     async def _status(self, program: Program) -> dict[str, Any]:
         operator = self._group.of[program.id]
