@@ -64,6 +64,14 @@ class ProgramSection(Section):
         default="0022", description="File mode creation mask, as an octal string."
     )
 
+    oom_score_adjust: int = Field(
+        default=0,
+        ge=-1000,
+        le=1000,
+        description="How likely the kernel ends it when memory runs out, oom_score_adj(5): -1000 never, 1000 first. "
+        "The daemon and its agents have one of their own. An end for memory is taken over without a loss.",
+    )
+
     @field_validator("command")
     @classmethod
     def _command_is_executable_by_path(cls, command: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import signal
+from pathlib import Path
 
 from agent.kernel import mounts, namespaces
 from agent.kernel.dispositions import set_default
@@ -39,6 +40,7 @@ class Birth:
         self._stage("output")
         sink = os.open(launch.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._limits(launch)
+        self._oom_score(launch.oom_score)
         self._stage("user")
         os.setgroups(launch.groups)
         os.setresgid(launch.group, launch.group, launch.group)
@@ -93,6 +95,13 @@ class Birth:
             except ValueError as error:
                 # Python's word for "not permitted".
                 raise PermissionError(errno.EPERM, str(error)) from error
+
+    def _oom_score(self, wanted: int | None) -> None:
+        """An agent may have a score that keeps the kernel from it, which is not for the program to inherit."""
+        self._stage("oom")
+        path = Path("/proc/self/oom_score_adj")
+        if wanted is not None and int(path.read_text(encoding="ascii")) != wanted:
+            path.write_text(str(wanted), encoding="ascii")
 
     def _close_on_exec(self, from_number: int) -> None:
         call(NR.CLOSE_RANGE, from_number, _DESCRIPTOR_MAX, _CLOSE_RANGE_CLOEXEC, operation="close_range")

@@ -45,6 +45,7 @@ def launch(
         groups=identity.groups,
         limits=definition.limits.rlimits(),
         umask=program.umask_bits,
+        oom_score=program.oom_score_adjust,
         output=str(output_path(directory, definition)),
     )
     return start(spawner, request, number=definition.mirror.pid)

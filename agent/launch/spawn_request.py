@@ -15,10 +15,11 @@ class Launch:
     """How a program is started; everything has been looked up and checked already.
 
     executable: absolute path. arguments: with the name of the program first. user, group: ids. limits: RLIMIT_ number
-    to (soft, hard), -1 for unlimited. input, output: paths; the output is appended to and takes standard output and
-    error. network: path of a network namespace, None for the agent's own. cgroup: directory of a cgroup, None for the
-    agent's own. own_proc: the program gets a mount namespace of its own in which /proc shows its own PID namespace;
-    without it /proc/self/task names threads by ids that the program does not know.
+    to (soft, hard), -1 for unlimited. oom_score: proc_pid_oom_score_adj(5), None for the agent's own. input, output:
+    paths; the output is appended to and takes standard output and error. network: path of a network namespace, None
+    for the agent's own. cgroup: directory of a cgroup, None for the agent's own. own_proc: the program gets a mount
+    namespace of its own in which /proc shows its own PID namespace; without it /proc/self/task names threads by ids
+    that the program does not know.
     """
 
     executable: str
@@ -30,6 +31,7 @@ class Launch:
     groups: tuple[int, ...] = ()
     limits: dict[int, tuple[int, int]] = field(default_factory=dict)
     umask: int = 0o022
+    oom_score: int | None = None
     input: str = "/dev/null"
     output: str = "/dev/null"
     network: str | None = None

@@ -156,6 +156,9 @@ def _explain(stage: str, number: int, launch: Launch) -> tuple[str, str]:
             return f"can't become user {launch.user}, group {launch.group}", "only root can"
         case "limit":
             return _explain_limit(int(detail))
+        case "oom":
+            hint = "it takes CAP_SYS_RESOURCE to go below the agent's own; without the key it is 0, as of any process"
+            return f"can't set oom_score_adjust = {launch.oom_score}", hint
         case "cgroup":
             return f"can't join cgroup {launch.cgroup}", "make it, without processes in cgroups above it"
         case "network":

@@ -47,6 +47,7 @@ CARRIED: Final = frozenset(
     {
         *("Type", "ExecStart", "User", "Group", "UMask", "WorkingDirectory", "Environment", "EnvironmentFile"),
         *("UnsetEnvironment", "Restart", "TimeoutStopSec", "MemoryMax", "DynamicUser", "RootDirectory", "RootImage"),
+        *("OOMScoreAdjust",),
         *("LimitNOFILE", "LimitNPROC", "LimitSTACK", "LimitMEMLOCK", "LimitAS", "LimitDATA", "LimitFSIZE", "LimitCORE"),
     }
 )
@@ -92,7 +93,7 @@ LOSSES: Final[dict[str, tuple[Weight, str]]] = {
     **_all("lost", _CGROUP, "IPAccounting", "IPAddressAllow", "IPAddressDeny", "ManagedOOMPreference"),
     **_all("lost", _SCHEDULING, "Nice", "CPUSchedulingPolicy", "CPUSchedulingPriority", "CPUAffinity", "NUMAPolicy"),
     **_all("lost", _SCHEDULING, "IOSchedulingClass", "IOSchedulingPriority", "CPUSchedulingResetOnFork"),
-    **_all("lost", "it has the score of the agent that starts it; see docs/deploy.md", "OOMScoreAdjust", "OOMPolicy"),
+    **_all("note", "it is taken over when the kernel ends it for memory", "OOMPolicy"),
     **_all("lost", _COMMANDS, "ExecStartPre", "ExecStartPost", "ExecCondition", "ExecStopPost"),
     **_all("note", "a reload is a signal of your own; kagemusha has no word for it", "ExecReload", "ReloadSignal"),
     **_all("note", "`kagemusha stop` sends SIGTERM, and SIGKILL after grace_ms", "ExecStop", "KillSignal", "KillMode"),

@@ -46,6 +46,8 @@ def _program(program: Program) -> Iterator[str]:
     if program.directory != "/":
         yield f"directory = {_quoted(program.directory)}"
     yield f"umask = {_quoted(program.umask)}"
+    if program.oom_score_adjust:
+        yield f"oom_score_adjust = {program.oom_score_adjust}"
     if program.environment:
         yield from ("", "[program.environment]")
         yield from (f"{_quoted(name)} = {_quoted(value)}" for name, value in program.environment.items())

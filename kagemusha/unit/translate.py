@@ -75,6 +75,7 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
     directory: str = "/"
     umask: str = "0022"
+    oom_score_adjust: int = 0
     limits: dict[str, int] = field(default_factory=dict)
     memory_mib_max: int = 0
     restart: str = "on-failure"
@@ -226,6 +227,10 @@ def _limits(program: Program, unit: Unit) -> None:
             why = f"soft and hard are alike: both are {hard}"
             program.remarks.append(Remark("note", f"{key}={text}", why))
         program.limits[name] = hard
+    if score := unit.last("OOMScoreAdjust"):
+        if not re.fullmatch("[+-]?[0-9]{1,4}", score):
+            raise ConfigError(f"{unit.name}: OOMScoreAdjust={score}: is no number")
+        program.oom_score_adjust = int(score)
     text = unit.last("MemoryMax")
     if text.endswith("%"):
         program.remarks.append(Remark("lost", f"MemoryMax={text}", "a share of the memory is no size"))

@@ -89,6 +89,7 @@ def test_a_guarded_store() -> None:
     }
     assert (found.limits.open_files, found.limits.processes, found.limits.core_bytes) == (65535, 200, None)
     assert found.mirror.memory_mib_max == 3072
+    assert found.program.oom_score_adjust == -900
     assert (found.failover.restart, found.failover.grace_ms) == ("always", 3_600_000)
     assert [(one.path, one.rule) for one in found.files] == [("/var/log/store/**", "local")]
     assert program.undecided == ["/var/lib/store/**", "/srv/more/**"]
@@ -110,7 +111,6 @@ def test_a_guarded_store() -> None:
         "ReadWritePaths": "lost",
         "CapabilityBoundingSet": "lost",
         "SystemCallFilter": "lost",
-        "OOMScoreAdjust": "lost",
         "WatchdogSec": "lost",
     }
     assert [remark.weight for remark in program.remarks] == sorted(remark.weight for remark in program.remarks)
@@ -204,6 +204,7 @@ def test_text_keeps_what_must_be_escaped() -> None:
         (service("ExecStart=/bin/a", "Environment=x"), "is no NAME=value"),
         (service("ExecStart=/bin/a", "UMask=worldly"), "is no octal mask"),
         (service("ExecStart=/bin/a", "LimitNOFILE=many"), "is no number"),
+        (service("ExecStart=/bin/a", "OOMScoreAdjust=low"), "is no number"),
         (service("ExecStart=/bin/a", "User=nobody-here", "WorkingDirectory=~"), "has no user nobody-here"),
         (service("ExecStart=/bin/a %b"), "%b in"),
     ],
