@@ -8,6 +8,7 @@ Every field's description is the text of the generated reference (docs/program-t
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import resource
 from typing import Annotated, Any, Literal, Self
@@ -394,5 +395,10 @@ class Definition(Section):
         return next((file.rule for file in self.files if file.matches(path)), None)
 
     def digest(self) -> str:
-        """SHA-256 of the meaning of the file (comments and order of keys do not count), in hex."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the meaning of the file (comments and order of keys do not count), in hex.
+
+        Keys at their defaults do not count either: a release that knows more keys than the one before, with which it
+        mirrors during an upgrade, finds the same.
+        """
+        meaning = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

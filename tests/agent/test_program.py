@@ -81,3 +81,13 @@ def test_an_address_is_taken_apart() -> None:
 def test_the_digest_is_of_the_meaning() -> None:
     assert definition().digest() == definition(mirror={"interval_ms": 50}).digest()
     assert definition().digest() != definition(mirror={"interval_ms": 51}).digest()
+
+
+def test_a_release_that_knows_another_key_finds_the_same_digest() -> None:
+    """Nodes of two releases mirror from one to the other while they are upgraded."""
+
+    class Newer(Definition):
+        later: int = 7
+
+    assert Newer.model_validate(SMALLEST).digest() == definition().digest()
+    assert Newer.model_validate({**SMALLEST, "later": 8}).digest() != definition().digest()
