@@ -18,7 +18,8 @@ def structures(found: Json) -> RenderableType:
     made = table("structure", "where", "size", "version", "age", "trouble", right=("size", "version", "age"))
     parts: list[RenderableType] = [Text.assemble((found["instance"], "bold"), f"  {found['role']}"), made]
     for one in found["structures"]:
-        numbers = size(one["size_bytes"]), str(one["version"] or "-"), age(one["age_ms"])
+        known = size(one["size_bytes"]) if one["size_bytes"] else "-"
+        numbers = known, str(one["version"] or "-"), age(one["age_ms"])
         made.add_row(one["name"], one["source"], *numbers, Text(one["trouble"], "red"))
         if one["content"] is not None:
             parts.append(Text("\n".join(lines(one["name"], one["content"]))))

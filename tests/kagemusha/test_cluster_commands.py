@@ -119,7 +119,7 @@ async def test_structures(shell: Shell) -> None:
     text = squeezed((await shell.type("structures", "redis@a"))[1])
     assert "redis@a primary" in text
     assert "g_sessions symbol g_sessions 4.0 KiB - 12 ms" in text
-    assert "g_index symbol g_index 0 B - - redis has no variable g_index" in text
+    assert "g_index symbol g_index - - - redis has no variable g_index" in text
     assert "ann" not in text
     text = (await shell.type("structures", "redis", "g_sessions", "--elements", "2"))[1]
     assert "g_sessions\n  entries\n    [0]\n      user = 'ann'\n    [1]\n      user = 'ann'\n" in text
