@@ -12,6 +12,12 @@ from cluster.redirect.keepalived_host import KeepalivedHost
 from cluster.registry.values import ProgramId
 
 
+def _wants_to_serve(instance: LocalInstance) -> bool:
+    """Whether it is the end of its lease alone that stops it. One that has ended, or is held or fenced by an order,
+    gets no lease any more, and is stopped at the end of the last one as well: nobody misses anything."""
+    return instance.serving and instance.ended is None and not instance.fence_id and not instance.held
+
+
 @dataclass(slots=True)
 class Stops:
     """How often the watchdog has stopped a program, seen from time to time. returns: see `Guard.returns`."""
@@ -47,7 +53,7 @@ class Observer:
         for program in guard.programs & instances.keys():
             stops = self._stops.setdefault(program, Stops())
             ended = stops.look(guard.returns(program), stopped=guard.lease_ended(program))
-            if ended:
+            if ended and _wants_to_serve(instances[program]):
                 self._tally.count("kagemusha_watchdog_fences_total", program, "lease", by=ended)
         for program, ordered in guard.ordered.items():
             more = ordered - self._ordered.get(program, 0)
