@@ -192,7 +192,7 @@ def test_certificates(tmp_path: Path, capsys: Printed) -> None:
     assert run(["pki", "issue", str(authority), "Node 1", "--out", str(node)]) == ExitCode.CONFIG
     assert complaint(capsys)[0] == "'Node 1' is no node id"
     assert run(["pki", "issue", str(tmp_path / "none"), "a", "--out", str(node)]) == ExitCode.CONFIG
-    assert "none/authority.pem: No such file" in complaint(capsys)[0]
+    assert "none/authority.key: No such file" in complaint(capsys)[0]
 
 
 def test_every_error_has_an_exit_code() -> None:
