@@ -106,7 +106,7 @@ def upgrade(trial: Trial) -> Figures:
     for name, machine in trial.machines.items():
         now = trial.ssh.run(machine, "readlink /opt/kagemusha/current")
         require("0.1.0.post1" in now and now != before[name], f"another release on {name}, not {now}")
-        old = trial.ssh.run(machine, f"pgrep --full {before[name].strip()}/ || true").split()
+        old = trial.ssh.run(machine, f"pgrep --full '[/]{before[name].strip().removeprefix('/')}/' || true").split()
         require(not old, f"nothing of the release before runs on {name}: {old}")
     require(seen["failed"] == 0 and seen["lost"] == 0, f"no failed request: {seen}")
     require(seen["longest_ms"] < SWITCHOVER_MS_MAX, f"no longer wait than that of a switchover: {seen}")
