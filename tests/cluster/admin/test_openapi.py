@@ -52,7 +52,7 @@ def test_no_request_can_name_a_command() -> None:
         if endpoint.request is not None:
             schema = schemas[endpoint.request.__name__]
             assert schema["additionalProperties"] is False
-            assert set(schema["properties"]) <= {"program_id", "config_file", "nodes", "for_s", "force"}
+            assert set(schema["properties"]) <= {"program_id", "config_file", "nodes", "for_s", "force", "level"}
 
 
 def test_every_sort_of_problem_can_come_from_somewhere() -> None:
