@@ -283,9 +283,9 @@ class AsyncClient:
                 await self._see_alive(url)
             return task.result()
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            task.cancel()
+            # One that has failed meanwhile, too: what it says is of no interest any more.
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _see_alive(self, url: str) -> None:
         if self._session is None:
