@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
+from agent.command_key import whole
 from transport.settings import Misfit, Section
 
 _UNFIT: Final = {"SIGKILL", "SIGSTOP", "SIGCONT", "SIGCHLD"}
@@ -51,10 +52,4 @@ class Hooks(Section):
     @field_validator("on_promote", "on_demote")
     @classmethod
     def _is_a_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if not command:
-            raise Misfit("must not be empty", "the executable and its arguments, or leave the key out")
-        if not command[0].startswith("/"):
-            raise Misfit(f'the executable must be an absolute path, not "{command[0]}"', "begin it with /")
-        if any("\0" in argument for argument in command):
-            raise Misfit("an argument must not contain a NUL character", "take it out")
-        return command
+        return whole(command)

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from agent.command_key import whole
 from transport.settings import Misfit, Section
 
 _BELONGS: Final = {
@@ -115,13 +116,7 @@ class Redirect(Section):
     @field_validator("claim", "release", "check")
     @classmethod
     def _is_a_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if not command:
-            raise Misfit("must not be empty", "the executable and its arguments, or leave the key out")
-        if not command[0].startswith("/"):
-            raise Misfit(f'the executable must be an absolute path, not "{command[0]}"', "begin it with /")
-        if any("\0" in argument for argument in command):
-            raise Misfit("an argument must not contain a NUL character", "take it out")
-        return command
+        return whole(command)
 
     @model_validator(mode="after")
     def _has_the_keys_of_its_driver(self) -> Self:
