@@ -76,16 +76,14 @@ def prepare(shadow: Shadow, records: Records, *, highest_descriptor: int = 0) ->
     signals.prepare(shadow, records)
 
 
-def make_ready(
-    shadow: Shadow, records: Records, descriptors: DescriptorRooms, *, highest_descriptor: int = 0
-) -> Timeline:
+def make_ready(shadow: Shadow, records: Records, descriptors: DescriptorRooms) -> Timeline:
     """The first half: the shadow has all that the program had at the checkpoint of `records`, and does nothing yet.
 
     Nothing can be seen from outside. No checkpoint can be applied to it any more. Raises RestoreError, KernelError,
     TraceeGone; the shadow must then be destroyed.
     """
     timeline = Timeline()
-    prepare(shadow, records, highest_descriptor=highest_descriptor)
+    prepare(shadow, records)
     timeline.done("prepare")
     batch = shadow.batch()
     descriptors.activate(shadow, records, batch)
@@ -136,23 +134,6 @@ def go_on(
         ptrace.cont(tid)
     timeline.done("go")
     return timeline.steps
-
-
-def activate(
-    shadow: Shadow,
-    records: Records,
-    descriptors: DescriptorRooms,
-    *,
-    claim_address: Callable[[], None],
-    announce: Callable[[], None],
-    options: int,
-    highest_descriptor: int = 0,
-) -> list[TimelineStep]:
-    """Both halves at once."""
-    timeline = make_ready(shadow, records, descriptors, highest_descriptor=highest_descriptor)
-    return go_on(
-        shadow, records, descriptors, timeline, claim_address=claim_address, announce=announce, options=options
-    )
 
 
 def _set_up_threads(shadow: Shadow, records: Records) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from typing import Final
 
 import structlog
@@ -18,6 +17,7 @@ from agent.network.connections import Connection
 from agent.network.service_network import ServiceNetwork
 from agent.structures.update import Update
 from agent.surroundings import Surroundings
+from agent.tasks import Tasks
 from agent.warm.audience import Audience
 from agent.warm.feed import Feed
 from agent.warm.following import Following
@@ -70,7 +70,7 @@ class WarmInstance:
         if redirect is not None and redirect.address:
             self._network = ServiceNetwork(self.name, redirect, around.track, asyncio.get_running_loop())
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks()
         self._is_ending = False
 
     async def handle(self, request: Request) -> Reply:
@@ -108,9 +108,7 @@ class WarmInstance:
             await self.following.subscription.close()
         if self.offering is not None:
             self.offering.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         if self.role == "mirror":
             await self.program.end()
         await self.program.leave()
@@ -134,7 +132,7 @@ class WarmInstance:
             await self.program.end()
             self._give_up()
             raise
-        self._start_task(self._offer_native())
+        self._tasks.start(self._offer_native())
         log.info("the program runs", pid=self.program.pid, token=token)
         return Ok()
 
@@ -151,7 +149,7 @@ class WarmInstance:
             raise
         if self._network is not None:
             self._network.announce_connections(self._announce)
-        self._start_task(self._offer_native(anew=True))
+        self._tasks.start(self._offer_native(anew=True))
         log.info("the program is watched again", pid=pid, token=token)
         return Ok()
 
@@ -311,7 +309,7 @@ class WarmInstance:
     async def _start_mirror(self) -> None:
         await self.program.start("mirror")
         if self.following is not None:
-            self._start_task(self.following.receive_native())
+            self._tasks.start(self.following.receive_native())
 
     def _reached(self, mark: Mark) -> None:
         self.captured_ns = mark.captured_ns
@@ -349,7 +347,7 @@ class WarmInstance:
             raise
         self.around.emit(Activated(token, held, tuple(timeline.items())))
         log.info("the program serves here", token=token, version=str(held), timeline=timeline)
-        self._start_task(self._settle(following))
+        self._tasks.start(self._settle(following))
         return Ok()
 
     async def _promote(self, following: Following, token: int, held: Version) -> dict[str, int]:
@@ -416,14 +414,14 @@ class WarmInstance:
         self.status = status
         log.info("the program has ended", role=self.role, how=how_it_ended(status))
         if self.role == "primary":
-            self._start_task(self._tell_end(status))
+            self._tasks.start(self._tell_end(status))
             return
         if self.following is not None:
             self.following.emptied()
         wait_s = self._patience.next_s(time.monotonic())
         self.trouble = f"the program of this mirror ended, {how_it_ended(status)}; it is started again in {wait_s:g} s"
         log.warning(self.trouble, output=str(output_path(self.around.directory, self.definition)))
-        self._start_task(self._again(wait_s))
+        self._tasks.start(self._again(wait_s))
 
     async def _again(self, wait_s: float) -> None:
         """A mirror's program is started again, later and later while it does not stay."""
@@ -453,8 +451,3 @@ class WarmInstance:
 
     def _progressed(self, instance: str, incarnation: int, version: Version) -> None:
         self.around.emit(Mirrored(instance, incarnation, version))
-
-    def _start_task(self, job: Coroutine[object, object, object]) -> None:
-        task: asyncio.Task[object] = asyncio.create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -238,10 +238,13 @@ def build(spawner: Spawner, image: Image) -> Shadow:
 
 def take_over(shadow: Shadow, image: Image, output: Path) -> list[TimelineStep]:
     """Let the shadow go on."""
-    return activation.activate(
+    rooms = PlainDescriptors(output)
+    timeline = activation.make_ready(shadow, image.records, rooms)
+    return activation.go_on(
         shadow,
         image.records,
-        PlainDescriptors(output),
+        rooms,
+        timeline,
         claim_address=lambda: None,
         announce=lambda: None,
         options=OPTIONS_RUNNING,

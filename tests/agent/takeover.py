@@ -125,10 +125,12 @@ class Subject:
         sockets = RestoredSockets(pidfd, exact=True)
         try:
             descriptors.prepare(shadow, image.records)
-            steps = activation.activate(
+            timeline = activation.make_ready(shadow, image.records, descriptors)
+            steps = activation.go_on(
                 shadow,
                 image.records,
                 descriptors,
+                timeline,
                 claim_address=lambda: sockets.configure(image.records),
                 announce=sockets.finish,
                 options=OPTIONS_RUNNING,
