@@ -237,7 +237,7 @@ class Instance:
             self._tasks.start(asyncio.to_thread(self.around.spawner.end_namespace, started.init))
 
     async def _switch(self) -> Reply:
-        serving = self._serving()
+        serving, was_fenced = self._serving(), self.fenced
         try:
             await self.around.tracer.call(serving.hold)
             version = serving.publication.encoder.version
@@ -247,7 +247,8 @@ class Instance:
             await self._resume(self.token)
             raise ControlError(f"no mirror acknowledged the last checkpoint within {ACK_S_MAX:g} s") from error
         except KagemushaError:
-            await self._resume(self.token)
+            if self.fenced and not was_fenced:  # Else nothing was begun, or somebody else's fence is not to be undone.
+                await self._resume(self.token)
             raise
 
     async def _fence(self) -> Reply:
