@@ -1,25 +1,22 @@
-"""`kagemusha demo`: its options, its exit code, and that it cleans up whatever happens."""
+"""`kagemusha demo`: its options and its exit code."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from kagemusha.demo.cluster.scenario import NODES, ClusterScenario
 from kagemusha.demo.display import Display
 from kagemusha.demo.errors import DemoError
-from kagemusha.demo.nodes import Directory, Machines, clear_crashed_runs, new_run_id
+from kagemusha.demo.pair.scenario import NODES as PAIR
 from kagemusha.demo.pair.scenario import PairScenario
-from kagemusha.demo.report import Report
-from kagemusha.demo.scenario import Scenario
+from kagemusha.demo.performance import perform
 from kagemusha.demo.story import Story
 from kagemusha.demo.structures.command import main as structures
 from kagemusha.exit_codes import ExitCode
-from transport.errors import KagemushaError
 
 LOAD_SHARES = {True: 0.6, False: 0.5}
 """Of the story of two nodes, and of that of three."""
@@ -42,7 +39,12 @@ def main(arguments: Sequence[str]) -> int:
             option = "--load" if name == "load_share" else f"--{name.replace('_', '-')}"
             raise DemoError(f"{option} must be from {lowest} to {highest}, not {getattr(story, name)}")
     display = Display(sys.stderr if options.json else sys.stdout)
-    report = _run(story, display, pair=options.pair, keep=options.keep)
+    display.title()
+    report = (
+        perform(display, PAIR, partial(PairScenario, story, display), keep=options.keep)
+        if options.pair
+        else perform(display, NODES, partial(ClusterScenario, story, display), keep=options.keep)
+    )
     if report is None:
         return ExitCode.INTERRUPTED
     if options.record is not None:
@@ -50,48 +52,6 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print(report.to_json(), flush=True)
     return ExitCode.FAILED if report.broken_promises() else ExitCode.OK
-
-
-def _run(story: Story, display: Display, *, pair: bool, keep: bool) -> Report | None:
-    """Run the scenario; None if it was interrupted. What failed is told with the place of the logs, which then stay."""
-    clear_crashed_runs()
-    directory = Directory(new_run_id())
-    try:
-        report = asyncio.run(_play(story, display, directory, pair=pair))
-        if report.broken_promises():
-            keep = True
-            display.failure(f"the logs are in {directory.logs}")
-        return report
-    except asyncio.CancelledError:
-        display.failure("interrupted; everything was cleaned up")
-        return None
-    except KagemushaError as error:
-        keep = True
-        hint = error.hint if str(directory.logs) in error.hint else f"{error.hint}; logs: {directory.logs}".lstrip("; ")
-        raise DemoError(error.what, hint=hint) from error
-    except BaseException:
-        keep = True
-        raise
-    finally:
-        directory.close(keep=keep)
-
-
-async def _play(story: Story, display: Display, directory: Directory, *, pair: bool) -> Report:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    display.title()
-    count = "two" if pair else "three"
-    with display.task(f"{count} nodes and a client, each with its own network; nodes with own files and clocks"):
-        machines = Machines(directory) if pair else Machines(directory, NODES)
-    scenario: Scenario = (PairScenario if pair else ClusterScenario)(story, display, machines)
-    try:
-        return await scenario.play()
-    finally:
-        # Killing every process in the namespaces needs no orderly end of anything, so it works after any failure.
-        machines.close()
-        await scenario.close()
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
 
 from cluster.admin.auth import entry_text, make_token
 from kagemusha.client import Json
@@ -13,6 +12,7 @@ from kagemusha.demo.client import Client
 from kagemusha.demo.cluster.daemon import ADMIN_PORT, Daemon, node_toml
 from kagemusha.demo.cluster.operator import Operator
 from kagemusha.demo.cluster.time_line import parts_ms, steps
+from kagemusha.demo.cluster.waiting import until
 from kagemusha.demo.display import Display, Task
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Machines
@@ -24,7 +24,6 @@ from transport.pki import AUTHORITY_CERTIFICATE, Authority
 NODES = ("a", "b", "c")
 CLUSTER_S = 60.0
 _ASK_AGAIN_S = 0.2
-_LOOK_AGAIN_S = 0.02
 _TRIES = 3
 
 
@@ -162,21 +161,10 @@ class ClusterScenario(Scenario):
         await self._until(leads, CLUSTER_S, "no node leads")
         return found[0]
 
-    async def _until(self, is_so: Callable[[], Any], deadline_s: float, what: str) -> None:
-        """Ask again and again until it is so. DemoError `what`, with the last trouble, if that takes too long."""
-        end_s, trouble = time.monotonic() + deadline_s, ""
-        while True:
-            for daemon in self._daemons.values():
-                daemon.check()
-            try:
-                if await is_so():
-                    return
-                trouble = ""
-            except DemoError as error:
-                trouble = f": {error.what}"
-            if time.monotonic() > end_s:
-                raise DemoError(f"{what} within {deadline_s:g} s{trouble}", hint=f"see {self._machines.directory.path}")
-            await asyncio.sleep(_LOOK_AGAIN_S)
+    async def _until(self, is_so: Callable[[], Awaitable[bool]], deadline_s: float, what: str) -> None:
+        """See `waiting.until`."""
+        path = self._machines.directory.path
+        await until(is_so, deadline_s, what, daemons=self._daemons.values(), logs=path)
 
     async def _wait_for_mirrors(self, title: str = "the mirrors' first image, while redis runs on") -> None:
         """Wait until every other node mirrors the primary, as its agent and the leader say."""

@@ -17,6 +17,7 @@ from kagemusha.demo.scenario import MIB, TAKEOVER_S, Before, Figures, Scenario, 
 from kagemusha.demo.story import FIRST_NODE, PROGRAM, Story, program_toml
 from transport.pki import Authority
 
+NODES = ("a", "b")
 _ASK_AGAIN_S = 0.2
 
 

@@ -1,20 +1,17 @@
-"""`kagemusha demo --structures`: its options, its exit code, and that it cleans up whatever happens."""
+"""`kagemusha demo --structures`: its options and its exit code."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from kagemusha.demo.display import Display
 from kagemusha.demo.errors import DemoError
-from kagemusha.demo.nodes import Directory, Machines, clear_crashed_runs, new_run_id
-from kagemusha.demo.structures.report import Report
+from kagemusha.demo.performance import perform
 from kagemusha.demo.structures.scenario import NODES, Scenario, Story
 from kagemusha.exit_codes import ExitCode
-from transport.errors import KagemushaError
 
 LIMITS = {"interval_ms": (10, 1000), "clients": (1, 200), "per_second": (1, 10_000)}
 
@@ -35,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         raise DemoError(f"--python {min(unknown)}: there is no such node", hint="write --python b=/usr/bin/python3.12")
     story = Story(interpreters, options.interval_ms, options.clients, options.per_second)
     display = Display(sys.stderr if options.json else sys.stdout)
-    report = _run(story, display, keep=options.keep)
+    report = perform(display, NODES, partial(Scenario, story, display), keep=options.keep)
     if report is None:
         return ExitCode.INTERRUPTED
     broken = report.broken_promises()
@@ -46,46 +43,6 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print(report.to_json(), flush=True)
     return ExitCode.FAILED if broken else ExitCode.OK
-
-
-def _run(story: Story, display: Display, *, keep: bool) -> Report | None:
-    """Run the scenario; None if it was interrupted. What failed is told with the place of the logs, which then stay."""
-    clear_crashed_runs()
-    directory = Directory(new_run_id())
-    try:
-        report = asyncio.run(_play(story, display, directory))
-        if report.broken_promises():
-            keep = True
-            display.failure(f"the logs are in {directory.logs}")
-        return report
-    except asyncio.CancelledError:
-        display.failure("interrupted; everything was cleaned up")
-        return None
-    except KagemushaError as error:
-        keep = True
-        hint = error.hint if str(directory.path) in error.hint else f"{error.hint}; logs: {directory.logs}".lstrip("; ")
-        raise DemoError(error.what, hint=hint) from error
-    except BaseException:
-        keep = True
-        raise
-    finally:
-        directory.close(keep=keep)
-
-
-async def _play(story: Story, display: Display, directory: Directory) -> Report:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with display.task("three nodes and a client, each with its own network; nodes with own files and clocks"):
-        machines = Machines(directory, NODES)
-    scenario = Scenario(story, display, machines)
-    try:
-        return await scenario.play()
-    finally:
-        # Killing every process in the namespaces needs no orderly end of anything, so it works after any failure.
-        machines.close()
-        await scenario.close()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from cluster.admin.auth import entry_text, make_token
 from kagemusha.demo.cluster.daemon import ADMIN_PORT, Daemon, node_toml
 from kagemusha.demo.cluster.operator import Operator
-from kagemusha.demo.errors import DemoError
+from kagemusha.demo.cluster.waiting import until
 from kagemusha.demo.nodes import Machines
 from kagemusha.demo.story import FIRST_NODE
 from transport.pki import AUTHORITY_CERTIFICATE, Authority
 
 CLUSTER_S = 60.0
-_LOOK_AGAIN_S = 0.02
 
 
 class Group:
@@ -63,20 +60,9 @@ class Group:
         return operator
 
     async def until(self, is_so: Callable[[], Awaitable[bool]], deadline_s: float, what: str) -> None:
-        """Ask again and again until it is so. DemoError `what`, with the last trouble, if that takes too long."""
-        end_s, trouble = time.monotonic() + deadline_s, ""
-        while True:
-            for daemon in self.daemons.values():
-                daemon.check()
-            try:
-                if await is_so():
-                    return
-                trouble = ""
-            except DemoError as error:
-                trouble = f": {error.what}"
-            if time.monotonic() > end_s:
-                raise DemoError(f"{what} within {deadline_s:g} s{trouble}", hint=f"see {self._machines.directory.path}")
-            await asyncio.sleep(_LOOK_AGAIN_S)
+        """See `waiting.until`."""
+        path = self._machines.directory.path
+        await until(is_so, deadline_s, what, daemons=self.daemons.values(), logs=path)
 
     async def close(self) -> None:
         """Forget the processes, which are dead by now or die here."""
