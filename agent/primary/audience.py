@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 
+from agent.holders import Holders
 from agent.primary.publication import Publication
 from agent.tracing.tracer import Tracer
 from transport.checkpoint import NOTHING, Version
@@ -24,8 +24,6 @@ from transport.pubsub import Acked, Gone, PublisherEvent, Refused, Subscribed
 SUBSCRIBE_S = 5.0
 ACK_S_MAX = 5.0
 """How long a mirror may take to acknowledge the last checkpoint of a program."""
-OTHERS_S = 0.005
-"""Who is asked for by name may be a moment later than the first; to ask it what it holds takes as long."""
 
 log = structlog.get_logger()
 
@@ -50,7 +48,7 @@ class Audience:
         self._publication: Publication | None = None
         self._listeners: dict[int, Listener] = {}
         self._next = 1
-        self._progress = asyncio.Condition()
+        self._holders = Holders(lambda: [(one.instance, one.acked) for one in self._listeners.values()])
         self.on_progress: Callable[[str, int, Version], None] = lambda instance, incarnation, version: None
         """Told of the first acknowledgement over each connection: instance, incarnation, version."""
 
@@ -100,18 +98,8 @@ class Audience:
             log.info("a mirror has gone", instance=first.instance)
 
     async def acknowledged(self, version: Version, *, patient: bool = False) -> tuple[str, ...]:
-        """Wait until some mirror holds `version`; gives the instances that do. patient: and a moment for the others."""
-
-        def holders() -> tuple[str, ...]:
-            return tuple(sorted(one.instance for one in self._listeners.values() if one.acked == version))
-
-        async with self._progress:
-            await self._progress.wait_for(holders)
-            if patient:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(OTHERS_S):
-                        await self._progress.wait_for(lambda: len(holders()) >= self.count)
-            return holders()
+        """See `Holders.of`."""
+        return await self._holders.of(version, patient=patient)
 
     def announce(self, announcement: Announce) -> None:
         """Tell all mirrors at once which connections came and went."""
@@ -167,9 +155,8 @@ class Audience:
                     return
 
     async def _note(self, listener: Listener, version: Version) -> None:
-        async with self._progress:
-            first, listener.acked = listener.acked == NOTHING, version
-            self._progress.notify_all()
+        first, listener.acked = listener.acked == NOTHING, version
+        await self._holders.changed()
         if first:
             self.on_progress(listener.instance, listener.incarnation, version)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from agent.holders import Holders
 from agent.warm.feed import Drop, FeedEvent, Flowing, Has, Jammed, Joined, Left, Send, Wants
 from transport.checkpoint import Version
 from transport.link import Link, LinkLost
@@ -17,8 +17,6 @@ from transport.messages import Bye
 from transport.structure_messages import Change, Join, Piece, Reached, StructureMessage, Want
 
 JOIN_S: Final = 5.0
-OTHERS_S: Final = 0.005
-"""Who is asked for by name may be a moment later than the first; to ask it what it holds takes as long."""
 WAITING_BYTES_MAX: Final = 64 << 20
 """Bytes of updates that may wait for one mirror; whole copies do not count, and come one after the other."""
 
@@ -48,7 +46,7 @@ class Audience:
         self._told: Callable[[FeedEvent], None] | None = None
         self._listeners: dict[int, _Listener] = {}
         self._next = 1
-        self._progress = asyncio.Condition()
+        self._holders = Holders(lambda: [(one.instance, one.reached) for one in self._listeners.values()])
 
     @property
     def count(self) -> int:
@@ -119,19 +117,8 @@ class Audience:
             log.info("a mirror has gone", instance=first.instance)
 
     async def reached(self, version: Version, *, patient: bool = False) -> tuple[str, ...]:
-        """Wait until some mirror has reached this mark; gives the instances that have. patient: and a moment for the
-        others."""
-
-        def holders() -> tuple[str, ...]:
-            return tuple(sorted(one.instance for one in self._listeners.values() if one.reached == version))
-
-        async with self._progress:
-            await self._progress.wait_for(holders)
-            if patient:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(OTHERS_S):
-                        await self._progress.wait_for(lambda: len(holders()) >= self.count)
-            return holders()
+        """See `Holders.of`."""
+        return await self._holders.of(version, patient=patient)
 
     def _tell(self, event: FeedEvent) -> None:
         """Soon: whoever is just being told something is not to be told more in the middle of it."""
@@ -158,9 +145,8 @@ class Audience:
                     told(Wants(number, message))
                 case Reached(version):
                     told(Has(number, version))
-                    async with self._progress:
-                        listener.reached = version
-                        self._progress.notify_all()
+                    listener.reached = version
+                    await self._holders.changed()
                 case Bye(reason):
                     log.info("a mirror says goodbye", instance=listener.instance, reason=reason)
                     return
