@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import structlog
@@ -50,7 +51,9 @@ def run(
     logs.configure(LogLevel(control.parent), inherited=True, instance=f"{definition.program.id}@{node}")
     tls = Tls.load(pki)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with Spawner() as spawner, Scout() as scout:
+    # Nobody stops a warm program to read all of it: its agent has a scout that was never sent.
+    sent = nullcontext(Scout()) if definition.mirror.mode == "structures" else Scout()
+    with Spawner() as spawner, sent as scout:
         make_room(_DESCRIPTORS)
         # A collection must not fall into a stop; `Serving` collects between two checkpoints.
         gc.collect()
