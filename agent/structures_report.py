@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from agent.structures.table import StructureTable
 from transport.checkpoint import NOTHING, Records
 from transport.errors import ControlError
 from transport.structure_view import GetStructures, Structures, StructureView
+
+ATTEMPTS: Final = 5
+"""How often the structures are looked for if the program maps memory meanwhile."""
 
 Pieces = tuple[tuple[int, int], ...]
 """Address and number of bytes of each piece of memory that a structure lies in, in its own order."""
@@ -60,13 +64,26 @@ class _Found:
 async def structures_of(instance: Instance, request: GetStructures) -> Structures:
     """The structures of the newest checkpoint that the instance has taken or holds; the content of one, if it is named.
 
-    Raises ControlError before the first checkpoint, and for a name that there is not.
+    Raises ControlError before the first checkpoint, for a name that there is not, and for a program that maps memory
+    so often that none of its structures could be read.
     """
-    tracer, tables = instance.around.tracer, instance.definition.structures
+    tables = instance.definition.structures
     names = [table.title for table in tables]
     if request.name and request.name not in names:
         hint = f"it has {', '.join(names)}" if names else "name it in [[structures]] of its program.toml"
         raise ControlError(f"{instance.name} has no structure {request.name}", hint=hint)
+    for _ in range(ATTEMPTS):
+        views = await _look(instance, tables, request)
+        if views is not None:
+            return Structures(instance.definition.program.id, instance.name, instance.role, views)
+    raise ControlError(f"the memory of {instance.name} is laid out anew all the time", hint="ask once more")
+
+
+async def _look(
+    instance: Instance, tables: tuple[StructureTable, ...], request: GetStructures
+) -> tuple[StructureView, ...] | None:
+    """One attempt; nothing if the memory was laid out anew between finding and reading."""
+    tracer = instance.around.tracer
     newest = await tracer.call(lambda: _newest(instance))
     if newest is None:
         raise ControlError(f"{instance.name} has no context yet", hint="wait until it is mirrored")
@@ -76,10 +93,13 @@ async def structures_of(instance: Instance, request: GetStructures) -> Structure
         if one.structure is None or one.table.title != request.name:
             views.append(one.view(None if one.structure is None else _age_ms(newest)))
             continue
-        read, content = await tracer.call(lambda one=one: _read(instance, newest, one.pieces))  # type: ignore[misc]
+        answer = await tracer.call(lambda one=one: _read(instance, newest, one.pieces))  # type: ignore[misc]
+        if answer is None:
+            return None
+        read, content = answer
         text, trouble = await asyncio.to_thread(shown, one.structure.layout, content, request.elements)
         views.append(one.view(_age_ms(read), text, trouble))
-    return Structures(instance.definition.program.id, instance.name, instance.role, tuple(views))
+    return tuple(views)
 
 
 def _age_ms(checkpoint: _Checkpoint) -> float:
@@ -100,11 +120,14 @@ def _newest(instance: Instance) -> _Checkpoint | None:
     return _Checkpoint(dict(follower.held.records), follower.held.header.captured_ns)
 
 
-def _read(instance: Instance, known: _Checkpoint, pieces: Pieces) -> tuple[_Checkpoint, bytes]:
-    """In the tracer thread: the bytes, and the checkpoint that they are of, which may be newer than the known one."""
+def _read(instance: Instance, known: _Checkpoint, pieces: Pieces) -> tuple[_Checkpoint, bytes] | None:
+    """In the tracer thread: the bytes, and the checkpoint that they are of, which may be newer than the known one.
+
+    Nothing if its memory is laid out in another way than in the known one.
+    """
     newest = _newest(instance)
     if newest is None or newest.records[layout.KEY] != known.records[layout.KEY]:
-        raise ControlError(f"the memory of {instance.name} was laid out anew meanwhile", hint="ask once more")
+        return None
     content = b"".join(_read_piece(instance, newest.records, start, size) for start, size in pieces)
     return newest, content
 
