@@ -16,10 +16,11 @@ import structlog
 from cluster.agents.around import Around
 from cluster.agents.clients import Clients
 from cluster.agents.jobs import Jobs, happened
+from cluster.agents.kept_agent import KeptAgent
 from cluster.agents.place import Place
 from cluster.agents.process import AgentProcess
 from cluster.agents.record import InstanceRecord, start_ticks_of
-from cluster.agents.tenure import Tenure
+from cluster.agents.tenure import NoLease, Tenure
 from cluster.config import host_and_port
 from cluster.node.messages import Ended, HeldAt
 from cluster.node.program import ProgramFile
@@ -34,7 +35,6 @@ log = structlog.get_logger()
 
 POLL_S: Final = 2.0
 DEATH_S: Final = 0.3
-RETRY_S_MAX: Final = 5.0
 KILLED: Final = 9
 """The wait status of a program whose end nobody saw."""
 
@@ -45,12 +45,11 @@ class LocalInstance:
     def __init__(self, around: Around, record: InstanceRecord) -> None:
         self.record = record
         self.place = Place(around.config, record.program)
-        self.agent: AgentProcess | None = None
         times = around.config.times.lease_times()
         self.tenure = Tenure(self.place, around.guard, times, around.ask_lease, self._program_file)
         self.clients = Clients(self.place, self._program_file, self._may_serve, around.changed)
         self.ended: Ended | None = None
-        self.fence_id = self.reason = self.failed = ""
+        self.fence_id = self.failed = ""
         self._around = around
         self._timeline: tuple[tuple[str, int], ...] = ()
         self.agent_lost = self.serving = self.held = False
@@ -58,8 +57,19 @@ class LocalInstance:
         self._lock = asyncio.Lock()
         self._exited = asyncio.Event()
         self._jobs = Jobs(self.place.instance)
+        self._kept = KeptAgent(self.place, around, self, self._lock, self._jobs)
 
     # ------------------------------------------------------------ what is known
+
+    @property
+    def agent(self) -> AgentProcess | None:
+        """Its agent, None while there is none; `reason` says why."""
+        return self._kept.process
+
+    @property
+    def reason(self) -> str:
+        """Why it has no agent, or ""."""
+        return self._kept.reason
 
     async def look(self) -> Status:
         """What its agent says of it. Raises ControlError."""
@@ -91,7 +101,7 @@ class LocalInstance:
             await self._end()
             await self._save(config_file=config_file, role="primary", token=token)
             try:
-                await self._have_agent()
+                await self._kept.have(config_file)
                 await self._serve(token, control.Launch(token))
             except KagemushaError:
                 await self._end()
@@ -100,7 +110,7 @@ class LocalInstance:
 
     async def activate(self, token: int, version: Version) -> tuple[tuple[str, int], ...]:
         """Become the primary, from this version or a later one of the same primary; gives the time line. Raises
-        AddressInUse, too: then it has kept all that it holds."""
+        AddressInUse and NoLease, too: then it has kept all that it holds."""
         async with self._lock:
             if self._serves(token):
                 return self._timeline
@@ -114,7 +124,7 @@ class LocalInstance:
             try:
                 await self._serve(token, control.Activate(token, version))
                 self.held = False
-            except AddressInUse:
+            except (AddressInUse, NoLease):
                 # It was made ready at most, and nobody has seen it: it may be told again.
                 self.record, self.fence_id, self.tenure.lease = before, fence_id, None
                 await self._write()
@@ -157,7 +167,7 @@ class LocalInstance:
         """Stop the primary at a last checkpoint that a mirror holds."""
         async with self._lock:
             self._require_primary(token)
-            agent = self._agent()
+            agent = self._kept.require()
             async with self.clients.leaving(token):
                 reply = await agent.request(control.Switch(), self._around.order_s)
             if not isinstance(reply, control.Held):
@@ -190,7 +200,7 @@ class LocalInstance:
             if self.record.token > token:
                 return
             if self.record.role == "primary" and self.ended is None:
-                grace_ms, agent = self._program_file().grace_ms, self._agent()
+                grace_ms, agent = self._program_file().grace_ms, self._kept.require()
                 if self.tenure.fencing is None and not self.fence_id:
                     await agent.request(control.Terminate(grace_ms), grace_ms / 1000 + self._around.order_s)
                 self.ended = ended = Ended(token, KILLED, None, True, False, False, "a person stopped it")
@@ -214,9 +224,9 @@ class LocalInstance:
                 return
             agent = await AgentProcess.find(self.place)
             if agent is None:
-                self._jobs.start(self._replace())
+                self._kept.replace_soon()
                 return
-            self._use(agent)
+            self._kept.use(agent)
             await self.poll()
             status = agent.last_status
             if self.record.role == "primary":
@@ -237,8 +247,7 @@ class LocalInstance:
         """Leave everything as it is."""
         await self._jobs.close()
         await self.clients.close()
-        if self.agent is not None:
-            await self.agent.close()
+        await self._kept.close()
 
     # ------------------------------------------------------------ leases
 
@@ -294,11 +303,6 @@ class LocalInstance:
         if not self._serves(token):
             raise KagemushaError(f"{self.place.instance} is not the primary under token {token}")
 
-    def _agent(self) -> AgentProcess:
-        if self.agent is None:
-            raise KagemushaError(f"{self.place.instance} has no agent now", hint="it is started again; wait a moment")
-        return self.agent
-
     def _program_file(self) -> ProgramFile:
         if self._file is None:
             self._file = self._around.read_program(Path(self.record.config_file))
@@ -319,7 +323,7 @@ class LocalInstance:
 
     async def _serve(self, token: int, request: control.Launch | control.Activate) -> None:
         """Let the agent make it a primary, with a lease."""
-        agent = self._agent()
+        agent = self._kept.require()
         self.ended, self.fence_id, self.failed, self._timeline = None, "", "", ()
         lease = self.tenure.begin(token)
         self._note(role="primary", token=token)
@@ -368,7 +372,7 @@ class LocalInstance:
         self.tenure.lease, self.serving = None, False
         if self.record.role == "primary":
             await self._end_primary()
-        await self._quit_agent()
+        await self._kept.quit()
         await self.tenure.unwatch()
         self.tenure.kill()
         self.fence_id = self.failed = self.clients.taken = ""
@@ -400,47 +404,37 @@ class LocalInstance:
 
     # ------------------------------------------------------------ the agent's life
 
-    async def _have_agent(self) -> AgentProcess:
-        if self.agent is None:
-            around, file = self._around, self.record.config_file
-            self._use(await AgentProcess.anew(self.place, around.command, file, around.ports))
-        return self._agent()
-
-    def _use(self, agent: AgentProcess) -> None:
-        self.agent, self.reason = agent, ""
-        self._jobs.start(self._listen(agent))
-
-    async def _quit_agent(self) -> None:
-        agent, self.agent = self.agent, None
-        if agent is not None:
-            await agent.quit()
-
     async def _follow(self) -> None:
-        agent, record = await self._have_agent(), self.record
+        record = self.record
+        agent = await self._kept.have(record.config_file)
         host, port = host_and_port(record.stream)
         await agent.request(control.Follow(host, port, record.source, record.token), self._around.order_s)
         self.failed = self.clients.taken = ""
         self._around.changed()
 
-    async def _listen(self, agent: AgentProcess) -> None:
-        async for event in agent.events():
-            self._heard(agent, event)
-        if agent is self.agent:
-            if self.held and self.fence_id:  # Who was held by it runs again: another may serve by now.
-                await self.tenure.fence(self.record.token, self.record.pid, self.record.start_ticks)
-            self.agent, self.held = None, False
-            self._around.agent_lost(self.record.program)
-            await agent.quit()  # Quite gone: its successor is to listen where it did.
-            self.agent_lost = self.record.role == "primary" and self.ended is None
-            self._around.changed()
-            self._jobs.start(self._replace())
+    @property
+    def wants_agent(self) -> bool:
+        """See `Ward`."""
+        return self.record.role != "none" and self.ended is None
 
-    def _heard(self, agent: AgentProcess, event: control.Event) -> None:
-        token = self.record.token
+    async def losing(self) -> None:
+        """See `Ward`."""
+        if self.held and self.fence_id:  # Who was held by it runs again: another may serve by now.
+            await self.tenure.fence(self.record.token, self.record.pid, self.record.start_ticks)
+        self.held = False
+
+    def lost(self) -> None:
+        """See `Ward`."""
+        self.agent_lost = self.record.role == "primary" and self.ended is None
+        self._around.changed()
+
+    def heard(self, event: control.Event) -> None:
+        """See `Ward`."""
+        token, agent = self.record.token, self._kept.require()
         match event:
             case control.Exited(status, final, fenced, last_gasp, reason, took_us, holders):
                 self._exited.set()
-                if self.record.role == "primary" and agent is self.agent:
+                if self.record.role == "primary":
                     self.tenure.lease = None
                     self.clients.let_go(token)
                     self.ended = Ended(token, status, final, fenced, last_gasp, False, reason, took_us, holders)
@@ -454,24 +448,8 @@ class LocalInstance:
                 self.failed = what
                 self._around.changed()
 
-    async def _replace(self) -> None:
-        """Start another agent for one that died, until that succeeds or nobody wants it any more."""
-        wait_s = self._around.config.agents.restart_ms / 1000
-        while True:
-            async with self._lock:
-                if self.agent is not None or self.record.role == "none" or self.ended is not None:
-                    return
-                try:
-                    await self._again()
-                    return
-                except KagemushaError as error:
-                    self.reason = error.what
-                    await self._quit_agent()
-                    log.warning("an agent is not back", reason=error.what, hint=error.hint, again_in_s=wait_s)
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, RETRY_S_MAX)
-
-    async def _again(self) -> None:
+    async def again(self) -> None:
+        """See `Ward`."""
         record = self.record
         if record.role == "mirror":
             await self._follow()
@@ -479,7 +457,7 @@ class LocalInstance:
         if not record.pid or start_ticks_of(record.pid) != record.start_ticks:
             await self._found_dead("its agent and the program are gone")
             return
-        agent = await self._have_agent()
+        agent = await self._kept.have(record.config_file)
         await agent.request(control.Adopt(record.pid, record.start_ticks, record.token), self._around.order_s)
         await agent.leash(self._around.leash_ms)
         self.agent_lost, self.serving = False, True
@@ -491,10 +469,10 @@ class LocalInstance:
 
     async def _found_dead(self, reason: str) -> None:
         """The program is gone, and nobody saw how. It is fenced as soon as its address is known to be gone."""
-        self.tenure.lease, self.reason = None, ""
+        self.tenure.lease, self._kept.reason = None, ""
         try:
             await self._fence()
         except KagemushaError as error:
-            self.reason = error.what
+            self._kept.reason = error.what
         self.ended = Ended(self.record.token, KILLED, None, not self.reason, False, True, reason)
         self._around.changed()

@@ -20,6 +20,7 @@ from cluster.agents.output import OutputTail
 from cluster.agents.place import Place, places
 from cluster.agents.ports import StreamPorts
 from cluster.agents.record import InstanceRecord
+from cluster.agents.tenure import NoLease
 from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.guard import Guard
 from cluster.health.rounds import Rounds
@@ -258,10 +259,13 @@ class Supervisor:
         self, job: Coroutine[object, object, tuple[tuple[str, int], ...]], *, waits: bool = False
     ) -> AnswerBody:
         """Whoever does not come to serve was ended: nothing of it is left. waits: but for one whose address is not
-        free."""
+        free, or that has no lease yet."""
         try:
             return Serves(await job)
         except KagemushaError as error:
+            if waits and isinstance(error, NoLease):
+                log.warning("a mirror is not the primary yet", reason=error.what, hint=error.hint)
+                return Done()
             if waits and isinstance(error, AddressInUse):
                 return Waits(error.what, hint="take it away there, and it goes on from its context by itself")
             return DoesNotServe(error.what[:4000], error.hint[:4000], fenced=True)

@@ -34,6 +34,10 @@ def now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class NoLease(KagemushaError):
+    """The leader did not grant a lease in time, or there is none."""
+
+
 class Tenure:
     """One for each instance. lease: None while it is no primary, or its program has ended.
 
@@ -97,14 +101,15 @@ class Tenure:
         return self.lease is not None and self.lease.extended(now_s(), token, sent_s, seconds)
 
     async def be_ready(self, lease: ServingLease, *ahead: Callable[[], Awaitable[None]]) -> None:
-        """Return when the lease holds and all of that is done: both before it serves. Raises KagemushaError."""
+        """Return when the lease holds and all of that is done: both before it serves. Raises what one of them
+        raised, else NoLease."""
         jobs = [job() for job in ahead]
         for failed in await asyncio.gather(*jobs, self.wait_for_lease(lease), return_exceptions=True):
             if failed is not None:
                 raise failed
 
     async def wait_for_lease(self, lease: ServingLease) -> None:
-        """Return when it holds. Raises KagemushaError when it is not granted in time."""
+        """Return when it holds. Raises NoLease when it is not granted in time."""
         limit_s = now_s() + self._times.lease_s
         while not lease.may_serve(now_s()):
             self._leased.clear()
@@ -113,7 +118,7 @@ class Tenure:
                 async with asyncio.timeout(max(limit_s - now_s(), 0.0)):
                     await self._leased.wait()
             except TimeoutError:
-                raise KagemushaError(
+                raise NoLease(
                     f"{self._place.instance} is not granted a lease", hint="is there a leader, and does it know this?"
                 ) from None
 

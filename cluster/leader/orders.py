@@ -83,7 +83,8 @@ class GetReadyOn:
 class ActivateOn:
     """Become the primary under `token`, from `version`, or from a later checkpoint of the same primary where one came
     after the mirror was asked. The node asks for a lease under that token first, and only with it lets the program
-    serve. Then ActivateDone or ActivateFailed, or ActivateWaits: then it is to be given again.
+    serve. Then ActivateDone or ActivateFailed; or ActivateWaits, or nothing where it was not granted a lease in time:
+    then it is to be given again.
     """
 
     node: NodeId

@@ -239,7 +239,8 @@ class GetReadyHere:
 
 @dataclass(frozen=True, slots=True)
 class ActivateHere:
-    """Become the primary under this token, from exactly this version. The answer is Serves."""
+    """Become the primary under this token, from exactly this version. The answer is Serves, DoesNotServe or Waits; or
+    Done where it was not granted a lease in time: it keeps what it holds, and will serve when it is told again."""
 
     program: ProgramId
     token: int

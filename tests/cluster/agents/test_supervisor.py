@@ -195,6 +195,25 @@ async def test_whose_address_is_not_free_keeps_all_that_it_holds(
         assert is_gapless(counted(output(a)))
 
 
+async def test_who_is_not_granted_a_lease_in_time_keeps_all_that_it_holds_and_is_told_again(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        held = await a.supervisor.carry_out(Hold(PROGRAM, 1, "f1"))
+        assert isinstance(held, HeldAt)
+        before, before_it = b.state, counted(output(a))[-1]
+        # The leader that promoted it is gone.
+        b.grants = False
+        assert await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)) == Done()
+        assert (b.state.role, b.state.status, b.state.version) == ("mirror", "mirrored", held.version)
+        assert (b.state.token, b.state.incarnation) == (1, before.incarnation)
+        assert b.supervisor.leases() == []
+        b.grants = True
+        assert isinstance(await b.supervisor.carry_out(ActivateHere(PROGRAM, 2, held.version)), Serves)
+        await a.supervisor.carry_out(LetGo(PROGRAM, 1))
+        assert await counts_on(output(a)) > before_it
+        assert is_gapless(counted(output(a)))
+
+
 async def test_who_was_made_ready_follows_again_when_its_primary_serves_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
