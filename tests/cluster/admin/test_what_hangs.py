@@ -1,4 +1,4 @@
-"""What hangs and must hold up nobody: a health check, and the daemon that leads. On three real nodes."""
+"""What hangs and must hold up nobody: a health check, the mirrors, and the daemon that leads. On three real nodes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from agent.kernel.namespaces import in_network_namespace
 from kagemusha.client import AsyncClient
 from tests.cluster.operated import DESK, Operated, operated
 from tests.cluster.trio import DEADLINE_S, NAMES, is_text, say
+from tests.command_lines import command_lines
 
 pytestmark = pytest.mark.nodes
 FALL, INTERVAL_S, TIMEOUT_S = 3, 0.6, 0.5
@@ -59,11 +60,12 @@ def checked(cluster: Operated) -> None:
                 program.write(f'[[health]]\nkind = "exec"\ncommand = ["{here}/{name}"]\n{CHECKED}')
 
 
-async def test_a_health_check_that_never_ends_and_a_leader_that_hangs_hold_up_nobody() -> None:
+async def test_a_health_check_that_never_ends_mirrors_and_a_leader_that_hang_hold_up_nobody() -> None:
     async with operated() as cluster:
         checked(cluster)
         await cluster.found("create", "redis", cluster.program)
         await a_check_hangs(cluster)
+        await the_mirrors_hang(cluster, await cluster.mirrored())
         await cluster.mirrored()
         await the_leader_hangs(cluster)
 
@@ -97,6 +99,27 @@ async def a_check_hangs(cluster: Operated) -> None:
     assert is_text(say(connection, "GET", "colour"), "vermilion")
     connection.close()
     (node.own / "hang").unlink()
+
+
+async def the_mirrors_hang(cluster: Operated, program: dict[str, Any]) -> None:
+    """A switchover to them is refused, and clients are led back to where they were."""
+    others = [node for name, node in cluster.machines.nodes.items() if name != program["primary"]]
+    agents = [pid for node in others for pid, words in command_lines(node) if b"agent" in words]
+    assert len(agents) == len(others)
+    with cluster.connect() as connection:
+        for pid in agents:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            _, line, _ = await cluster.refused("switchover", f"redis@{others[0].name}")
+        finally:
+            for pid in agents:
+                os.kill(pid, signal.SIGCONT)
+        assert "no mirror acknowledged the last checkpoint" in line
+        assert say(connection, "SET", "colour", "ochre") == b"+OK\r\n"
+    with cluster.connect() as connection:
+        assert is_text(say(connection, "GET", "colour"), "ochre")
+    [after] = await cluster.found("list")
+    assert (after["primary"], after["token"]) == (program["primary"], program["token"])
 
 
 async def the_leader_hangs(cluster: Operated) -> None:
