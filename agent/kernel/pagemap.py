@@ -7,6 +7,7 @@ costs 7 to 10 ms/GiB of populated memory and nothing for what was never touched.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.errors import TraceeGone
 from agent.kernel.libc import check, ioctl_held
 from agent.kernel.procfs import open_file
 from agent.memory.page_ranges import NO_RANGES, PAGE_SHIFT, Ranges, collapse, join, merge
@@ -47,7 +49,10 @@ _WALK_END: Final = struct.Struct("=Q")
 
 
 class Pagemap:
-    """One process's page map. It belongs to the memory that the process had when this was opened: an exec ends it."""
+    """One process's page map. It belongs to the memory that the process had when this was opened: an exec ends it.
+
+    Scans raise TraceeGone when the process has no memory any more.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -139,6 +144,8 @@ class Pagemap:
                 request, 0, 96, flags, start, end, 0, self._vector, _REGIONS, 0, 0, mask, any_of, returned
             )
             count = ioctl_held(self._file, _PAGEMAP_SCAN, self._address)
+            if count == -errno.ESRCH:
+                raise TraceeGone(self.pid)  # Its memory has gone with it.
             if count < 0:
                 check(count, "PAGEMAP_SCAN", f"process {self.pid} from {start:#x} to {end:#x}")
             if count:

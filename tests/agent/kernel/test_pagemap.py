@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from agent.errors import KernelError
+from agent.errors import KernelError, TraceeGone
 from agent.kernel.libc import attempt
 from agent.kernel.pagemap import FILE, PRESENT, SWAPPED, ZERO_PAGE, Pagemap
 from agent.kernel.pidfd import open_pidfd
+from agent.kernel.procfs import mappings
 from agent.kernel.userfaultfd import EPERM, Userfaultfd
 from agent.memory.page_ranges import PAGE_BYTES, Ranges
 
@@ -122,6 +124,20 @@ def test_unregistered_memory_is_an_error_only_when_asked(memory: Memory) -> None
     with pytest.raises(KernelError) as caught:
         memory.pagemap.take_written(start, start + len(area), check_registered=True)
     assert caught.value.errno == EPERM
+
+
+def test_a_process_that_has_ended_is_gone() -> None:
+    with subprocess.Popen(["/bin/sleep", "1000"]) as process:
+        pagemap = Pagemap(process.pid)
+        try:
+            start = mappings(process.pid)[0].start
+            pagemap.populated(start, start + PAGE_BYTES)
+            process.kill()
+            process.wait()
+            with pytest.raises(TraceeGone):
+                pagemap.populated(start, start + PAGE_BYTES)
+        finally:
+            pagemap.close()
 
 
 def test_memory_that_is_not_there_can_not_be_registered(memory: Memory) -> None:
