@@ -55,7 +55,7 @@ from cluster.node.questions import (
     SeenStructures,
     SetLogLevel,
 )
-from cluster.node.runner import Runner, boottime_s
+from cluster.node.runner import HEARD_S, Runner, boottime_s
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume, ShutDown
 from cluster.registry.refusals import shared_with
@@ -249,9 +249,11 @@ class ClusterService:
     async def nodes(self) -> tuple[NodeView, ...]:
         """See `port.Cluster`."""
         runner = self._runner
-        others = {one.id for one in runner.config.others}
+        ages_s = runner.heartbeat_ages_s()
+        heard_ms = {node: age_s * 1000 for node, age_s in ages_s.items()}
+        # A machine that has lost its power closes no connection: it is known by its silence.
+        others = {one.id for one in runner.config.others if ages_s.get(one.id, 0.0) <= HEARD_S}
         alive = {runner.node, *(node for node in others if runner.peers.is_connected(node))}
-        heard_ms = {node: age_s * 1000 for node, age_s in runner.heartbeat_ages_s().items()}
         programs = runner.registry.programs.values()
         # A node that has never come stands in the settings alone.
         nodes = {one.id: NodeEntry(one.id, one.address, one.admin) for one in runner.config.nodes}
