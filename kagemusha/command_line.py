@@ -19,6 +19,7 @@ import typer
 from kagemusha.commands import (
     adopt_unit,
     agent,
+    boot,
     cluster,
     config,
     context,
@@ -109,6 +110,8 @@ app.add_typer(pki.app, name="pki", rich_help_panel=_NODE)
 app.add_typer(reference.group(app), name="reference", hidden=True)
 _add("token", token.token, _NODE)
 _add("watchdog", watchdog.watchdog, hidden=True)
+_add("before-shutdown", boot.before_shutdown, hidden=True)
+_add("after-boot", boot.after_boot, hidden=True)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -102,15 +102,26 @@ def drain(
     Its mirrors stay, for as long as it runs. `kagemusha undrain` ends it.
     """
 
-    async def empty(one: AsyncClient) -> dict[str, Any]:
-        drained = await one.drain_node(node)
-        for instance in drained["primaries"]:
-            done = await one.force_switchover(instance)
-            note(f"{done['new']} serves; {done['old']} let go")
-        return drained
-
-    ask((endpoint, token_file, authority), empty)
+    ask((endpoint, token_file, authority), lambda one: empty(one, node))
     note(f"node {node} is drained: it serves no program, and none comes to it while another node will do")
+
+
+async def empty(one: AsyncClient, node: str) -> None:
+    """Drain a node and hand its primaries over, each of them: one that can't be leaves no other behind. Raises the
+    first ApiError."""
+    from kagemusha.client import ApiError
+
+    failures = []
+    for instance in (await one.drain_node(node))["primaries"]:
+        try:
+            done = await one.force_switchover(instance)
+        except ApiError as error:
+            note(f"{instance} stays: {error.what}")
+            failures.append(error)
+        else:
+            note(f"{done['new']} serves; {done['old']} let go")
+    if failures:
+        raise failures[0]
 
 
 def undrain(

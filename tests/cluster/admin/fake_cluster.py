@@ -146,6 +146,7 @@ class FakeCluster:
         self.quorum = True
         self.syncing: list[Sync] = []
         self.gone: set[str] = set()
+        self.drained: set[str] = set()
 
     def _ask(self, what: str, request_id: str = "") -> None:
         self.asked.append((what, request_id))
@@ -226,7 +227,7 @@ class FakeCluster:
                 latency_ms=0.4,
                 trouble="it was 230 ms late with a heartbeat of late" if name == "b" else "",
                 instances=(f"redis@{name}",),
-                drained=False,
+                drained=name in self.drained,
             )
             for number, name in enumerate(NODES, 1)
         )
@@ -272,6 +273,7 @@ class FakeCluster:
         self._ask("undrain" if over else "drain", request_id)
         if node not in NODES:
             raise Unknown(f"there is no node {node}", hint="`kagemusha topology` shows all")
+        (self.drained.discard if over else self.drained.add)(node)
         primaries = tuple(f"{one.program}@{node}" for one in self.all.values() if one.primary == node)
         return Drained(node=node, drained=not over, primaries=primaries)
 
