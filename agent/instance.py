@@ -29,8 +29,10 @@ from agent.network.service_network import ServiceNetwork
 from agent.primary.audience import ACK_S_MAX, Audience
 from agent.primary.decisions import Report
 from agent.primary.end import told
+from agent.primary.sample_search import SampleSearch
 from agent.primary.serving import Serving
 from agent.primary.serving_setup import make_serving
+from agent.structures.sampled import sampled_tables
 from agent.surroundings import Surroundings
 from agent.tasks import Tasks
 from agent.tracing.prompt import Prompt
@@ -75,6 +77,7 @@ class Instance:
         self._gone = asyncio.Event()
         self._lock = asyncio.Lock()
         self._tasks = Tasks()
+        self._search = SampleSearch(around.tracer, sampled_tables(self.definition))
         self._following = Following(
             around,
             self.name,
@@ -130,6 +133,7 @@ class Instance:
     async def close(self) -> None:
         """End the mirroring; a program that runs runs on, a shadow ends."""
         await self._following.close()
+        await self._search.close()
         await self.around.tracer.call(self._let_go)
         await self._tasks.close()
         if self._network is not None:
@@ -209,6 +213,7 @@ class Instance:
     def _open(self) -> None:
         if self.serving is not None:
             self.audience.open(self.serving.publication)
+            self._search.begin(self.serving.samples)
         if self._network is not None:
             self._network.announce_connections(self._announce)
 
@@ -364,6 +369,8 @@ class Instance:
         def again() -> None:
             tracee = held.checkpointer.tracee
             held.checkpointer.close()
+            if held.samples is not None:
+                held.samples.close()
             self.token = token
             self._serve(tracee)
             if self.serving is not None:

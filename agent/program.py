@@ -343,12 +343,24 @@ class Failover(Section):
     )
 
 
-def _require_shown_only(table: StructureTable) -> None:
-    """Of a program that is mirrored as a whole a structure is part of each checkpoint, and can be looked at there."""
-    given = [key for key in ("python", "interval_ms", "consistency") if key in table.model_fields_set]
-    if given:
+def _require_part_of_the_whole(table: StructureTable, mirror: Mirror) -> None:
+    """Of a program that is mirrored as a whole a structure is part of each checkpoint, and may be read in between."""
+    if table.python is not None:
         hint = 'write mode = "structures" into [mirror], or leave it out: the whole process is mirrored'
-        raise Misfit(f'{given[0]} of structure {table.title} needs mode = "structures"', hint)
+        raise Misfit(f'python of structure {table.title} needs mode = "structures"', hint)
+    if table.interval_ms is None:
+        given = [key for key in ("independent", "consistency") if key in table.model_fields_set]
+        if given:
+            raise Misfit(
+                f"{given[0]} of structure {table.title} means nothing without interval_ms",
+                f"give it one shorter than that of [mirror], {mirror.interval_ms}, or leave {given[0]} out",
+            )
+    elif table.interval_ms >= mirror.interval_ms:
+        raise Misfit(
+            f"interval_ms = {table.interval_ms} of structure {table.title} is not shorter than that of [mirror], "
+            f"{mirror.interval_ms}",
+            "leave it out: the structure is in each checkpoint",
+        )
 
 
 class Definition(Section):
@@ -374,9 +386,15 @@ class Definition(Section):
     @model_validator(mode="after")
     def _mode_has_what_belongs_to_it(self) -> Self:
         if self.mirror.mode == "structures":
+            for one in self.structures:
+                if "independent" in one.model_fields_set:
+                    raise Misfit(
+                        f'independent of structure {one.title} needs mode = "process"',
+                        "leave it out: in this mode each structure is",
+                    )
             return self
         for one in self.structures:
-            _require_shown_only(one)
+            _require_part_of_the_whole(one, self.mirror)
         if self.hooks.model_fields_set:
             raise Misfit('[hooks] needs mode = "structures"', "a whole process goes on without noticing; leave it out")
         return self

@@ -1,4 +1,5 @@
-"""Named structures of a program that is mirrored as a whole, on request: found in its newest checkpoint, by name.
+"""Named structures of a program that is mirrored as a whole, on request: found in its newest checkpoint, by name, or,
+where one is read more often, as it was read after that.
 
 Where they are is worked out from the record of its memory map and from its files, outside of the tracer thread; their
 bytes are read in it. What is in them goes to whoever asked, and nowhere else.
@@ -47,6 +48,15 @@ class _Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sample:
+    """What was read of a structure after the newest checkpoint. content: None where it is not asked for."""
+
+    version: int
+    captured_ns: int
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Found:
     """A structure and where it is, or why it can't be found."""
 
@@ -55,10 +65,10 @@ class _Found:
     pieces: Pieces = ()
     trouble: str = ""
 
-    def view(self, age_ms: float | None, content: str = "", trouble: str = "") -> StructureView:
+    def view(self, age_ms: float | None, content: str = "", trouble: str = "", version: int = 0) -> StructureView:
         size = 0 if self.structure is None else self.structure.size
         source = self.table.source
-        return StructureView(self.table.title, source, size, 0, age_ms, self.trouble or trouble, content)
+        return StructureView(self.table.title, source, size, version, age_ms, self.trouble or trouble, content)
 
 
 async def structures_of(instance: Instance, request: GetStructures) -> Structures:
@@ -88,22 +98,57 @@ async def _look(
     if newest is None:
         raise ControlError(f"{instance.name} has no context yet", hint="wait until it is mirrored")
     found = await asyncio.to_thread(_find, tables, newest.records[layout.KEY], newest.records[process.KEY])
+    samples, troubles = await tracer.call(lambda: (_samples(instance, request.name), _troubles(instance)))
     views = []
     for one in found:
-        if one.structure is None or one.table.title != request.name:
-            views.append(one.view(None if one.structure is None else _age_ms(newest)))
+        sample, trouble = samples.get(one.table.title), troubles.get(one.table.title, "")
+        if one.structure is None:
+            views.append(one.view(None))
+            continue
+        if sample is not None:
+            views.append(await asyncio.to_thread(_view_sample, one, one.structure, sample, request.elements))
+            continue
+        if one.table.title != request.name:
+            views.append(one.view(_age_ms(newest.captured_ns), trouble=trouble))
             continue
         answer = await tracer.call(lambda one=one: _read(instance, newest, one.pieces))  # type: ignore[misc]
         if answer is None:
             return None
         read, content = answer
-        text, trouble = await asyncio.to_thread(shown, one.structure.layout, content, request.elements)
-        views.append(one.view(_age_ms(read), text, trouble))
+        text, unshown = await asyncio.to_thread(shown, one.structure.layout, content, request.elements)
+        views.append(one.view(_age_ms(read.captured_ns), text, unshown or trouble))
     return tuple(views)
 
 
-def _age_ms(checkpoint: _Checkpoint) -> float:
-    return max(time.time_ns() - checkpoint.captured_ns, 0) / 1e6
+def _view_sample(found: _Found, structure: Structure, sample: _Sample, elements: int) -> StructureView:
+    text, trouble = "", ""
+    if sample.content is not None:
+        text, trouble = shown(structure.layout, sample.content, elements)
+    return found.view(_age_ms(sample.captured_ns), text, trouble, sample.version)
+
+
+def _age_ms(captured_ns: int) -> float:
+    return max(time.time_ns() - captured_ns, 0) / 1e6
+
+
+def _samples(instance: Instance, wanted: str) -> dict[str, _Sample]:
+    """In the tracer thread: what is newer than the newest checkpoint, by its name; the content of the wanted one."""
+    serving, follower = instance.serving, instance.follower
+    if serving is not None:
+        version, read = serving.publication.encoder.version, serving.samples
+        newest = {} if read is None else read.newest(version)
+    else:
+        newest = {} if follower is None else follower.samples.newest(follower.version)
+    return {
+        name: _Sample(one.version, one.captured_ns, one.content if name == wanted else None)
+        for name, one in newest.items()
+    }
+
+
+def _troubles(instance: Instance) -> dict[str, str]:
+    """In the tracer thread: why a structure is not read between checkpoints; only a primary knows."""
+    serving = instance.serving
+    return {} if serving is None or serving.samples is None else dict(serving.samples.troubles)
 
 
 def _newest(instance: Instance) -> _Checkpoint | None:

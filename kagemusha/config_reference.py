@@ -125,6 +125,8 @@ def _default(field: FieldInfo) -> str:
         return "not set"
     if isinstance(value, str):
         return f'`"{value}"`'
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return "empty" if value in ({}, ()) else f"`{value}`"
 
 

@@ -8,9 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from transport.checkpoint import Header, Version
+from transport.checkpoint import PAGE_BYTES, PART_PAGES, Header, Version
 from transport.codec import Form, MessageSet
 from transport.frame import BODY_BYTES_MAX
+
+PLACE_BYTES_MAX: Final = 1 << 20
+EXTENTS_MAX: Final = 32_768
+"""Most pieces of one structure: they fit into a `Place`."""
+SAMPLED_BYTES_MAX: Final = PART_PAGES * PAGE_BYTES
+"""Most bytes of a structure that is read between checkpoints: it is one part, whole, and fits into a `Sample`."""
 
 Connection = tuple[str, int, str, int]
 """A TCP connection of a program: its own address and port, the client's address and port."""
@@ -88,13 +94,59 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Primary: where a named structure lies that is read between checkpoints, too; a whole `Sample` of it follows.
+
+    extents: which bytes of it count, from its beginning on: (first, end), ascending and apart, within `size`.
+    """
+
+    structure: str
+    address: int
+    size: int
+    extents: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Primary: what was in a named structure when it was read after checkpoint `follows` and before the next one.
+
+    number: rises with every sample of a primary, whatever structure. captured_ns: CLOCK_REALTIME. base_version 0: a
+    whole copy; the same as `version`: nothing has changed, and `data` is empty. The other words, and the data, are
+    those of docs/structures-protocol.md.
+    """
+
+    structure: str
+    follows: Version
+    number: int
+    captured_ns: int
+    base_version: int
+    base: bytes
+    version: int
+    state: bytes
+    sum: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SampleHeld:
+    """Mirror: sample `number` has come. fits: it is held; if not, what is held is not what it builds on, and a whole
+    copy is wanted."""
+
+    structure: str
+    number: int
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Bye:
     """Either side: the connection ends now, for this reason."""
 
     reason: str
 
 
-StreamMessage = Subscribe | Begin | Pages | RecordsMessage | End | Ack | Refuse | Announce | Bye
+StreamMessage = (
+    Subscribe | Begin | Pages | RecordsMessage | End | Ack | Refuse | Announce | Bye | Place | Sample | SampleHeld
+)
 
 STREAM: Final[MessageSet[StreamMessage]] = MessageSet(
     {
@@ -107,5 +159,8 @@ STREAM: Final[MessageSet[StreamMessage]] = MessageSet(
         7: Form(Refuse, 4096),
         8: Form(Announce, 1 << 20),
         9: Form(Bye, 4096),
+        10: Form(Place, PLACE_BYTES_MAX),
+        11: Form(Sample, BODY_BYTES_MAX),
+        12: Form(SampleHeld, 4096),
     }
 )

@@ -23,7 +23,21 @@ from transport.checkpoint import NOTHING, Header, Version, chain_digest, combine
 from transport.counters import Counters, Reason
 from transport.delta import PAGE_MAGIC, RECORDS_MAGIC, verify_part
 from transport.errors import CorruptUpdate
-from transport.messages import Ack, Announce, Begin, Bye, End, Pages, RecordsMessage, Refuse, StreamMessage, Subscribe
+from transport.messages import (
+    Ack,
+    Announce,
+    Begin,
+    Bye,
+    End,
+    Pages,
+    Place,
+    RecordsMessage,
+    Refuse,
+    Sample,
+    SampleHeld,
+    StreamMessage,
+    Subscribe,
+)
 
 BACKLOG: Final = 2
 """Committed checkpoints that may wait to be applied before acknowledgements are held back."""
@@ -149,6 +163,13 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """Effect: keep this of a named structure, beside the shadow: it says itself which checkpoint it follows."""
+
+    message: Place | Sample
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Effect: close the connection to the primary; try another one later."""
 
@@ -156,7 +177,7 @@ class Close:
 
 
 SessionEffect = (
-    SendSubscribe | StartOver | Stage | Discard | Commit | SendAck | SendRefuse | Resync | Connections | Close
+    SendSubscribe | StartOver | Stage | Discard | Commit | SendAck | SendRefuse | Resync | Connections | Sampled | Close
 )
 
 
@@ -238,12 +259,20 @@ class MirrorSession:
             return self._end(message)
         if isinstance(message, Announce):
             return [Connections(message)]
+        if isinstance(message, Place | Sample):
+            return self._sampled(message)
         if isinstance(message, Bye):
             return [*self._discard(), Close(message.reason)]
         self._never_from_a_primary(message)
         return [*self._discard(), Close(f"a primary does not send {type(message).__name__}")]
 
-    def _never_from_a_primary(self, message: Subscribe | Ack | Refuse) -> None:
+    def _sampled(self, message: Place | Sample) -> list[SessionEffect]:
+        if isinstance(message, Sample) and message.follows.token < self._token:
+            self.counters.count(Reason.STALE_TOKEN)
+            return []
+        return [Sampled(message)]
+
+    def _never_from_a_primary(self, message: Subscribe | Ack | Refuse | SampleHeld) -> None:
         self.counters.count(Reason.UNEXPECTED)
 
     def _begin(self, header: Header) -> list[SessionEffect]:

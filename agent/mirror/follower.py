@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,12 +17,27 @@ import structlog
 from agent.errors import CaptureError, KernelError, RestoreError, TraceeGone
 from agent.kernel.vm import Contents
 from agent.memory.page_ranges import Pages
+from agent.mirror.samples_held import SamplesHeld
 from agent.mirror.staging import Staging
 from agent.network.newcomers import Newcomers
+from agent.structures.sample import HeldSample
 from transport.checkpoint import Header, Records, Version
+from transport.counters import Reason
 from transport.delta import RecordsPart
-from transport.errors import CorruptUpdate, PreflightError
-from transport.messages import Ack, Announce, Begin, Connection, RecordsMessage, Refuse, StreamMessage, Subscribe
+from transport.errors import CorruptUpdate, PreflightError, StaleUpdate
+from transport.messages import (
+    Ack,
+    Announce,
+    Begin,
+    Connection,
+    Place,
+    RecordsMessage,
+    Refuse,
+    Sample,
+    SampleHeld,
+    StreamMessage,
+    Subscribe,
+)
 from transport.messages import Pages as PagesMessage
 from transport.session import (
     Applied,
@@ -33,6 +48,7 @@ from transport.session import (
     Discard,
     MirrorSession,
     Resync,
+    Sampled,
     SendAck,
     SendRefuse,
     SendSubscribe,
@@ -121,7 +137,8 @@ class Follower:
     """One mirror.
 
     make_double: builds a blank shadow out of a program's first records. mirrored: told of each checkpoint applied.
-    hopeless: told when this node can't mirror the program at all; nothing is done any more then.
+    hopeless: told when this node can't mirror the program at all; nothing is done any more then. independent: the names
+    of structures that a takeover goes on from as they were read last.
     """
 
     def __init__(
@@ -135,9 +152,11 @@ class Follower:
         outgoing: Outgoing,
         mirrored: Callable[[Header], None],
         hopeless: Callable[[PreflightError], None],
+        independent: Collection[str] = (),
     ) -> None:
         self.session = session
         self.held = Held()
+        self.samples = SamplesHeld(independent)
         self.progress = SyncProgress()
         self.double: Double | None = None
         self.resyncs = 0
@@ -190,6 +209,13 @@ class Follower:
         self._retired = True
         self._overtaken = overtaken or _nothing
 
+    def settle(self) -> list[HeldSample]:
+        """Write into a shadow that is about to be activated what is newer of independent structures; gives them.
+
+        Raises RestoreError, KernelError, TraceeGone; the shadow is worth nothing then.
+        """
+        return self.samples.settle(self._shadow(), self.version)
+
     def destroy(self) -> None:
         """End the shadow."""
         if self.double is not None:
@@ -234,11 +260,28 @@ class Follower:
                 log.warning("a full transfer is needed", reason=reason)
             case Connections(announced):
                 self.held.announced(announced)
+            case Sampled(message):
+                self._sampled(message)
             case Close(reason):
                 self._outgoing.hang_up(reason)
 
+    def _sampled(self, message: Place | Sample) -> None:
+        fits = False
+        try:
+            if isinstance(message, Place):
+                self.samples.place(message)
+                return
+            fits = self.samples.take(message)
+        except (CorruptUpdate, StaleUpdate) as error:
+            damaged = isinstance(error, CorruptUpdate)
+            self.session.counters.count(Reason.CORRUPT if damaged else Reason.WRONG_BASE)
+            log.warning("a sample of a structure is not held", structure=message.structure, reason=error.what)
+        if isinstance(message, Sample):
+            self._outgoing.send(SampleHeld(message.structure, message.number, fits))
+
     def _start_over(self, header: Header) -> None:
         self.destroy()
+        self.samples.clear()
         self.held = Held()
         self._full = True
         self._commits.clear()
@@ -279,6 +322,7 @@ class Follower:
         self._staged_records.clear()
         if blank:
             self.destroy()
+            self.samples.clear()
             self.held = Held()
             self._full = False
 

@@ -19,6 +19,7 @@ from agent.mirror.staging import Staging
 from agent.mirror.subscription import Source, Subscription
 from agent.mirror.succession import Succession
 from agent.network.service_network import ServiceNetwork
+from agent.structures.sampled import independent_names
 from agent.surroundings import Surroundings
 from agent.tasks import Tasks
 from transport.checkpoint import PAGE_BYTES, Header
@@ -132,6 +133,7 @@ class Following:
             subscription,
             self._mirrored,
             self._hopeless,
+            independent_names(definition),
         )
 
     def _mirrored(self, header: Header) -> None:

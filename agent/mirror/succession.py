@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
+import structlog
+
 from agent.mirror import takeover
 from agent.mirror.double import ShadowDouble
 from agent.mirror.follower import Follower
@@ -17,6 +19,8 @@ from agent.mirror.takeover import Readied, Takeover
 from agent.network.service_network import ServiceNetwork
 from transport.checkpoint import NOTHING, Header, Version
 from transport.errors import ControlError, KagemushaError
+
+log = structlog.get_logger()
 
 
 class Succession:
@@ -77,6 +81,9 @@ class Succession:
         if self._readied is None:
             self.follower.retire(self._overtaken if header.final else None)
             try:
+                for one in self.follower.settle():
+                    age_ms = (one.captured_ns - header.captured_ns) / 1e6
+                    log.info("a structure is newer than the checkpoint", structure=one.structure, newer_ms=age_ms)
                 records = self.follower.held.records
                 self._readied = takeover.make_ready(double.shadow, records, exact=header.final)
             except KagemushaError:

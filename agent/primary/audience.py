@@ -18,7 +18,7 @@ from agent.primary.publication import Publication
 from agent.tracing.tracer import Tracer
 from transport.checkpoint import NOTHING, Version
 from transport.link import Link, LinkLost
-from transport.messages import Ack, Announce, Bye, Refuse, StreamMessage, Subscribe
+from transport.messages import Ack, Announce, Bye, Refuse, SampleHeld, StreamMessage, Subscribe
 from transport.pubsub import Acked, Gone, PublisherEvent, Refused, Subscribed
 
 SUBSCRIBE_S = 5.0
@@ -147,6 +147,8 @@ class Audience:
                 case Refuse(holds, reason):
                     log.warning("a mirror refuses", instance=listener.instance, holds=str(holds), reason=reason)
                     self._post(publication, Refused(number, holds, reason))
+                case SampleHeld():
+                    self._tracer.post(partial(publication.samples.held, number, message))
                 case Bye(reason):
                     log.info("a mirror says goodbye", instance=listener.instance, reason=reason)
                     return

@@ -14,12 +14,14 @@ from typing import Protocol
 
 from agent.errors import CaptureError
 from agent.primary.encoding import Encoded, Encoder, FullTransfer
+from agent.primary.sample_stream import SampleStream
 from transport.checkpoint import Version
 from transport.messages import StreamMessage
 from transport.pubsub import (
     Captured,
     Drop,
     EndFull,
+    Gone,
     Publisher,
     PublisherEffect,
     PublisherEvent,
@@ -59,6 +61,7 @@ class Publication:
     def __init__(self, encoder: Encoder, remembered: Sequence[Version], outlet: Outlet) -> None:
         self.encoder = encoder
         self.publisher = Publisher(encoder.program, encoder.token, remembered)
+        self.samples = SampleStream(self.publisher, outlet)
         self.bytes_encoded = 0
         self.dated: deque[Dated] = deque(maxlen=_DATED_MAX)
         self._outlet = outlet
@@ -82,6 +85,8 @@ class Publication:
         """Take in what a subscriber did."""
         for effect in self.publisher.step(time.monotonic_ns(), event):
             self._perform(effect)
+        if isinstance(event, Gone):
+            self.samples.gone(event.subscriber)
         live = {subscriber.subscriber for subscriber in self.publisher.subscribers}
         for gone in self._transfers.keys() - live:
             del self._transfers[gone]

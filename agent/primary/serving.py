@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from agent.context import layout
 from agent.errors import CaptureError, CheckpointAbandoned, KernelError, TraceeGone, Unsupported
 from agent.primary.checkpointer import Checkpointer
 from agent.primary.decisions import (
@@ -35,6 +36,7 @@ from agent.primary.decisions import (
     Taken,
 )
 from agent.primary.publication import Publication
+from agent.primary.samples import Samples
 from agent.primary.socket_holder import SocketHolder
 from agent.tracing.program_event import Dying, Executed, Exited, ProgramEvent
 
@@ -56,7 +58,7 @@ class Serving:
 
     silence: lets nothing more be said in the name of the program's address. drop_address: takes it off this node.
     report: tells how the program ended. reaped: its process is gone. begin_at_s: not before this second of
-    CLOCK_MONOTONIC is its memory read.
+    CLOCK_MONOTONIC is its memory read. samples: of structures that are read between checkpoints; None: there are none.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Serving:
         report: Callable[[Report], None],
         reaped: Callable[[], None],
         begin_at_s: float = 0.0,
+        samples: Samples | None = None,
     ) -> None:
         self.checkpointer = checkpointer
         self.publication = publication
         self.primary = primary
+        self.samples = samples
         self.trouble = ""
         self.held = False
         self.ended_s = 0.0
@@ -112,7 +116,7 @@ class Serving:
             if not self._filled:
                 return self._fill() if time.monotonic() >= self._begin_at_s else self._begin_at_s
             self._step(Due())
-        return self.primary.due_s
+        return self._sample(self.samples) if self.samples is not None else self.primary.due_s
 
     def look_after(self) -> None:
         """Handle what the running program's threads wait for; called between the parts of longer work, too."""
@@ -123,6 +127,7 @@ class Serving:
         checkpointer = self.checkpointer
         if not checkpointer.begun or not self._filled:
             raise CaptureError("there is no mirror that could go on", hint="wait until a mirror is in step")
+        self._renew_samples()
         try:
             self.publication.captured(checkpointer.hold(_HOLD_S_MAX, self._silence))
         finally:
@@ -169,12 +174,15 @@ class Serving:
             tracee.detach()
         self._hold_sockets()
         self.checkpointer.close()
+        if self.samples is not None:
+            self.samples.close()
         self._sockets.release_silently()
         tracee.close()
 
     def _fill(self) -> float:
         """Begin, go on with the first image, and then read ahead; gives the second at which to be called again."""
         checkpointer = self.checkpointer
+        self._renew_samples()
         try:
             if not checkpointer.begun:
                 checkpointer.begin()
@@ -189,6 +197,22 @@ class Serving:
         except (CaptureError, Unsupported, KernelError, TraceeGone) as error:
             self._failed(error)
         return time.monotonic()
+
+    def _sample(self, samples: Samples) -> float | None:
+        """Read the structures that are due, if there is a checkpoint that they can follow; gives the second at which to
+        be called again."""
+        due_s, publication = self.primary.due_s, self.publication
+        if due_s is None or not self._filled or not publication.dated:
+            return due_s
+        now_s, encoder = time.monotonic(), publication.encoder
+        if samples.is_due(now_s) and now_s < due_s:
+            publication.samples.publish(samples.take(now_s, encoder.version, encoder.history.records[layout.KEY]))
+        return due_s if samples.next_due_s is None else min(due_s, samples.next_due_s)
+
+    def _renew_samples(self) -> None:
+        """The memory as a whole is about to be read."""
+        if self.samples is not None:
+            self.samples.renew()
 
     def _failed(self, error: CaptureError | Unsupported | KernelError | TraceeGone) -> None:
         if error.what != self.trouble:
@@ -207,6 +231,8 @@ class Serving:
                 self._step(Ending(end, status))
             case Exited(status):
                 self._step(Ending(End(event.kind), status))
+                if self.samples is not None:
+                    self.samples.close()
                 self._reaped()
             case Executed():
                 self.trouble = (
@@ -214,6 +240,8 @@ class Serving:
                 )
                 log.error("the program has replaced itself", remedy="start it anew under its agent")
                 self.checkpointer.close()
+                if self.samples is not None:
+                    self.samples.forget(self.publication.encoder.version)
                 self._filled = False
             case _:
                 pass
@@ -239,6 +267,7 @@ class Serving:
     def _take(self) -> None:
         started_s = time.monotonic()
         deadline_s = self._deadline_s
+        self._renew_samples()
         try:
             if self._replaced:
                 self.checkpointer.begin_anew()

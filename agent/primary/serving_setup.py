@@ -14,9 +14,12 @@ from agent.primary.context_capture import ContextCapture
 from agent.primary.decisions import Primary, Report
 from agent.primary.encoding import Encoder
 from agent.primary.publication import Outlet, Publication
+from agent.primary.samples import Samples
 from agent.primary.serving import Serving
 from agent.program import Definition
 from agent.scout.scout import Scout
+from agent.structures.sampled import sampled_tables
+from agent.structures.standstill import by_tracing
 from agent.tracing.tracee import Tracee
 from transport.checkpoint import NOTHING, Records, Version
 
@@ -53,16 +56,19 @@ def make_serving(
     checkpointer = Checkpointer(
         tracee, lambda: ContextCapture(tracee, rule_for, scout), encoder, origin, prompt=prompt, scout=scout
     )
+    deadline_s = mirror.deadline_ms / 1000
+    samples = Samples(tracee, by_tracing(tracee, prompt, deadline_s), token) if sampled_tables(definition) else None
     serving = Serving(
         checkpointer,
         Publication(encoder, () if start == NOTHING else (start,), outlet),
         Primary(mirror.interval_ms / 1000),
-        deadline_s=mirror.deadline_ms / 1000,
+        deadline_s=deadline_s,
         silence=silence,
         drop_address=drop_address,
         report=report,
         reaped=reaped,
         begin_at_s=time.monotonic() + (_REST_S if start != NOTHING else 0.0),
+        samples=samples,
     )
     checkpointer.between = serving.look_after
     return serving

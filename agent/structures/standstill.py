@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeAlias
 
-from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
 
 Standstill: TypeAlias = Callable[[], AbstractContextManager[None]]
@@ -15,7 +14,10 @@ Standstill: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 def by_tracing(
-    tracee: Tracee, prompt: Prompt, deadline_s: float, told: Callable[[float], object] | None = None
+    tracee: Tracee,
+    prompt: Callable[[], AbstractContextManager[None]],
+    deadline_s: float,
+    told: Callable[[float], object] | None = None,
 ) -> Standstill:
     """A stop of all threads, in the tracer thread. It raises CheckpointAbandoned when they do not stand within
     `deadline_s` seconds; the program runs on then.

@@ -21,8 +21,9 @@ _MIB: Final = 1 << 20
 class StructureTable(Section):
     """A data structure that is mirrored by its name: a variable of a native program, a file, or an object of a Python
     program. Each has exactly one of `symbol`, `file` and `python`. With `mode = "structures"` that is what is mirrored.
-    With `mode = "process"` they are parts of the whole that `kagemusha structures` shows by their names, and `python`,
-    `consistency` and `interval_ms` are refused."""
+    With `mode = "process"` they are parts of the whole that `kagemusha structures` shows by their names; with
+    `interval_ms` they are read more often than the whole, and with `independent` a takeover goes on from what was read.
+    `python` is refused then."""
 
     name: Annotated[str, Field(pattern=rf"^{_NAME}$")] | None = Field(
         default=None,
@@ -58,8 +59,17 @@ class StructureTable(Section):
         description="`stop`: the program stands still for a moment, and what is mirrored is of one instant. `none`: it "
         "runs on, and what it writes meanwhile may arrive in part.",
     )
-    interval_ms: Annotated[int, Field(ge=10, le=60_000)] | None = Field(
-        default=None, description="Time from one update to the next. Not set: that of `[mirror]`."
+    interval_ms: Annotated[int, Field(ge=5, le=60_000)] | None = Field(
+        default=None,
+        description='Time from one update to the next. Not set: that of `[mirror]`. With `mode = "process"` it is '
+        "shorter than that one: the structure is read so often between checkpoints, too; of at most 8 MiB.",
+    )
+    independent: bool = Field(
+        default=False,
+        description='For `mode = "process"`, with `interval_ms`: a takeover after the loss of the node goes on from '
+        "the structure as it was read last, while the rest of the memory is of the last checkpoint. Only for data that "
+        "means something without anything else: [when it is wrong](structures.md#more-often-than-the-whole). Pointers "
+        "and locks are refused unless they are excluded. Without it what is read in between is only shown.",
     )
     size_mib_max: int = Field(
         default=1024,

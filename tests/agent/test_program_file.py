@@ -72,6 +72,31 @@ STRUCTURES = SMALLEST + '[mirror]\nmode = "structures"\n'
             'python of structure book needs mode = "structures"',
             "write mode",
         ),
+        (
+            SMALLEST + '[[structures]]\nsymbol = "book"\nindependent = true',
+            "independent of structure book means nothing without interval_ms",
+            "give it one shorter than that of [mirror], 50, or leave independent out",
+        ),
+        (
+            SMALLEST + '[[structures]]\nsymbol = "book"\nconsistency = "none"',
+            "consistency of structure book means nothing without interval_ms",
+            "leave consistency out",
+        ),
+        (
+            SMALLEST + '[[structures]]\nsymbol = "book"\ninterval_ms = 50\nindependent = true',
+            "interval_ms = 50 of structure book is not shorter than that of [mirror], 50",
+            "leave it out: the structure is in each checkpoint",
+        ),
+        (
+            SMALLEST + '[[structures]]\nsymbol = "book"\ninterval_ms = 4',
+            "structures[1].interval_ms: must be at least 5, not 4",
+            "milliseconds",
+        ),
+        (
+            STRUCTURES + '[[structures]]\nsymbol = "book"\nindependent = true',
+            'independent of structure book needs mode = "process"',
+            "leave it out: in this mode each structure is",
+        ),
         (SMALLEST + '[hooks]\non_promote_signal = "SIGHUP"', '[hooks] needs mode = "structures"', "leave it out"),
         (
             STRUCTURES + '[hooks]\non_demote_signal = "SIGKILL"',

@@ -14,8 +14,11 @@ from transport.messages import (
     Bye,
     End,
     Pages,
+    Place,
     RecordsMessage,
     Refuse,
+    Sample,
+    SampleHeld,
     StreamMessage,
     Subscribe,
 )
@@ -52,6 +55,20 @@ GOLDEN: list[tuple[int, StreamMessage, str]] = [
         "82a66f70656e65649194a831302e302e302e31cd18eba831302e302e302e32cd9c40a6636c6f73656490",
     ),
     (9, Bye("end"), "81a6726561736f6ea3656e64"),
+    (
+        10,
+        Place("g_x", 4096, 8, ((0, 4),)),
+        "84a9737472756374757265a3675f78a761646472657373cd1000a473697a6508a7657874656e747391920004",
+    ),
+    (
+        11,
+        Sample("g_x", VERSION, 3, 1, 1, b"b", 2, b"s", b"t", b"data"),
+        "8aa9737472756374757265a3675f78a7666f6c6c6f7773"
+        + VERSION_HEX
+        + "a66e756d62657203ab63617074757265645f6e7301ac626173655f76657273696f6e01a462617365c40162a776657273696f6e02"
+        "a57374617465c40173a373756dc40174a464617461c40464617461",
+    ),
+    (12, SampleHeld("g_x", 3, True), "83a9737472756374757265a3675f78a66e756d62657203a466697473c3"),
 ]
 
 

@@ -8,7 +8,18 @@ import pytest
 
 from transport.checkpoint import NOTHING, Header, Version, chain_digest
 from transport.delta import RecordsPart, part_sum
-from transport.messages import Ack, Announce, Begin, Bye, End, RecordsMessage, StreamMessage
+from transport.messages import (
+    Ack,
+    Announce,
+    Begin,
+    Bye,
+    End,
+    Place,
+    RecordsMessage,
+    Sample,
+    SampleHeld,
+    StreamMessage,
+)
 from transport.session import (
     BACKLOG,
     Applied,
@@ -21,6 +32,7 @@ from transport.session import (
     Disconnected,
     MirrorSession,
     Resync,
+    Sampled,
     SendAck,
     SendRefuse,
     SendSubscribe,
@@ -224,6 +236,18 @@ def test_a_beginning_before_the_end_is_refused() -> None:
     _, delta = _delta(START)
     _feed(session, delta[:2])
     assert _kinds(session.step(0, delta[0])) == ["Discard", "SendRefuse"]
+
+
+def test_samples_pass_but_not_those_of_an_older_token() -> None:
+    session = _following()
+    place = Place("g_x", 4096, 8, ((0, 8),))
+    sample = Sample("g_x", START, 1, 1, 0, b"", 1, b"s", b"s", b"data")
+    assert session.step(0, place) == [Sampled(place)]
+    assert session.step(0, sample) == [Sampled(sample)]
+    session.step(0, Connected(START.token + 1))
+    assert session.step(0, sample) == []
+    assert session.counters.stale_token == 1
+    assert isinstance(session.step(0, SampleHeld("g_x", 1, True))[0], Close)
 
 
 def test_announcements_pass_and_a_bye_closes() -> None:

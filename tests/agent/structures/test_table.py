@@ -9,7 +9,11 @@ from pydantic import ValidationError
 
 from agent.errors import StructureError
 from agent.program import Definition
+from agent.structures.finding import Structure
+from agent.structures.layout import Array, Excluded, Member, Record, Scalar
+from agent.structures.sampled import check_sampled, independent_names, sampled_tables
 from agent.structures.table import StructureTable
+from transport.messages import EXTENTS_MAX
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,28 @@ def test_a_whole_process_has_what_can_be_looked_at() -> None:
     assert Definition.model_validate(smallest).structures == ()
     shown = [{"symbol": "g_sessions", "exclude": ["g_sessions.lock"]}, {"file": "/dev/shm/book"}]
     assert len(Definition.model_validate({**smallest, "structures": shown}).structures) == 2
-    for key, value in (("consistency", "none"), ("interval_ms", 10)):
-        with pytest.raises(ValidationError, match=f"{key} of structure g_sessions needs mode"):
-            Definition.model_validate({**smallest, "structures": [{"symbol": "g_sessions", key: value}]})
+    with pytest.raises(ValidationError, match="python of structure book needs mode"):
+        Definition.model_validate({**smallest, "structures": [{"python": "engine:BOOK"}]})
+
+
+def test_what_is_read_between_checkpoints_is_told_apart_from_the_rest() -> None:
+    tables = [
+        {"symbol": "g_counts", "interval_ms": 10, "independent": True},
+        {"symbol": "g_queue", "interval_ms": 10, "consistency": "none"},
+        {"symbol": "g_rest"},
+    ]
+    smallest: dict[str, Any] = {"program": {"id": "a", "command": ["/bin/true"]}}
+    whole = Definition.model_validate({**smallest, "structures": tables})
+    assert [table.title for table in sampled_tables(whole)] == ["g_counts", "g_queue"]
+    assert independent_names(whole) == {"g_counts"}
+    warm = {**smallest, "mirror": {"mode": "structures"}, "structures": [{"symbol": "g_counts", "interval_ms": 10}]}
+    assert sampled_tables(Definition.model_validate(warm)) == ()
+
+
+def test_a_structure_of_many_pieces_is_refused() -> None:
+    scalar = Scalar("unsigned", 8)
+    record = Record(16, (Member("lock", 0, Excluded(8)), Member("id", 8, scalar)))
+    table = StructureTable(symbol="g_table", interval_ms=10)
+    check_sampled(table, Structure("g_table", Array(record, EXTENTS_MAX)))
+    with pytest.raises(StructureError, match="g_table is 32769 pieces between what is excluded; at most 32768"):
+        check_sampled(table, Structure("g_table", Array(record, EXTENTS_MAX + 1)))

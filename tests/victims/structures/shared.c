@@ -1,4 +1,6 @@
-/* Shared memory: maps the file that BOOK names, with its full size. "w INDEX VALUE" writes, "r INDEX" reads. */
+/* Shared memory: maps the file that BOOK names, with its full size. "w INDEX VALUE" writes, "r INDEX" reads. "a" maps
+ * other memory at its address, "b" the file again. */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,7 +25,12 @@ int main(void) {
         unsigned long long value;
         if (sscanf(line, "w %u %llu", &index, &value) == 2)
             book[index] = value;
-        else if (sscanf(line, "r %u", &index) != 1)
+        else if (line[0] == 'a' || line[0] == 'b') {
+            int kind = line[0] == 'a' ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+            mmap((void *)book, COUNT * sizeof(uint64_t), PROT_READ | PROT_WRITE, kind | MAP_FIXED,
+                 line[0] == 'a' ? -1 : file, 0);
+            index = 0;
+        } else if (sscanf(line, "r %u", &index) != 1)
             index = 0;
         printf("%llu\n", (unsigned long long)book[index]);
         fflush(stdout);
