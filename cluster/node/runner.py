@@ -24,6 +24,7 @@ from cluster.leader.news import Committed, Leading, LeaseAsked, News, NodeClosed
 from cluster.leader.orders import Answer, Commit, GrantLease, Note, Order, RefuseLease
 from cluster.node.desk import Desk
 from cluster.node.errands import Errands
+from cluster.node.lasting import first_failure
 from cluster.node.messages import (
     AnswerBody,
     Forget,
@@ -37,7 +38,7 @@ from cluster.node.messages import (
 )
 from cluster.node.peers import Handlers, OrderLost, Peers
 from cluster.node.program import PreflightProgram, ReadProgramFile, nothing_against
-from cluster.raft.errors import RaftError, StorageError
+from cluster.raft.errors import RaftError
 from cluster.raft.lease import Leadership
 from cluster.raft.member import Member
 from cluster.raft.times import Times as RaftTimes
@@ -149,6 +150,7 @@ class Runner:
         self._caught_up = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lasting: list[asyncio.Task[None]] = []
 
     def _make_member(self, tls: Tls, directory: Path) -> Member:
         config, times = self.config, self.config.times
@@ -185,8 +187,7 @@ class Runner:
             await self.close()
             raise
         self._started = True
-        self._keep(self._beat())
-        self._keep(self._announce())
+        self._lasting = [self._keep(self._beat()), self._keep(self._announce())]
 
     async def extend(self) -> None:
         """Before a planned restart: have it agreed that this node's primaries serve on for RESTART_S without a
@@ -217,9 +218,9 @@ class Runner:
         await self.member.close()
         self.guard.close()
 
-    async def failed(self) -> StorageError:
+    async def failed(self) -> KagemushaError:
         """Wait until this node can't take part any more; gives why."""
-        return await self.member.failed()
+        return await first_failure(self.node, self.member.failed(), self._lasting)
 
     # ------------------------------------------------------------ for people
 
@@ -478,10 +479,11 @@ class Runner:
     def _later(self, call: Callable[..., object], *arguments: object) -> None:
         asyncio.get_running_loop().call_soon(call, *arguments)
 
-    def _keep(self, job: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
