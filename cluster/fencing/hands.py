@@ -4,6 +4,7 @@
 2. keepalived is told that it may not have the address, before it is gone: it would put it back.
 3. The address is deleted. That alone would let out a retransmission or two of IPv6, and does not help against
    keepalived; 1 and 2 alone would leave a machine that answers ARP.
+4. What waits until a neighbour answers is dropped: it was past the barrier before there was one.
 
 To freeze the program comes after that: it takes the longest.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.lease_file import Watched
 from cluster.fencing.netlink import Netlink
+from cluster.fencing.waiting import Waiting
 from transport.barrier import NETLINK_NETFILTER, Barriers
 from transport.errors import KagemushaError
 from transport.track_file import TrackFile
@@ -28,15 +30,16 @@ class Hands:
         """Raises KagemushaError: this kernel has no nftables."""
         self._nftables = Netlink(NETLINK_NETFILTER)
         self._addresses = Addresses()
+        self._waiting = Waiting()
         self.barriers = Barriers(self._nftables.exchange)
 
     def cut_off(self, watched: Watched) -> None:
-        """Do all three, as far as they concern this primary; read back. Again costs little and changes nothing.
+        """Do all of it, as far as they concern this primary; read back. Again costs little and changes nothing.
 
         What can't be done does not keep the rest from being done. Raises KagemushaError with the first trouble.
         """
         trouble: KagemushaError | None = None
-        for step in (self._silence, self._forbid, self._drop):
+        for step in (self._silence, self._forbid, self._drop, self._drop_waiting):
             try:
                 step(watched)
             except KagemushaError as error:
@@ -48,6 +51,7 @@ class Hands:
         """Close the sockets."""
         self._nftables.close()
         self._addresses.close()
+        self._waiting.close()
 
     def _silence(self, watched: Watched) -> None:
         if watched.address and watched.instance:
@@ -60,3 +64,7 @@ class Hands:
     def _drop(self, watched: Watched) -> None:
         if watched.address:
             self._addresses.drop(watched.address)
+
+    def _drop_waiting(self, watched: Watched) -> None:
+        if watched.address:
+            self._waiting.drop(ipaddress.ip_interface(watched.address).version)

@@ -1,0 +1,71 @@
+"""What waits to be sent until a neighbour's hardware address is known: it has passed the barrier already.
+
+While a link is down its kernel forgets its neighbours, and keeps what it sends meanwhile until one of them answers:
+some segments each, for some seconds. A fence in between would be too late for them: they left when the link was back,
+up to a second after it. To forget a neighbour that has not answered drops them (rtnetlink(7); net/core/neighbour.c,
+`neigh_invalidate`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import Final
+
+from cluster.fencing.netlink import Netlink
+from transport.errors import KagemushaError
+from transport.netlink_format import ACK, DUMP, ERROR, attribute, attributes, errno_of, message, messages
+
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
+_NDA_DST: Final = 1
+_NUD_INCOMPLETE: Final = 0x01
+_NEIGHBOUR: Final = struct.Struct("=BBHiHBB")
+"""struct ndmsg: family, padding, interface, state, flags, type."""
+
+
+class Waiting:
+    """One netlink socket, opened ahead."""
+
+    def __init__(self) -> None:
+        """Raises KagemushaError."""
+        self._netlink = Netlink(socket.NETLINK_ROUTE)
+
+    def drop(self, version: int) -> int:
+        """Drop what waits for neighbours that have not answered yet, of IPv4 (4) or IPv6 (6); gives for how many.
+
+        Raises KagemushaError.
+        """
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        silent = self.silent(version)
+        for index, address in silent:
+            head = _NEIGHBOUR.pack(family, 0, 0, index, 0, 0, 0)
+            code = self._code(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
+            if code not in (0, errno.ENOENT):
+                raise KagemushaError(f"can't drop what waits for a neighbour: {os.strerror(code)}")
+        return len(silent)
+
+    def silent(self, version: int) -> list[tuple[int, bytes]]:
+        """Neighbours that were asked and have not answered: interface and address. Raises KagemushaError."""
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        found: list[tuple[int, bytes]] = []
+        for answer in self._netlink.exchange(message(_RTM_GETNEIGH, DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0, 0))):
+            for kind, body in messages(answer):
+                if kind == _RTM_NEWNEIGH:
+                    _, _, _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
+                    address = dict(attributes(body[_NEIGHBOUR.size :])).get(_NDA_DST)
+                    if state & _NUD_INCOMPLETE and address is not None:
+                        found.append((index, address))
+        return found
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def _code(self, request: bytes) -> int:
+        for answer in self._netlink.exchange(request):
+            for kind, content in messages(answer):
+                if kind == ERROR:
+                    return errno_of(content)
+        raise KagemushaError("netlink: the kernel does not answer")
