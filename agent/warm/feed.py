@@ -194,7 +194,8 @@ class Dated:
 class Subscriber:
     """A connected mirror. reached: its newest mark of this primary;
     since_ns: when it was last in step; at: where each structure will be when all that was
-    sent has arrived; a structure that it does not want, or needs whole, is not in it (`needs`)."""
+    sent has arrived; a structure that it does not want, or needs whole, is not in it (`needs`); wanted: what it has
+    said last that it holds."""
 
     subscriber: int
     instance: str
@@ -204,6 +205,7 @@ class Subscriber:
     is_jammed: bool = False
     at: dict[str, Held] = field(default_factory=dict)
     needs: set[str] = field(default_factory=set)
+    wanted: dict[str, Held] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -228,6 +230,8 @@ class Feed:
         self._at: dict[str, Held] = {}
         self._asked: set[str] = set()
         self._known_ns: dict[Source, int] = {}
+        self._silent: set[Source] = set()
+        """Who has said where it stands, but not yet that there is nothing newer: no mark can be dated."""
         self._confirmed: dict[str, tuple[int, int]] = {}
         self._subscribers: dict[int, Subscriber] = {}
         self._is_over = False
@@ -260,9 +264,9 @@ class Feed:
             case Updated(update, age_us):
                 return self._updated(update, age_us) + self._mark(now_ns, final=False)
             case Stands(structure, held):
-                self._at[structure] = held
-                return []
+                return self._stands(structure, held)
             case Nothing(source, at_ns):
+                self._silent.discard(source)
                 self._known_ns[source] = max(at_ns, self._known_ns.get(source, 0))
                 return []
             case Tick(final):
@@ -342,6 +346,33 @@ class Feed:
             sent.append(Send(tuple(takers), change_messages(update, age_us), may_drop=not update.is_whole))
         return sent + self._ask({name for one in self._subscribers.values() if name in one.needs and not one.is_jammed})
 
+    def _stands(self, name: str, held: Held) -> list[FeedEffect]:
+        """Whoever holds the same follows; the others need a whole copy."""
+        if name not in self.declared:
+            return []
+        self._at[name] = held
+        source = self._source(name)
+        if source not in self._known_ns:
+            self._silent.add(source)
+        effects: list[FeedEffect] = []
+        for one in self._subscribers.values():
+            if one.at.get(name, held) != held:
+                del one.at[name]
+                one.needs.add(name)
+            if not one.is_jammed and name in one.needs and one.wanted.get(name) == held:
+                effects += self._in_step(one, name, held)
+        return effects + self._ask(
+            {name for one in self._subscribers.values() if name in one.needs and not one.is_jammed}
+        )
+
+    def _source(self, name: str) -> Source:
+        return "native" if self.declared[name].native else "program"
+
+    def _in_step(self, subscriber: Subscriber, name: str, held: Held) -> list[FeedEffect]:
+        subscriber.needs.discard(name)
+        subscriber.at[name] = held
+        return self._repeat_mark(subscriber)
+
     def _ask(self, names: set[str]) -> list[FeedEffect]:
         """Ask for the whole copies that are missing, each once until it comes."""
         missing = sorted(name for name in names if name in self.declared and name not in self._asked)
@@ -359,12 +390,12 @@ class Feed:
     # ------------------------------------------------------------ marks
 
     def _mark(self, now_ns: int, *, final: bool) -> list[FeedEffect]:
-        if self._is_over or not self.declared or self._at.keys() < self.declared.keys():
+        if self._is_over or self._silent or not self.declared or self._at.keys() < self.declared.keys():
             return []
         self._is_over = final
         self._number += 1
         holds = {name: self._at[name] for name in sorted(self.declared)}
-        sources: set[Source] = {"native" if one.native else "program" for one in self.declared.values()}
+        sources = {self._source(name) for name in self.declared}
         captured_ns = min(self._known_ns.get(source, 0) for source in sources)
         mark = Mark(Version(self.token, self._number, _digest(holds)), captured_ns, holds, final)
         before = self.version
@@ -424,13 +455,13 @@ class Feed:
         name = want.structure
         if name not in self.declared:
             return []
-        if want.version and self._at.get(name) == (want.version, want.state):
-            subscriber.needs.discard(name)
-            subscriber.at[name] = (want.version, want.state)
-            return self._repeat_mark(subscriber)
+        held = subscriber.wanted[name] = (want.version, want.state)
+        if want.version and self._at.get(name) == held:
+            return self._in_step(subscriber, name, held)
         subscriber.at.pop(name, None)
         subscriber.needs.add(name)
-        return [] if subscriber.is_jammed else self._ask({name})
+        # Where nothing is known of the structure yet, the program is about to say where it stands, or to send it whole.
+        return [] if subscriber.is_jammed or name not in self._at else self._ask({name})
 
     def _repeat_mark(self, subscriber: Subscriber) -> list[FeedEffect]:
         """Who has everything already need not wait for the next one, which may be the last."""

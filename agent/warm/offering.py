@@ -74,12 +74,18 @@ class Offering:
             case Hello(structures=structures):
                 for one in structures:
                     self.declare(one)
+                    self._stand(one)
             case Declared():
                 self.declare(said)
+                if said.holds is not None:
+                    # It has just become the primary, and what it holds is all that there is.
+                    self._has_begun = True
+                    self.event(Nothing("program", time.time_ns()))
+                    self._stand(said)
             case Withdrawn(structure, reason):
                 self.event(Lost(structure, reason))
             case Aged(update, age_us):
-                if not self._has_begun:
+                if not self._has_begun and update.is_whole:
                     # It begins with whole copies of everything.
                     self._has_begun = True
                     self.event(Nothing("program", time.time_ns() - age_us * 1000))
@@ -94,6 +100,11 @@ class Offering:
     def declare(self, one: Declared) -> None:
         """The program has a structure."""
         self.event(Supplied(Declare(one.structure, False, one.type, one.type_text, one.limit_bytes)))
+
+    def _stand(self, one: Declared) -> None:
+        """The program goes on from what it holds of a structure, if it holds any."""
+        if one.holds is not None:
+            self.event(Stands(one.structure, one.holds))
 
     async def capture(self, native: Native, token: int, *, anew: bool = False) -> None:
         """Mirror native structures, too; see `Native.supply`."""

@@ -192,6 +192,7 @@ class WarmProgram:
             "instance": self._instance,
             "role": role,
             "token": token,
+            "goes_on": True,
             "interval_ms": min(intervals, default=self._definition.mirror.interval_ms),
             "structures": [
                 {"name": one.title, "python": one.python, "limit": one.size_mib_max << 20} for one in tables

@@ -13,22 +13,27 @@ import platform
 import queue
 import selectors
 import socket
+import sys
 import threading
 import time
-from collections import deque
 from typing import Any, Callable
 
 from kagemusha.structures import dialogue as says
 from kagemusha.structures.dialogue import MIRROR, PRIMARY, Dialogue
 from kagemusha.structures.errors import NotCommitted, ProtocolError, Refused, StructuresError
-from kagemusha.structures.frames import FrameReader, Message, encode, pieces
+from kagemusha.structures.frames import FrameReader, Message, pieces
 from kagemusha.structures.member import Member, is_loaded, looked_up, may_be_loaded
+from kagemusha.structures.outgoing import Outgoing
 from kagemusha.structures.structure import Update
+from kagemusha.structures.whole_copy import PIECE_ITEMS, Unsettled, WholeCopy
 
 AGAIN_S = 1.0
 """How long to wait before the next attempt to reach the agent."""
+COPYING_REST = 2.0
+"""A large whole copy is packed piece by piece; after each the program has so many times as long for itself."""
 LOADING_S = 10.0
 """How long a program has, after its agent's welcome, to import the modules whose objects are mirrored."""
+SEND_BUFFER_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
 LOG = logging.getLogger("kagemusha.structures")
 
@@ -47,7 +52,9 @@ class Client:
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._work: queue.Queue[says.Effect] = queue.Queue()
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing = Outgoing()
+        self._connection: socket.socket | None = None
+        self._pen = threading.Lock()
         self._bell, self._clapper = socket.socketpair()
         self._bell.setblocking(False)
         self._clapper.setblocking(False)
@@ -135,34 +142,75 @@ class Client:
             versions = {name: member.structure.version for name, member in self.members.items()}
             self._send({"kind": "current", "versions": versions, "age_us": 0})
 
-    def _publish(self, member: Member, *, whole: bool) -> None:
+    def _publish(self, member: Member, *, whole: bool, at_once: bool = False) -> None:
         def take() -> None:
             with self._mutex:
                 if self.is_connected and self.dialogue.role == PRIMARY and self._is_mirrored(member):
-                    self._take(member, whole=whole)
+                    self._take(member, whole=whole, at_once=at_once)
 
         member.consistency.run(take)
 
-    def _take(self, member: Member, *, whole: bool) -> None:
-        """Queue what changed of a structure (with the mutex)."""
+    def _take(self, member: Member, *, whole: bool, at_once: bool = False) -> None:
+        """Queue what changed of a structure, and begin a whole copy if one is asked for or needed (with the mutex).
+
+        `at_once`: the whole copy that was begun before can't be made in pieces.
+        """
         structure = member.structure
+        begun = structure.graph.copy
+        is_new = structure.state is None
+        update: Update | None = None
+        copy: WholeCopy | None = None
         try:
             member.check_path()
-            update = structure.take()
-            updates = [] if update is None else [update]
-            if whole and (update is None or not update.is_whole):
-                updates.append(structure.whole())
+            if not is_new:
+                update = structure.take()
+            if at_once or (begun is None and (is_new or whole or structure.may_be_too_large)):
+                copy = structure.begin_whole(sys.maxsize if at_once else PIECE_ITEMS)
         except StructuresError as error:
             self._withdraw(member, error)
             return
         except RuntimeError as error:  # it was changed meanwhile by another thread: the next one is a whole copy
-            structure.state = None
+            structure.lose()
             LOG.warning("structure %s was changed while it was read (%s); once more", structure.name, error)
             return
-        member.taken(time.monotonic(), is_changed=update is not None)
-        for one in updates:
-            for message in pieces(one, 0):
-                self._send(message)
+        member.taken(time.monotonic(), is_changed=is_new or update is not None)
+        if update is not None and not (begun is not None and begun.is_new):
+            self._outgoing.reserve().fill(pieces(update, 0))
+            self._flush()
+        if copy is not None and copy.is_packed:
+            self._end_copy(member, copy)
+        elif copy is not None:
+            name = f"kagemusha copy of {structure.name}"
+            threading.Thread(target=self._copy, args=(member, copy), name=name, daemon=True).start()
+
+    def _copy(self, member: Member, copy: WholeCopy) -> None:
+        """Pack a whole copy piece by piece and send it, in a thread of its own."""
+        try:
+            more = True
+            while more and member.structure.graph.copy is copy:
+                begun_s = time.thread_time()
+                more = copy.step()
+                time.sleep(COPYING_REST * (time.thread_time() - begun_s))
+        except Unsettled:
+            self._publish(member, whole=True, at_once=True)
+        else:
+            self._end_copy(member, copy)
+
+    def _end_copy(self, member: Member, copy: WholeCopy) -> None:
+        """Send a copy that is packed, in the order in which versions go."""
+        structure = member.structure
+        with self._mutex:
+            if structure.graph.copy is not copy or not self._is_mirrored(member):
+                return
+            put_together = structure.end_whole()
+            place = self._outgoing.reserve()
+        try:
+            place.fill(pieces(put_together(), 0))
+        except StructuresError as error:
+            place.fill(())
+            with self._mutex:
+                self._withdraw(member, error)
+        self._flush()
 
     def _withdraw(self, member: Member, error: StructuresError) -> None:
         with self._news:
@@ -177,6 +225,9 @@ class Client:
             member = self.members.get(effect.structure)
             if member is not None:
                 self._publish(member, whole=True)
+        elif isinstance(effect, says.Begin):
+            with self._mutex:
+                self._perform(self.dialogue.begins(effect.structure))
         elif isinstance(effect, says.Become):
             self._become(effect)
         elif isinstance(effect, says.LookUp):
@@ -215,10 +266,14 @@ class Client:
                 if member.consistency.is_periodic:
                     self._publish(member, whole=False)
         with self._mutex:
-            told = self.dialogue.role != effect.role and (self.dialogue.is_sure or bool(effect.reply))
+            former = self.dialogue.role
+            told = former != effect.role and (self.dialogue.is_sure or bool(effect.reply))
             holds = self.dialogue.became(effect.role, effect.token)
             for member in self.members.values():
                 member.start_anew()
+            if self.dialogue.role != former:
+                # Before the program's functions for it: what they change follows.
+                self._perform(self.dialogue.goes_on())
         self.ready.set()
         if told and not is_leaving:
             self._change_role(effect.role)
@@ -251,7 +306,7 @@ class Client:
                 what = str(error)
             with self._mutex:
                 self.dialogue.is_welcome = False
-                self._outgoing.clear()
+                self._forget()
             if not self._has_said_alone:
                 self._has_said_alone = True
                 LOG.warning("no agent at %s (%s): running on alone, and trying again", self._path, what)
@@ -260,36 +315,41 @@ class Client:
 
     def _talk(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         reader = FrameReader()
         with self._mutex:
-            self._outgoing.clear()
+            self._forget()
+            self._connection = connection
             self._send(self.dialogue.opened(os.getpid(), f"python {platform.python_version()}"))
         with selectors.DefaultSelector() as selector:
             selector.register(self._bell, selectors.EVENT_READ)
             selector.register(connection, selectors.EVENT_READ)
             while True:
-                writing = selectors.EVENT_WRITE if self._outgoing else 0
+                writing = selectors.EVENT_WRITE if self._outgoing.is_ready else 0
                 selector.modify(connection, selectors.EVENT_READ | writing)
                 for key, events in selector.select():
                     if key.fileobj is self._bell:
                         self._bell.recv(4096)
                         continue
                     if events & selectors.EVENT_WRITE:
-                        self._write(connection)
+                        with self._pen:
+                            self._write(connection)
                     if events & selectors.EVENT_READ and not self._read(connection, reader):
                         return
 
+    def _forget(self) -> None:
+        """There is no connection any more."""
+        with self._pen:
+            self._connection = None
+            self._outgoing.clear()
+
     def _write(self, connection: socket.socket) -> None:
-        while self._outgoing:
-            frame = self._outgoing[0]
+        """Write as much as there is room for (with the pen)."""
+        while frame := self._outgoing.first():
             try:
-                sent = connection.send(frame)
+                self._outgoing.written(connection.send(frame))
             except BlockingIOError:
                 return
-            if sent < len(frame):
-                self._outgoing[0] = frame[sent:]
-            else:
-                self._outgoing.popleft()
 
     def _read(self, connection: socket.socket, reader: FrameReader) -> bool:
         try:
@@ -304,7 +364,6 @@ class Client:
                     self._perform(self.dialogue.received(message))
         except ProtocolError as error:
             self._send(says.report(error, None))
-            self._write(connection)
             raise
         if self.is_connected:
             self._has_said_alone = False
@@ -335,7 +394,22 @@ class Client:
             self._news.notify_all()
 
     def _send(self, message: Message) -> None:
-        self._outgoing.append(encode(message))
+        self._outgoing.add(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what there is room for, in this thread: to wake another one for it would cost the program more. The
+        socket's thread writes the rest."""
+        if self._pen.acquire(blocking=False):
+            try:
+                if self._connection is not None:
+                    self._write(self._connection)
+            except OSError:  # the socket's thread finds that out, too
+                pass
+            finally:
+                self._pen.release()
+            if not self._outgoing.is_ready:
+                return
         try:
             self._clapper.send(b"\0")
         except BlockingIOError:  # it rings already

@@ -244,6 +244,7 @@ class DequeNode(Node):
         if operation[1] == "fill":
             deque.clear(target)
             deque.extend(target, column(operation[2]))
+            self._settle(len(target))
             return
         _, _, left, kept, before, after, places, values, patches = operation
         for _ in range(left):
@@ -256,3 +257,4 @@ class DequeNode(Node):
             deque.__setitem__(target, place, value)
         for place, blocks in patches:
             patch(target[self.graph.unpacker.one(place)], blocks)
+        self._settle(len(target))

@@ -32,6 +32,13 @@ class SendWhole:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """Send a structure whole, if this primary does not go on from what it holds of it; see `begins`."""
+
+    structure: str
+
+
+@dataclass(frozen=True)
 class Apply:
     """Apply an update. `age_us`: how old it is."""
 
@@ -89,13 +96,14 @@ class Pace:
     interval_ms: int
 
 
-Effect = Union[Send, SendWhole, Apply, Become, Acknowledged, Current, LookUp, Say, Pace]
+Effect = Union[Send, SendWhole, Begin, Apply, Become, Acknowledged, Current, LookUp, Say, Pace]
 
 
 class Dialogue:
     """One program. `role` and `token` outlive connections; `is_welcome`: the agent has answered on this one.
 
     `heading`: the role when all effects so far have been carried out. `is_sure`: somebody has said which role it is.
+    `agent_goes_on`: the agent takes up a primary's structures where they are, and asks for the copies that it needs.
     """
 
     def __init__(self, program: str, role: str) -> None:
@@ -104,6 +112,7 @@ class Dialogue:
         self.is_sure = False
         self.token = 0
         self.is_welcome = False
+        self.agent_goes_on = False
         self.structures: dict[str, Structure] = {}
         self._assembler = Assembler()
         self._waiting_for_whole: dict[str, int] = {}
@@ -169,6 +178,7 @@ class Dialogue:
         if field(message, "format", int) != FORMAT or role not in (PRIMARY, MIRROR):
             raise ProtocolError(f"an agent with format {message['format']} and role {role}")
         self.is_welcome = True
+        self.agent_goes_on = message.get("goes_on") is True
         self.heading = role
         effects: list[Effect] = [Pace(max(1, field(message, "interval_ms", int)))]
         if role != self.role or token > self.token:
@@ -180,8 +190,22 @@ class Dialogue:
             if named["name"] not in self.structures:
                 effects.append(LookUp(named["name"], named["python"], named.get("limit")))
         if role == PRIMARY:
-            effects += [SendWhole(name) for name in self.structures]
+            effects += map(Begin, self.structures)
         return effects
+
+    def begins(self, name: str) -> list[Effect]:
+        """This is the primary: send a structure whole, unless the agent was told what it goes on from."""
+        structure = self.structures.get(name)
+        if structure is None or self.role != PRIMARY or (self.agent_goes_on and structure.holds is not None):
+            return []
+        return [SendWhole(name)]
+
+    def goes_on(self) -> list[Effect]:
+        """This has become the primary: say which structures go on from what it holds, as it was until now."""
+        held = [it for it in self.structures.values() if it.holds is not None]
+        if self.role != PRIMARY or not self.is_welcome or not self.agent_goes_on:
+            return []
+        return [Send({"kind": "declare", **declaration(structure)}) for structure in held]
 
     def _resync(self, message: Message) -> list[Effect]:
         name = field(message, "structure", str)
@@ -192,8 +216,7 @@ class Dialogue:
         if token < self.token:
             return [Send(report(Refused("stale-token", f"promoted with token {token}, after {self.token}"), None))]
         self.heading = PRIMARY
-        whole: list[Effect] = [SendWhole(name) for name in self.structures]
-        return [Become(PRIMARY, token, "promoted"), *whole]
+        return [Become(PRIMARY, token, "promoted"), *map(Begin, self.structures)]
 
     def _demoted(self, message: Message) -> list[Effect]:
         self.heading = MIRROR
@@ -204,7 +227,7 @@ class Dialogue:
         holds = {name: list(it.holds) for name, it in self.structures.items() if it.holds is not None}
         changed = role != self.role
         self.is_sure = True
-        self.role, self.token = role, max(token, self.token)
+        self.token = max(token, self.token)
         for structure in self.structures.values():
             if role == PRIMARY and changed:
                 structure.lead(self.token)
@@ -212,6 +235,7 @@ class Dialogue:
                 structure.follow(self.token)
             elif role == PRIMARY:
                 structure.token = self.token
+        self.role = role  # last: whoever asks for it may change the structures at once
         return holds
 
     def _acknowledged(self, message: Message) -> list[Effect]:
@@ -235,10 +259,14 @@ class Dialogue:
         except Refused as refused:
             self._assembler.skip()
             return self._refused(name, refused)
-        if message["kind"] == "update" and name in self._waiting_for_whole:
+        if name in self._waiting_for_whole and message["kind"] == "update" and not self._is_next(message):
             self._assembler.skip()
             return []
         return self._if_complete(incoming)
+
+    def _is_next(self, message: Message) -> bool:
+        """Whether an update follows what is held: another primary than the one that was asked may go on from it."""
+        return self.structures[message["structure"]].holds == (message["base_version"], message["base"])
 
     def _if_complete(self, incoming: Any) -> list[Effect]:
         update = incoming.complete

@@ -33,9 +33,9 @@ class Dict(dict):  # type: ignore[type-arg]  # dict[...] as a base costs each as
         _put(self, key, value)
         node = self._kagemusha
         if node is not None:
-            if node.clean:
-                node.touch(self)
             node.dirty[key] = value
+            if node.clean:  # after it was noted: a delta that is taken in between leaves it to the next one
+                node.touch(self)
 
     def __delitem__(self, key: Any) -> None:
         """See dict."""
@@ -103,6 +103,11 @@ class DictNode(Node):
         self.gone: dict[Any, None] = {}
         self._shadow: dict[Any, Any] = {}
 
+    def forget_changes(self) -> None:
+        """See Node."""
+        super().forget_changes()
+        self.dirty, self.gone = {}, {}
+
     def forget(self, target: Any, key: Any) -> None:
         """A key was deleted; if it comes again it does so at the end."""
         if self.clean:
@@ -145,19 +150,19 @@ class DictNode(Node):
             dirty.update({key: target[key] for key in replaced})
         if not dirty and not gone and not patches:
             return None
-        return [self.number, "put", *self._columns(list(gone), list(dirty), list(dirty.values())), patches]
+        return [self.number, "put", *self._columns(gone, dirty), patches]
 
-    def _columns(self, gone: list[Any], keys: list[Any], values: list[Any]) -> list[Any]:
+    def _columns(self, gone: dict[Any, None], items: dict[Any, Any]) -> list[Any]:
         packer = self.graph.packer
-        columns = [packer.column(gone), packer.column(keys), packer.column(values)]
-        self.watch_all(keys, values, columns[2][0])
+        columns = [packer.keys(gone), packer.keys(items), packer.column(items.values())]
+        self.watch_all(items, items.values(), columns[2][0])
         return columns
 
     def fill(self, target: Any) -> list[Any]:
         """See Node. The operation: number, "fill", no keys gone, keys, values, no patches."""
         self.whole = False
         self.watches = {}
-        return [self.number, "fill", *self._columns([], list(target), list(target.values())), []]
+        return [self.number, "fill", *self._columns({}, target), []]
 
     def apply(self, target: Any, operation: list[Any]) -> None:
         """See Node."""

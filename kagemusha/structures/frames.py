@@ -82,13 +82,13 @@ def pieces(update: Update, age_us: int) -> Iterator[Message]:
         "sum": update.sum,
         "size": len(view),
         "age_us": age_us,
-        "data": bytes(view[:PIECE_BYTES]),
+        "data": view[:PIECE_BYTES],
     }
     if not update.is_whole:
         message.update(base_version=update.base_version, base=update.base)
     yield message
     for at in range(PIECE_BYTES, len(view), PIECE_BYTES):
-        yield {"kind": "more", "data": bytes(view[at : at + PIECE_BYTES])}
+        yield {"kind": "more", "data": view[at : at + PIECE_BYTES]}
 
 
 @dataclass

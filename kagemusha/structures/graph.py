@@ -13,13 +13,17 @@ that are neither tracked nor immutable are sent with the container that holds th
 
 The bytes of a delta or a whole copy, in msgpack: [created, operations, dropped]. `created`: [number, kind, detail] for
 each new container; `operations`: what to do in which, in order (each kind's file says which there are); `dropped`:
-numbers that nobody has any more. Number 0 is the root.
+numbers that nobody has any more, and of a whole copy the highest that was ever given. Number 0 is the root.
+
+A copy that becomes the original goes on from what it holds, and whoever holds the same follows: if nothing in it could
+change unseen while it was a copy, since everything is tracked or can't change (`is_certain`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 import weakref
 from collections import deque
 from typing import Any, Callable
@@ -35,6 +39,7 @@ from kagemusha.structures.node import Node
 from kagemusha.structures.objects import ObjectNode, names_of
 from kagemusha.structures.sets import Set, SetNode
 from kagemusha.structures.values import ATOMIC, Packer, Types, Unpacker, blank, class_name, is_array, numpy
+from kagemusha.structures.whole_copy import PIECE_ITEMS, Items, WholeCopy
 
 ROOT = 0
 
@@ -104,7 +109,8 @@ class Graph:
         """Raises NotEncodable when `root` can't be mirrored."""
         self.root = root
         self.packer = Packer(types, self._link)
-        self.unpacker = Unpacker(types, self._container)
+        self.unpacker = Unpacker(types, self._container, self._see)
+        self.copy: WholeCopy | None = None
         self.touched: dict[int, Any] = {}
         self.watching: dict[int, Node] = {}
         self._types = types
@@ -119,6 +125,7 @@ class Graph:
     def _add_root(self) -> None:
         node = node_class(self.root)(self, ROOT)
         self.scanned = not hasattr(self.root, "_kagemusha")
+        self.is_certain = not self.scanned
         if not self.scanned:
             _mark(self.root, node)
         self._nodes = {ROOT: node}
@@ -139,6 +146,11 @@ class Graph:
             return own.immutable
         module = numpy()
         return isinstance(value, enum.Enum) or (module is not None and isinstance(value, module.generic))
+
+    def _see(self, values: Any) -> None:
+        """Values of any kind have come into a copy."""
+        if self.is_certain and not all(map(self.is_settled, values)):
+            self.is_certain = False
 
     def _link(self, container: Any) -> int | None:
         """Return the number of a tracked container, which may be new; None if another structure has it."""
@@ -180,40 +192,63 @@ class Graph:
             elif target is not None:
                 asked.setdefault(number, target)
         operations = [self._nodes[number].take(target) for number, target in asked.items()]
-        return self._delta([], [operation for operation in operations if operation is not None])
+        return self._delta([operation for operation in operations if operation is not None])
 
     def whole(self) -> bytes:
         """Return everything; raises NotEncodable, as take() does. Bytes are equal for equal graphs."""
+        copy = self.begin_copy(sys.maxsize)
+        self.copy = None
+        return copy.data()
+
+    def begin_copy(self, piece_items: int = PIECE_ITEMS) -> WholeCopy:
+        """Take hold of everything; deltas follow into the copy as long as it is `copy`. Raises NotEncodable.
+
+        Containers with more items than `piece_items`, none of which is watched, are packed later, so many at a time.
+        """
         self.touched = {}
+        self.copy = None
         self._fresh.clear()
         if self.scanned:
             self._nodes[ROOT].remember(self.root)
+        copy = WholeCopy(self.packer, self.is_settled)
         created: list[Any] = []
         operations: list[Any] = []
         # What nobody has any more goes whenever garbage is collected, even in the middle of this: so all is held first.
         nodes = self._nodes.copy()
         there = [(number, nodes[number], self._targets.get(number, _nothing)()) for number in sorted(nodes)]
-        self._dropped.clear()
         for number, node, target in there:
             if target is None:
                 continue
             if number != ROOT:
                 created.append([number, node.kind, _detail(target)])
+            if node.kind in ("dict", "list") and len(target) > piece_items and not node.watches:
+                node.forget_changes()
+                copy.hold(Items(number, target, piece_items))
+                continue
             node.whole = True
             operations.append(node.take(target))
-        data = self._delta(created, operations)
-        return b"" if data is None else data
+        self._describe_fresh(created, operations)
+        highest = self._next - 1
+        copy.begin(created, operations, [] if highest in self._nodes else [highest])
+        self.copy = copy
+        return copy
 
-    def _delta(self, created: list[Any], operations: list[Any]) -> bytes | None:
+    def _describe_fresh(self, created: list[Any], operations: list[Any]) -> None:
         while self._fresh:
             container = self._fresh.popleft()
             node = container._kagemusha
             created.append([node.number, node.kind, _detail(container)])
             node.whole = True
             operations.append(node.take(container))
+
+    def _delta(self, operations: list[Any]) -> bytes | None:
+        created: list[Any] = []
+        self._describe_fresh(created, operations)
         if not operations:
             return None
         dropped, self._dropped = self._dropped, []
+        if self.copy is not None:
+            self.copy.follow(created, operations, dropped)
         packed: bytes = msgpack.packb([created, operations, dropped])
         return packed
 
@@ -234,6 +269,7 @@ class Graph:
             self._nodes[operation[0]].apply(self._container(operation[0]), operation)
         for number in dropped:
             self._kept.pop(number, None)
+            self._next = max(self._next, number + 1)  # as others know it, even where it has never been here
         self._dropped.clear()
 
     def let_go(self) -> None:
@@ -243,6 +279,7 @@ class Graph:
             if container is not self.root and container is not None:
                 _mark(container, None)
         self._kept = {}
+        self.copy = None
         self.touched = {}
         self.watching = {}
         self._fresh.clear()
@@ -255,7 +292,10 @@ class Graph:
         return bool(self.touched)
 
     def lead(self) -> None:
-        """A copy becomes the original: containers live as long as the program has them. whole() must come next."""
+        """A copy becomes the original: containers live as long as the program has them.
+
+        take() may come next where the copy `is_certain` and has not changed; else whole() must.
+        """
         self._kept = {}
 
     def refused_place(self) -> tuple[str, NotEncodable] | None:

@@ -189,6 +189,11 @@ class ListNode(Node):
         super().renew(target)
         self.log.clear()
 
+    def forget_changes(self) -> None:
+        """See Node."""
+        super().forget_changes()
+        self.log = []
+
     def remember(self, target: Any) -> None:
         """See Node."""
         self._shadow = list(target)

@@ -7,6 +7,7 @@ an array) are watched: looked at again at each interval, and compared.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 from kagemusha.structures.values import MIXED, is_array, numpy
@@ -47,6 +48,10 @@ class Node:
         self.touch(target)
         self.whole = True
 
+    def forget_changes(self) -> None:
+        """All that was reported is known by other ways."""
+        self.clean, self.whole = True, False
+
     def scan(self, target: Any) -> None:
         """Find what was changed, in a container that does not report it."""
         raise NotImplementedError
@@ -76,7 +81,7 @@ class Node:
         elif self.watches:
             self.watches.pop(place, None)
 
-    def watch_all(self, places: Any, values: list[Any], mode: int = MIXED) -> None:
+    def watch_all(self, places: Any, values: Iterable[Any], mode: int = MIXED) -> None:
         """Do the same for many; quick where the `mode` of their column says that nothing can change."""
         if mode != MIXED:
             if self.watches:

@@ -1,17 +1,21 @@
 """One structure under its name: versions, states and sums around its graph, as the original or as the copy.
 
-Pure but for the values it keeps: no clock, no I/O. What the words mean: docs/structures-protocol.md.
+Pure but for the values it keeps and for a random number in the state of a new history. What the words mean:
+docs/structures-protocol.md.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from kagemusha.structures.errors import NameTaken, NotEncodable, Refused, TooLarge
 from kagemusha.structures.graph import Graph, layout
 from kagemusha.structures.node import digest
 from kagemusha.structures.values import Types
+from kagemusha.structures.whole_copy import PIECE_ITEMS, WholeCopy
 
 NO_STATE = b"\0" * 8
 LIMIT_BYTES = 256 << 20
@@ -84,12 +88,12 @@ class Structure:
         try:
             data = self.graph.take()
         except NotEncodable as error:
-            self.state = None
+            self.lose()
             raise self._placed(error) from error
         if data is None:
             return None
         self._size_bytes += len(data)
-        if self._size_bytes > self.limit_bytes:
+        if len(data) > self.limit_bytes or self._size_bytes > 2 * self.limit_bytes:
             return self._new_whole()
         base_version, base = self.version, self.state
         self.version += 1
@@ -98,36 +102,64 @@ class Structure:
 
     def whole(self) -> Update:
         """Return everything, at the version of the last take(), which must be just before. Raises as take() does."""
-        if self.state is None:
-            return self._new_whole()
-        return self._as_whole(self._everything(), self.state)
+        self.begin_whole(sys.maxsize)
+        return self.end_whole()()
 
     def _new_whole(self) -> Update:
-        self.state = None
-        data = self._everything()
-        self.version += 1
-        self.state = digest(self.name.encode(), b"\0", self.version.to_bytes(8, "little"), data)
-        return self._as_whole(data, self.state)
+        self.lose()
+        return self.whole()
 
-    def _as_whole(self, data: bytes, state: bytes) -> Update:
-        total = sum_of(self.name, self.version, NO_STATE, state, data)
-        return Update(self.name, self.token, 0, NO_STATE, self.version, state, total, data)
+    def begin_whole(self, piece_items: int = PIECE_ITEMS) -> WholeCopy:
+        """Take hold of everything at the version of the last take(), which must be just before, or at a new version.
 
-    def _everything(self) -> bytes:
+        It is to be packed, step by step, while take() goes on; then end_whole() comes. Raises NotEncodable.
+        """
+        is_new = self.state is None
         try:
-            data = self.graph.whole()
+            copy = self.graph.begin_copy(piece_items)
         except NotEncodable as error:
-            self.state = None
+            self.lose()
             raise self._placed(error) from error
-        if len(data) > self.limit_bytes:
-            self.state = None
-            raise TooLarge(
-                f"structure {self.name} has {len(data)} bytes; its limit is {self.limit_bytes}",
-                hint="a higher limit, or fewer entries",
-            )
-        # Deltas count against the limit until the next copy; a tenth of room keeps copies from following each other.
-        self._size_bytes = min(len(data), self.limit_bytes * 9 // 10)
-        return data
+        if is_new:
+            copy.is_new = True
+            self.version += 1
+            self.state = digest(self.name.encode(), b"\0", self.version.to_bytes(8, "little"), os.urandom(8))
+        return copy
+
+    def end_whole(self) -> Callable[[], Update]:
+        """The copy that was begun is packed: it is one of the present version. Return what puts it together.
+
+        That takes long for large ones, and may be called in any thread. It raises TooLarge.
+        """
+        copy, version, state = self.graph.copy, self.version, self.state
+        if copy is None or state is None:
+            raise ValueError(f"structure {self.name}: no whole copy was begun")
+        self.graph.copy = None
+
+        def put_together() -> Update:
+            data = copy.data()
+            if len(data) > self.limit_bytes:
+                self.lose()
+                raise TooLarge(
+                    f"structure {self.name} has {len(data)} bytes; its limit is {self.limit_bytes}",
+                    hint="a higher limit, or fewer entries",
+                )
+            # Deltas count against the limit until the next copy; with room, or copies would follow each other.
+            self._size_bytes = min(len(data), self.limit_bytes * 9 // 10)
+            total = sum_of(self.name, version, NO_STATE, state, data)
+            return Update(self.name, self.token, 0, NO_STATE, version, state, total, data)
+
+        return put_together
+
+    @property
+    def may_be_too_large(self) -> bool:
+        """Whether it may have grown beyond its limit: a whole copy tells."""
+        return self._size_bytes > self.limit_bytes
+
+    def lose(self) -> None:
+        """What was sent until now counts no more: everything is sent anew."""
+        self.state = None
+        self.graph.copy = None
 
     def _placed(self, error: NotEncodable) -> NotEncodable:
         found = self.graph.refused_place()
@@ -164,10 +196,11 @@ class Structure:
         return True
 
     def lead(self, token: int) -> None:
-        """Become the original. The first take() is a whole copy at the next version."""
+        """Become the original: go on from what is held, or, where that can't be told, with a whole copy."""
         self.token = max(self.token, token)
-        self.state = None
         self.graph.lead()
+        if self.graph.is_changed or not self.graph.is_certain:
+            self.state = None
 
     def follow(self, token: int) -> None:
         """Become the copy; nothing that is held counts until a whole copy was applied."""

@@ -15,6 +15,7 @@ import dataclasses
 import enum
 import sys
 from collections import deque
+from collections.abc import Collection
 from itertools import chain
 from typing import Any, Callable, NamedTuple
 
@@ -101,18 +102,32 @@ class Packer:
         self._types = types
         self._link = link
 
-    def column(self, values: list[Any]) -> tuple[int, bytes]:
+    def linked_by(self, link: Link) -> Packer:
+        """Return one of the same types with another `link`."""
+        return Packer(self._types, link)
+
+    def column(self, values: Collection[Any]) -> tuple[int, bytes]:
         """Pack many values at once; raises NotEncodable, which names the first that can't be."""
         if values:
             try:
-                if type(values[0]) is not tuple:
-                    return SCALARS, _only_scalars(values)
-                if set(map(type, values)) == {tuple} and len(set(map(len, values))) == 1 and values[0]:
+                first = next(iter(values))
+                if type(first) is not tuple:
+                    return SCALARS, _only_scalars(list(values))
+                if set(map(type, values)) == {tuple} and len(set(map(len, values))) == 1 and first:
                     flat = _only_scalars(list(chain.from_iterable(values)))
-                    return ROWS, msgpack.packb(len(values[0])) + flat
+                    return ROWS, msgpack.packb(len(first)) + flat
             except (TypeError, OverflowError):
                 pass
-        return MIXED, self._packed(values)
+        return MIXED, self._packed(list(values))
+
+    def keys(self, values: Collection[Any]) -> tuple[int, bytes]:
+        """Pack keys of a dict, which have a hash: what column() asks of scalars is known of them."""
+        if values and type(next(iter(values))) is not tuple:
+            try:
+                return SCALARS, _packed_scalars(list(values))
+            except (TypeError, OverflowError):
+                pass
+        return self.column(values)
 
     def one(self, value: Any) -> bytes:
         """Pack one value; raises NotEncodable."""
@@ -210,16 +225,26 @@ def _only_scalars(values: list[Any]) -> bytes:
     hash of all at once takes a fraction of the time of looking at each type.
     """
     hash(tuple(values))
+    return _packed_scalars(values)
+
+
+def _packed_scalars(values: list[Any]) -> bytes:
     packed: bytes = msgpack.packb(values, default=_refuse, strict_types=True, unicode_errors="surrogatepass")
     return packed
 
 
 class Unpacker:
-    """Bytes to values. `node`: the container of a number; raises KeyError for one that is not there."""
+    """Bytes to values. `node`: the container of a number; raises KeyError for one that is not there.
 
-    def __init__(self, types: Types, node: Callable[[int], Any]) -> None:
+    `seen`: told of the values of each column that may hold others than scalars and rows of them.
+    """
+
+    def __init__(
+        self, types: Types, node: Callable[[int], Any], seen: Callable[[Any], None] = lambda values: None
+    ) -> None:
         self._types = types
         self._node = node
+        self._seen = seen
 
     def column(self, packed: Any) -> Any:
         """Return the values of a column, as a list or tuple; raises ValueError or KeyError for bytes that are none."""
@@ -231,7 +256,9 @@ class Unpacker:
             unpacker.feed(data)
             width, flat = unpacker
             return list(zip(*[iter(flat)] * width))
-        return self.one(data)
+        values = self.one(data)
+        self._seen(values)
+        return values
 
     def one(self, data: bytes) -> Any:
         """Return one value; raises as column() does."""

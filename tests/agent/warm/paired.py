@@ -22,8 +22,10 @@ from agent.warm.feed import (
     Has,
     Joined,
     Left,
+    Nothing,
     Progress,
     Send,
+    Stands,
     Supplied,
     Tick,
     Updated,
@@ -87,6 +89,7 @@ class Pair:
     unapplied: deque[Update] = field(default_factory=deque)
     number: int = 0
     is_connected: bool = False
+    stands: bool = True
     now_ns: int = 0
     marks: list[tuple[Mark, dict[str, int]]] = field(default_factory=list)
     assembly: Assembly = field(default_factory=Assembly)
@@ -108,6 +111,7 @@ class Pair:
 
     def change(self, name: str, content: int) -> None:
         """The primary's program changes a structure."""
+        self.stand()
         self.tell(Updated(self.originals[name].change(content), 0))
 
     def tick(self, *, final: bool = False) -> None:
@@ -164,6 +168,40 @@ class Pair:
         for name in NAMES:
             self._take(self.intake.step(Own(name, False, TYPE, None)))
 
+    def promote(self, *, keeps: bool) -> None:
+        """The mirror goes on as the primary, once it has applied what it was given. The former primary is its mirror:
+        it keeps what it had (as any other mirror may have had it), or begins with nothing. `stand` follows."""
+        while self.unapplied:
+            self.apply()
+        if self.intake.reached is None or self.mirror.keys() < set(NAMES):
+            return
+        self.cut()
+        former = {name: (one.version, one.state, one.content) for name, one in self.originals.items()}
+        number, self.token = self.intake.version.number, self.token + 1
+        self.originals = {name: Original(name, self.token, *self.mirror[name]) for name in NAMES}
+        self.feed, self.intake = Feed("paired", self.token, number), Intake()
+        self.mirror = former if keeps else {}
+        self.confirmed.clear()
+        self.stands = False
+        for name in NAMES:
+            self.tell(Supplied(Declare(name, False, TYPE, "number", LIMIT_BYTES)))
+            self._take(self.intake.step(Own(name, False, TYPE, self.mirror[name][:2] if keeps else None)))
+
+    def stand(self) -> None:
+        """A promoted program says what it goes on from."""
+        if not self.stands:
+            self.stands = True
+            self.tell(Nothing("program", self.now_ns))
+            for name, one in self.originals.items():
+                self.tell(Stands(name, (one.version, one.state)))
+
+    def reconnect(self, name: str, content: int) -> None:
+        """The primary's program lost its connection with what it had just sent over it, and says hello again."""
+        self.originals[name].change(content)
+        self.feed.interrupted()
+        self.stands = False
+        self.stand()
+
     def restart_program(self) -> None:
         """The mirror's program ends, and another one starts."""
         self.unapplied.clear()
@@ -173,6 +211,7 @@ class Pair:
 
     def settle(self) -> None:
         """Everything that is under way arrives."""
+        self.stand()
         while self.down or self.up or self.unapplied:
             self.to_mirror()
             self.to_primary()

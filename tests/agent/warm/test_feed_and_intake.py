@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.warm.feed import STALL_NS, Flowing, Jammed, Joined, Supplied
+from agent.warm.feed import STALL_NS, Flowing, Jammed, Joined, Nothing, Stands, Supplied
 from agent.warm.intake import Own
 from tests.agent.warm.paired import LIMIT_BYTES, NAMES, TYPE, Pair
 from transport.checkpoint import NOTHING
@@ -13,7 +14,7 @@ from transport.structure_messages import Declare
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("change"), st.sampled_from(NAMES), st.integers(0, 1000)),
+        st.tuples(st.sampled_from(["change", "change", "reconnect"]), st.sampled_from(NAMES), st.integers(0, 1000)),
         st.sampled_from(
             [
                 ("tick",),
@@ -26,6 +27,9 @@ STEPS = st.lists(
                 ("to primary",),
                 ("apply",),
                 ("settle",),
+                ("promote", True),
+                ("promote", False),
+                ("stand",),
             ]
         ),
     ),
@@ -37,6 +41,8 @@ def perform(pair: Pair, step: tuple[object, ...]) -> None:
     match step:
         case ("change", str(name), int(content)):
             pair.change(name, content)
+        case ("reconnect", str(name), int(content)):
+            pair.reconnect(name, content)
         case ("tick",):
             pair.tick()
         case ("connect",):
@@ -55,14 +61,25 @@ def perform(pair: Pair, step: tuple[object, ...]) -> None:
             pair.to_primary()
         case ("apply",):
             pair.apply()
+        case ("promote", bool(keeps)):
+            pair.promote(keeps=keeps)
+        case ("stand",):
+            pair.stand()
         case _:
             pair.settle()
 
 
-@given(STEPS)
-@settings(max_examples=200, deadline=None)
-def test_a_mirror_holds_what_it_says_and_in_the_end_the_newest(steps: list[tuple[object, ...]]) -> None:
+@given(STEPS, st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_a_mirror_holds_what_it_says_and_in_the_end_the_newest(
+    steps: list[tuple[object, ...]], begins_in_step: bool
+) -> None:
     pair = Pair()
+    if begins_in_step:  # Only who is in step can be promoted.
+        pair.connect()
+        pair.settle()
+        pair.tick()
+        pair.settle()
     for step in steps:
         perform(pair, step)
         pair.check()
@@ -121,6 +138,86 @@ def test_a_mirror_that_comes_back_with_the_same_needs_no_whole_copy() -> None:
     pair.settle()
     assert pair.wholes == wholes
     assert pair.intake.version == pair.feed.version
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_a_mirror_that_holds_what_a_promoted_one_holds_needs_no_whole_copy(is_early: bool) -> None:
+    pair = Pair()
+    pair.connect()
+    pair.change("book", 7)
+    pair.tick()
+    pair.settle()
+    wholes = pair.wholes
+    pair.promote(keeps=True)
+    if is_early:
+        # It asks before the program has said what it goes on from.
+        pair.connect()
+        while pair.up or pair.down:
+            pair.to_mirror()
+            pair.to_primary()
+    pair.stand()
+    pair.connect()
+    pair.settle()
+    pair.change("book", 8)
+    pair.settle()
+    assert pair.wholes == wholes
+    assert pair.intake.version == pair.feed.version
+    assert pair.feed.version.token == 2
+    assert pair.mirror["book"][2] == 8
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_a_mirror_that_is_ahead_of_a_promoted_one_gets_a_whole_copy(is_early: bool) -> None:
+    pair = Pair()
+    pair.connect()
+    pair.tick()
+    pair.settle()
+    pair.cut()
+    pair.change("book", 7)
+    wholes = pair.wholes
+    pair.promote(keeps=True)
+    if is_early:
+        pair.connect()
+        while pair.up or pair.down:
+            pair.to_mirror()
+            pair.to_primary()
+        assert pair.wholes == wholes
+    pair.stand()
+    pair.connect()
+    pair.settle()
+    pair.tick()
+    pair.settle()
+    assert pair.wholes == wholes + 1
+    assert pair.intake.version == pair.feed.version
+    assert pair.mirror["book"][2] == 0
+
+
+def test_what_a_program_sent_over_a_connection_that_broke_comes_as_a_whole_copy() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.settle()
+    wholes = pair.wholes
+    pair.reconnect("book", 7)
+    pair.change("book", 8)
+    pair.settle()
+    assert pair.wholes == wholes + 1
+    assert pair.intake.version == pair.feed.version
+    assert pair.mirror["book"][2] == 8
+
+
+def test_no_mark_is_made_before_the_program_has_said_that_there_is_nothing_newer() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.tick()
+    pair.settle()
+    pair.promote(keeps=True)
+    for name, one in pair.originals.items():
+        pair.tell(Stands(name, (one.version, one.state)))
+    pair.tick()
+    assert pair.feed.version == NOTHING
+    pair.tell(Nothing("program", 7))
+    pair.tick()
+    assert pair.feed.marks[-1].mark.captured_ns == 7
 
 
 def test_a_mirror_of_another_type_is_given_nothing_and_says_why() -> None:

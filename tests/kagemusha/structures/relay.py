@@ -33,6 +33,8 @@ class Side:
         self.role = role
         self.token = 1
         self.structures: list[Message] = []
+        self.interval_ms = 20
+        self.goes_on = False
         self.said: dict[str, list[Message]] = {}
         self.other: Side | None = None
         self.news = asyncio.Condition()
@@ -77,7 +79,8 @@ class Side:
                     "instance": f"service@{self.role}",
                     "role": self.role,
                     "token": self.token,
-                    "interval_ms": 20,
+                    "interval_ms": self.interval_ms,
+                    "goes_on": self.goes_on,
                     "structures": self.structures,
                 }
             )

@@ -100,6 +100,62 @@ async def test_nothing_that_was_committed_is_lost(tmp_path: Path, consistency: s
             assert "resync" in second.said
 
 
+async def test_a_promoted_program_goes_on_from_what_it_holds_where_it_can_be_sure_of_it(tmp_path: Path) -> None:
+    async with relay(tmp_path) as (first, second):
+        second.goes_on = True
+        async with (
+            program("-m", SERVICE, "loop", side=second, role="mirror") as mirror,
+            program("-m", SERVICE, "loop", side=first, role="primary") as primary,
+        ):
+            await primary.says("committed")
+            await primary.kill()
+            second.send({"kind": "promote", "token": 2})
+            await mirror.says("promoted")
+            await second.has_said("promoted")
+            declared = [one for one in second.said["declare"] if one["holds"] is not None]
+            await second.has_said("update")
+            await second.has_said("whole")
+        # What is tracked goes on; a plain dict may have been changed by anybody.
+        assert [one["structure"] for one in declared] == ["book"]
+        update = next(one for one in second.said["update"] if one["structure"] == "book")
+        assert [update["base_version"], update["base"]] == declared[0]["holds"]
+        assert update["token"] == 2
+        assert {one["structure"] for one in second.said["whole"]} == {"table"}
+
+
+LARGE = """
+import asyncio
+from kagemusha import structures
+BOOK = structures.Dict({n: (n, "row") for n in range(50_000)})
+async def main():
+    structures.start()
+    structures.mirror("book", BOOK)
+    if structures.role() == "mirror":
+        while not BOOK or BOOK[0] != (9, "last"):
+            await asyncio.sleep(0.01)
+        print('{"what": "done", "equal": %s}' % str(list(BOOK) == [*range(50_000), "new"]).lower(), flush=True)
+        await asyncio.Event().wait()
+    for n in range(9):
+        BOOK[0] = (n, "row")
+        await asyncio.sleep(0.005)
+    BOOK["new"] = 1
+    BOOK[0] = (9, "last")
+    print('{"what": "committed", "mirrors": %d}' % await structures.commit_async(), flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def test_a_large_structure_is_copied_while_it_changes(tmp_path: Path) -> None:
+    async with relay(tmp_path) as (first, second):
+        async with (
+            program("-c", LARGE, side=second, role="mirror") as mirror,
+            program("-c", LARGE, side=first, role="primary") as primary,
+        ):
+            assert (await primary.says("committed"))["mirrors"] == 1
+            assert (await mirror.says("done"))["equal"] is True
+
+
 async def test_the_new_primary_is_mirrored_by_the_old_one(tmp_path: Path) -> None:
     async with relay(tmp_path) as (first, second):
         async with (
