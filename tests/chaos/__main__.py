@@ -1,5 +1,7 @@
 """`python -m tests.chaos`: harm a cluster by a seed or a plan, and judge; the last line is one JSON object with --json.
 
+The cluster is one of namespaces on this machine, or, with --inventory, one that is deployed.
+
 Exit status: 0 everything was kept; 1 something was violated; 2 the command line or the plan is wrong; 3 the run is
 invalid, as too little was written or a fault had no effect; 4 the run could not be carried through.
 """
@@ -14,6 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kagemusha.demo.story import PORT
+from tests.chaos.deployed.command import WRONG, run_there
+from tests.chaos.deployed.faults import SITE_KINDS
 from tests.chaos.faults.all import KINDS, kinds_with
 from tests.chaos.plan import Plan, PlanError, Step, make_plan
 from tests.chaos.programs import DRIVERS, PROGRAMS, Setup
@@ -31,32 +36,52 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="what the plan is made of (default: by chance)")
     parser.add_argument("--plan", type=Path, help="a plan to be carried out again")
     parser.add_argument(
-        "--only", action="append", choices=sorted(KINDS), metavar="FAULT", help="this kind; again for more"
+        "--only", action="append", choices=sorted({*KINDS, *SITE_KINDS}), metavar="FAULT", help="again for more"
     )
-    parser.add_argument("--program", choices=PROGRAMS, default="redis", help="what is mirrored (default: redis)")
+    parser.add_argument("--program", default="redis", help=f"what is mirrored: {', '.join(PROGRAMS)} (default: redis)")
     parser.add_argument("--driver", choices=DRIVERS, default="address", help="carries its address (default: address)")
     parser.add_argument("--shrink", action="store_true", help="after a violation: look for the shortest plan with one")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    there = parser.add_argument_group("a cluster that is deployed")
+    there.add_argument("--inventory", type=Path, metavar="FILE", help="Ansible's, of the cluster to be harmed")
+    there.add_argument("--dry-run", action="store_true", help="only say what would be done, and where")
+    there.add_argument("--yes-kill", metavar="NAME", help="the cluster's name, instead of being asked for it")
+    there.add_argument("--authority", type=Path, metavar="DIR", help="of the cluster's authority and the token")
+    there.add_argument("--port", type=int, default=PORT, help=f"where the program speaks redis (default: {PORT})")
     options = parser.parse_args()
     try:
-        plan = _plan(options)
-    except (PlanError, OSError) as error:
+        outcome = _there(options) if options.inventory is not None else _here(options)
+    except (*WRONG, PlanError) as error:
         _say(str(error))
         return _WRONG
-    _say(f"seed {plan.seed}: {len(plan.steps)} steps, {sum(len(step.strikes) for step in plan.steps)} faults")
-    outcome = asyncio.run(_carry_out(plan, Setup(options.program, options.driver), options.keep, options.shrink))
+    if outcome is None:
+        return 0
     _tell(outcome)
     if options.json:
         sys.stdout.write(json.dumps(outcome.figures()) + "\n")
     return _EXIT_CODES[outcome.verdict]
 
 
+def _here(options: argparse.Namespace) -> Outcome:
+    if options.program not in PROGRAMS:
+        raise PlanError(f"nobody knows the program {options.program}: one of {', '.join(PROGRAMS)} is mirrored")
+    plan = _plan(options)
+    _say(f"seed {plan.seed}: {len(plan.steps)} steps, {sum(len(step.strikes) for step in plan.steps)} faults")
+    return asyncio.run(_carry_out(plan, Setup(options.program, options.driver), options.keep, options.shrink))
+
+
+def _there(options: argparse.Namespace) -> Outcome | None:
+    if options.shrink:
+        raise PlanError("--shrink is for clusters on this machine: it takes many runs")
+    return run_there(options, _say)
+
+
 def _plan(options: argparse.Namespace) -> Plan:
     if options.plan is not None:
         return Plan.parse(options.plan.read_text(), KINDS)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
-    there = kinds_with(options.driver)
+    there = kinds_with(options.driver, options.program)
     kinds = {kind: targets for kind, targets in there.items() if options.only is None or kind in options.only}
     if not kinds:
         raise PlanError(f"none of these faults is possible with the driver {options.driver}")

@@ -36,6 +36,11 @@ class Cgroup:
         """What a file of the controller's says."""
         return (self._path / file).read_text().strip()
 
+    @property
+    def list_of_processes(self) -> str:
+        """The file that moves whoever writes its pid (or 0: itself) into it."""
+        return str(self._path / "cgroup.procs")
+
     def release(self) -> None:
         """Move everybody back, and remove it."""
         end_s = time.monotonic() + _EMPTY_S

@@ -1,10 +1,14 @@
-"""A node's disk: a file system of its own for what survives a boot, which can be full, or lose what was not synced."""
+"""A node's disk: a file system of its own for what survives a boot, which can be full, slow, hang, fail, or lose what
+was not synced."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +22,23 @@ SIZE_BYTES: Final = 96 << 20
 _EXT4_IOC_SHUTDOWN: Final = 0x8004587D
 _NO_LOG_FLUSH: Final = 2
 """linux/fs/ext4/ext4.h: nothing more reaches the disk, not even the journal of what was written before."""
+_LOOP_SET_STATUS64: Final = 0x4C04
+_LOOP_GET_STATUS64: Final = 0x4C05
+_LOOP_INFO_BYTES: Final = 232
+_LOOP_SIZE_LIMIT_AT: Final = 32
+"""linux/loop.h: struct loop_info64, lo_sizelimit."""
+_HARDLY_ANYTHING_BYTES: Final = 4096
 _PIECES_BYTES: Final = (1 << 20, 1 << 12, 1)
-
-
 _FEW_BLOCKS: Final = 16
+_PROBE: Final = """
+import os, sys
+if sys.argv[2]:
+    open(sys.argv[2], "w").write("0")
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, b"x")
+os.fsync(file)
+"""
+"""Arguments: a file; the cgroup's list of processes that it does it from, or nothing."""
 
 
 class Disk:
@@ -86,6 +103,48 @@ class Disk:
         except OSError:
             return True
         return False
+
+    def lose(self) -> None:
+        """The device ends behind its first block: whoever reads or writes anything else of it gets EIO, for as long as
+        it is mounted (loop(4))."""
+        with self.device.open("rb+", buffering=0) as loop:
+            about = bytearray(fcntl.ioctl(loop, _LOOP_GET_STATUS64, bytes(_LOOP_INFO_BYTES)))
+            struct.pack_into("Q", about, _LOOP_SIZE_LIMIT_AT, _HARDLY_ANYTHING_BYTES)
+            fcntl.ioctl(loop, _LOOP_SET_STATUS64, bytes(about))
+
+    def is_lost(self) -> bool:
+        """Whether a write fails."""
+        try:
+            self.write_s()
+        except subprocess.CalledProcessError:
+            return True
+        return False
+
+    def hang(self) -> subprocess.Popen[bytes]:
+        """Who writes waits, until the standard input of the process that this gives ends (fsfreeze(8))."""
+        holder = subprocess.Popen(
+            ["sh", "-c", 'fsfreeze -f "$1" && echo && cat > /dev/null; fsfreeze -u "$1"', "hang", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        if holder.stdout is not None:
+            with holder.stdout as said:
+                said.readline()
+        return holder
+
+    def write_s(self, cgroup_procs: str = "") -> float:
+        """How long a write and its sync take, from within a cgroup. Raises CalledProcessError."""
+        begun_s = time.monotonic()
+        words = [sys.executable, "-I", "-S", "-c", _PROBE, str(self.path / "probe"), cgroup_procs]
+        subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+        return time.monotonic() - begun_s
+
+    @property
+    def device(self) -> Path:
+        """The loop device that it is mounted from. Raises NoProcess, FileNotFoundError."""
+        number = os.stat(self.path).st_dev
+        return Path("/dev") / Path(os.readlink(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")).name
 
     @property
     def _ballast(self) -> Path:

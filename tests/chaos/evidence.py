@@ -55,8 +55,10 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the cluster said of the program. asked_ns: before it was asked. lag_ms: the reported staleness."""
+    """What the cluster said of the program that clients use. asked_ns: before it was asked. lag_ms: the reported
+    staleness."""
 
+    program: str
     asked_ns: int
     token: int
     primary: str
@@ -73,6 +75,23 @@ class Agreed:
     program: str
     node: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOperation:
+    """What one of those who change the registry asked of one program's entry, through a node, and what came of it.
+
+    degree: of pause, how long (1, 2, ...); of look, what was seen: None, there is no such program; 0, it is not paused.
+    outcome: refused: there is such a program already (create), or none (all others). unknown: it may yet be done.
+    """
+
+    client: str
+    kind: Literal["create", "delete", "pause", "resume", "look"]
+    degree: int | None
+    through: str
+    begun_ns: int
+    ended_ns: int
+    outcome: Literal["ok", "refused", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +113,15 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Processes of a kind on a node and the descriptors that they have open together, at a time when all was whole."""
+    """Processes of a kind on a node, the descriptors that they have open together and the memory that is resident, at a
+    time when all was whole."""
 
     at_ns: int
     node: str
     role: str
     processes: int
     descriptors: int
+    resident_kib: int
 
 
 @dataclass(slots=True)
@@ -114,6 +135,12 @@ class Evidence:
     history: list[Agreed] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
     census: list[Census] = field(default_factory=list)
+    registry: list[RegistryOperation] = field(default_factory=list)
+
+    @property
+    def program(self) -> str:
+        """The one that clients use, of all that the history tells of; "" where nobody asked for it."""
+        return self.reports[0].program if self.reports else ""
 
     def save(self, path: Path) -> None:
         """Write it down, one JSON object a line."""
@@ -147,4 +174,5 @@ _KINDS: dict[str, type[Any]] = {
     "history": Agreed,
     "struck": Struck,
     "census": Census,
+    "registry": RegistryOperation,
 }

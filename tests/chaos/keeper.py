@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from kagemusha.demo.cluster.daemon import Daemon
 from tests.chaos.carrier import Keepalived
+from tests.chaos.daemon import ReleasedDaemon
 from tests.chaos.disk import Disk
 
 RESTART_S = 0.5
@@ -17,7 +17,7 @@ class Keeper:
     """Keeps what runs on one node. starts: how often the daemon was started. carrier: None, where the daemon itself
     carries the address."""
 
-    def __init__(self, daemon: Daemon, carrier: Keepalived | None) -> None:
+    def __init__(self, daemon: ReleasedDaemon, carrier: Keepalived | None) -> None:
         self.daemon = daemon
         self.carrier = carrier
         self.disk = Disk(daemon.node)

@@ -1,8 +1,9 @@
-"""`python -m tests.chaos.load HOST PORT FILE`: clients that record every question and its answer.
+"""`python -m tests.chaos.load HOST PORT PREFIX FILE`: clients that record every question and its answer.
 
 Each appends 1, 2, 3, ... to a list of its own, and now and then asks how long another's list is. A question without an
 answer is not asked again: the next number is written over a new connection. The end of the standard input ends the
-load; then all lists are read, and everything is written to FILE.
+load; then all lists are read, and everything is written to FILE. With a PREFIX (else "") the lists' names begin so, and
+in the end they are deleted: the program is somebody's.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ class Client:
             await asyncio.sleep(_REFUSED_PAUSE_S)
 
 
-async def _main(host: str, port: int, path: Path) -> None:
-    names = [f"client-{number}" for number in range(CLIENTS)]
+async def _main(host: str, port: int, prefix: str, path: Path) -> None:
+    names = [f"{prefix}client-{number}" for number in range(CLIENTS)]
     told: list[Operation] = []
     chance = random.Random(0)
     clients = [Client(name, Connection(host, port), chance, told.append) for name in names]
@@ -131,6 +132,8 @@ async def _main(host: str, port: int, path: Path) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     last = Connection(host, port)
     contents = [Content(name, await last.all_of(name.encode())) for name in names]
+    if prefix:
+        await last.ask(b"DEL", *(name.encode() for name in names))
     last.drop()
     with path.open("w") as file:
         for one in (*told, *contents):
@@ -138,4 +141,4 @@ async def _main(host: str, port: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])))

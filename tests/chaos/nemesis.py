@@ -13,11 +13,10 @@ from pathlib import Path
 
 from kagemusha.demo.errors import DemoError
 from tests.chaos.evidence import Census, Loses, Struck
-from tests.chaos.faults.all import FAULTS
-from tests.chaos.faults.fault import Fault
+from tests.chaos.observer import Roles
 from tests.chaos.plan import Plan, Step, Strike
 from tests.chaos.processes import NoProcess
-from tests.chaos.scene import Roles, Scene
+from tests.chaos.stage import Harm, Stage
 
 _TROUBLE = (NoProcess, DemoError, OSError, TimeoutError, subprocess.SubprocessError)
 """Of a fault that could not be done: it had no effect, and the run says so."""
@@ -44,25 +43,25 @@ class Notes:
 class Nemesis:
     """struck: the faults that there were. census: taken whenever all was whole."""
 
-    def __init__(self, scene: Scene, plan: Plan, notes: Notes) -> None:
+    def __init__(self, stage: Stage, plan: Plan, notes: Notes) -> None:
         self.struck: list[Struck] = []
         self.census: list[Census] = []
-        self._scene = scene
+        self._stage = stage
         self._plan = plan
         self._notes = notes
         self._chance = random.Random(plan.seed)
 
     async def run(self) -> None:
         """The whole plan, or until the cluster is not whole again."""
-        await self._scene.until_whole()
-        self.census += self._scene.census()
+        await self._stage.until_whole()
+        self.census += await self._stage.census()
         for number, step in enumerate(self._plan.steps, start=1):
             if not await self._step(number, step):
                 return
             await asyncio.sleep(step.rest_s)
 
     async def _step(self, number: int, step: Step) -> bool:
-        roles = await self._scene.roles()
+        roles = await self._stage.roles()
         faults = [(strike, self._fault(strike, roles)) for strike in step.strikes]
         struck = []
         for strike, fault in faults:
@@ -81,7 +80,7 @@ class Nemesis:
                 if trouble := await _tried(fault.heal()):
                     self._notes.write(f"is not healed: {fault.kind} at node {fault.node}: {trouble}")
         healed_ns = time.monotonic_ns()
-        missing = await self._scene.until_whole()
+        missing = await self._stage.until_whole()
         whole_ns = None if missing else time.monotonic_ns()
         for one, effect in zip(struck, effects, strict=True):
             unhealed = missing or one.unhealed
@@ -89,13 +88,13 @@ class Nemesis:
             self.struck.append(done)
             self._notes.tell(_line(done))
         if not missing:
-            self.census += self._scene.census()
+            self.census += await self._stage.census()
         return not missing
 
-    def _fault(self, strike: Strike, roles: Roles) -> Fault:
-        return FAULTS[strike.kind](self._scene, roles.node_of(strike.target, self._chance), self._chance)
+    def _fault(self, strike: Strike, roles: Roles) -> Harm:
+        return self._stage.harm(strike.kind, roles.node_of(strike.target, self._chance), self._chance)
 
-    async def _effect(self, fault: Fault) -> str:
+    async def _effect(self, fault: Harm) -> str:
         try:
             return await fault.effect()
         except _TROUBLE:

@@ -11,17 +11,19 @@ from dataclasses import dataclass, replace
 from tests.chaos.checkers.recovery import (
     ANSWERED_S_MAX,
     GROWTH_MAX,
+    MEMORY_MIB_MAX,
     WHOLE_S_MAX,
     all_are_answered_again,
     all_is_whole_again,
     nothing_leaks,
     registries_are_equal,
 )
+from tests.chaos.checkers.registry import registry_is_linearizable
 from tests.chaos.checkers.serving import one_serves_at_a_time
 from tests.chaos.checkers.tokens import grants, tokens_rise
 from tests.chaos.checkers.verdict import Checker
 from tests.chaos.checkers.writes import nothing_comes_back, nothing_is_invented, nothing_is_lost
-from tests.chaos.evidence import NS_PER_S, Evidence, Operation, Serving
+from tests.chaos.evidence import NS_PER_S, Evidence, Operation, RegistryOperation, Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def _served_without_a_token(evidence: Evidence) -> None:
 
 
 def _granted_twice(evidence: Evidence) -> None:
-    last = grants(evidence.history)[-1]
+    last = grants(evidence.history, evidence.program)[-1]
     event = next(one for one in evidence.history if one.index == last.index)
     evidence.history.append(replace(event, index=max(one.index for one in evidence.history) + 1))
 
@@ -117,6 +119,26 @@ def _told_another_place(evidence: Evidence) -> None:
     evidence.operations[place] = replace(one, length=one.length + 1)
 
 
+def _there_again(evidence: Evidence) -> None:
+    end_ns = max(one.ended_ns for one in evidence.registry)
+    evidence.registry += [
+        RegistryOperation("anna", "delete", None, "a", end_ns + 1, end_ns + 2, "refused"),
+        RegistryOperation("anna", "pause", 4, "a", end_ns + 3, end_ns + 4, "ok"),
+    ]
+
+
+def _created_twice(evidence: Evidence) -> None:
+    end_ns = max(one.ended_ns for one in evidence.registry)
+    for place in (1, 3):
+        at_ns = end_ns + place
+        evidence.registry.append(RegistryOperation("carl", "create", None, "c", at_ns, at_ns + 1, "ok"))
+
+
+def _looked_at_what_never_was(evidence: Evidence) -> None:
+    end_ns = max(one.ended_ns for one in evidence.registry)
+    evidence.registry.append(RegistryOperation("bert", "look", 99, "b", end_ns + 1, end_ns + 2, "ok"))
+
+
 def _another_history(evidence: Evidence) -> None:
     evidence.history[-1] = replace(evidence.history[-1], text="something else")
 
@@ -156,6 +178,12 @@ def _descriptors_grow(evidence: Evidence) -> None:
     evidence.census.append(replace(last, descriptors=most + GROWTH_MAX + 1))
 
 
+def _memory_grows(evidence: Evidence) -> None:
+    last = next(one for one in reversed(evidence.census) if one.role == "daemon")
+    most = max(one.resident_kib for one in evidence.census)
+    evidence.census.append(replace(last, resident_kib=most + (MEMORY_MIB_MAX[""] + 1) * 1024))
+
+
 PLANTED = (
     Planted("two nodes answer in turns", one_serves_at_a_time, "I1", _two_take_turns),
     Planted("a node answers that was granted nothing", one_serves_at_a_time, "I1", _served_without_a_token),
@@ -169,6 +197,9 @@ PLANTED = (
     Planted("two writes change places", nothing_is_invented, "I8", _out_of_order),
     Planted("a question is answered from an older state", nothing_comes_back, "I1", _answered_from_the_past),
     Planted("a write is not where it was said to be", nothing_comes_back, "I1", _told_another_place),
+    Planted("a program is there again that was not", registry_is_linearizable, "I6", _there_again),
+    Planted("a program is created twice", registry_is_linearizable, "I6", _created_twice),
+    Planted("somebody sees what never was", registry_is_linearizable, "I6", _looked_at_what_never_was),
     Planted("a node tells another history", registries_are_equal, "I10", _another_history),
     Planted("a node has missed an event", registries_are_equal, "I10", _an_event_is_missing),
     Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
@@ -176,6 +207,7 @@ PLANTED = (
     Planted("a client is not answered any more", all_are_answered_again, "I12", _a_client_hangs),
     Planted("a process is left over", nothing_leaks, "I13", _a_process_too_many),
     Planted("descriptors are left open", nothing_leaks, "I13", _descriptors_grow),
+    Planted("memory is not given back", nothing_leaks, "I13", _memory_grows),
 )
 
 
@@ -200,6 +232,7 @@ INVALID: dict[str, Callable[[Evidence], None]] = {
     "nobody looked at the bridge": lambda evidence: evidence.servings.clear(),
     "nobody asked for the staleness": lambda evidence: evidence.reports.clear(),
     "the lists were not read": lambda evidence: evidence.contents.clear(),
+    "nobody changed the registry": lambda evidence: evidence.registry.clear(),
     "nobody told the history": lambda evidence: evidence.history.clear(),
 }
 """What makes a run say nothing."""

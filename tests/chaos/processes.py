@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 from kagemusha.demo.nodes import Machine
@@ -11,6 +12,8 @@ from tests.command_lines import command_lines
 
 Role = Literal["daemon", "agent", "watchdog", "spawner", "keepalived", "program"]
 ROLES: tuple[Role, ...] = get_args(Role)
+REGISTERED = "registered.toml"
+"""The file of a program that is there for its entry in the registry alone. Its processes have no role."""
 
 
 class NoProcess(Exception):
@@ -34,8 +37,10 @@ def _is_word_of(role: Role) -> bytes:
 
 def processes(machine: Machine, program: bytes) -> Iterator[tuple[Role, int]]:
     """All of a machine that have a role."""
-    for pid, words in command_lines(machine):
-        if (role := role_of(words, program)) is not None:
+    found = list(command_lines(machine))
+    apart = {pid for pid, words in found if any(word.endswith(REGISTERED.encode()) for word in words)}
+    for pid, words in found:
+        if (role := role_of(words, program)) is not None and not apart & {pid, parent_of(pid)}:
             yield role, pid
 
 
@@ -47,9 +52,26 @@ def pid_of(machine: Machine, role: Role, program: bytes) -> int:
     return pid
 
 
+def parent_of(pid: int) -> int:
+    """Its parent's pid (proc(5)); 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def open_descriptors(pid: int) -> list[int]:
     """The numbers of its descriptors, ascending; none where it is gone."""
     try:
         return sorted(int(number) for number in os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return []
+
+
+def resident_kib(pid: int) -> int:
+    """How much of its memory is resident (proc(5), statm); 0 where it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,14 @@ from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.verdict import Violation
 from tests.chaos.disk import IMAGE
 from tests.chaos.evidence import NS_PER_S, Evidence
+from tests.chaos.faults.all import FAULTS
 from tests.chaos.merged_log import write_merged
 from tests.chaos.nemesis import Nemesis, Notes
+from tests.chaos.observer import SceneError
 from tests.chaos.plan import Plan
 from tests.chaos.programs import Setup
-from tests.chaos.scene import Scene, SceneError
+from tests.chaos.scene import Scene
+from tests.chaos.stage import Stage
 from tests.chaos.witness import WitnessError
 
 _PLAIN = Setup()
@@ -31,10 +34,12 @@ Verdict = Literal["kept", "violated", "invalid", "broken"]
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. kept_in: the directory with all logs, the evidence and the plan; "" after a good run."""
+    """What came of it. about: of the cluster, for the figures. ours: whether it is one of our own, see `why_invalid`.
+    kept_in: the directory with all logs, the evidence and the plan; "" after a good run."""
 
     plan: Plan
-    setup: Setup
+    about: Mapping[str, Any]
+    ours: bool = True
     evidence: Evidence = field(default_factory=Evidence)
     violations: list[Violation] = field(default_factory=list)
     invalid: list[str] = field(default_factory=list)
@@ -55,7 +60,7 @@ class Outcome:
         there = {(one.client, number) for one in evidence.contents for number in one.numbers}
         return {
             "verdict": self.verdict,
-            **asdict(self.setup),
+            **self.about,
             "seed": self.plan.seed,
             "steps": len(self.plan.steps),
             "faults": dict(sorted(Counter(one.kind for one in evidence.struck).items())),
@@ -71,51 +76,56 @@ class Outcome:
             "kept_in": self.kept_in,
         }
 
+    def keep(self, path: Path) -> None:
+        """Write down in a run's directory what is known, beside its logs."""
+        self.kept_in = str(path)
+        (path / "plan.json").write_text(self.plan.text())
+        self.evidence.save(path / "evidence.jsonl")
+        write_merged(path, path / "merged.log")
+
 
 async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _PLAIN, keep: bool = False) -> Outcome:
-    """Build the cluster, walk through the plan, judge. keep: also the logs of a good run."""
+    """Build a cluster of namespaces, walk through the plan, judge. keep: also the logs of a good run."""
     clear_crashed_runs()
-    outcome = Outcome(plan, setup)
+    outcome = Outcome(plan, asdict(setup))
     directory = Directory(new_run_id())
     try:
-        await _play(directory, outcome, tell)
+        await judged(lambda: Scene(directory, setup, FAULTS), outcome, directory.logs, tell)
+    finally:
+        if keep or outcome.verdict != "kept":
+            outcome.keep(directory.path)
+        for image in directory.path.glob(f"{IMAGE}*"):
+            image.unlink()
+        directory.close(keep=bool(outcome.kept_in))
+    return outcome
+
+
+async def judged(make: Callable[[], Stage], outcome: Outcome, logs: Path, tell: Callable[[str], None]) -> None:
+    """Walk through the plan where `make` makes it possible; what came of it is in the outcome."""
+    try:
+        await _play(make(), outcome, logs, tell)
     except (DemoError, SceneError, WitnessError, TimeoutError) as error:
         outcome.broken = str(error) or type(error).__name__
     except Exception as error:
         # A mistake of ours must not look like a finding.
         outcome.broken = f"{type(error).__name__}: {error}"
-        (directory.logs / "mistake.log").write_text(traceback.format_exc())
-    finally:
-        if keep or outcome.verdict != "kept":
-            outcome.kept_in = str(directory.path)
-            _keep(directory.path, outcome)
-        directory.close(keep=bool(outcome.kept_in))
-    return outcome
+        (logs / "mistake.log").write_text(traceback.format_exc())
 
 
-async def _play(directory: Directory, outcome: Outcome, tell: Callable[[str], None]) -> None:
-    scene = Scene(directory, outcome.setup)
+async def _play(stage: Stage, outcome: Outcome, logs: Path, tell: Callable[[str], None]) -> None:
     evidence = outcome.evidence
     try:
-        await scene.open()
-        nemesis = Nemesis(scene, outcome.plan, Notes(directory.logs / "nemesis.log", tell))
+        await stage.open()
+        nemesis = Nemesis(stage, outcome.plan, Notes(logs / "nemesis.log", tell))
         try:
             await nemesis.run()
         finally:
             evidence.struck, evidence.census = nemesis.struck, nemesis.census
-            evidence.reports = scene.reports
-        for file in await scene.witnesses():
+            evidence.reports, evidence.registry = stage.reports, await stage.registered()
+        for file in await stage.witnesses():
             await asyncio.to_thread(evidence.add, file)
-        evidence.history = await scene.history()
+        evidence.history = await stage.history()
     finally:
-        await scene.close()
+        await stage.close()
         outcome.violations = violations(evidence)
-        outcome.invalid = [] if outcome.broken else list(why_invalid(evidence))
-
-
-def _keep(path: Path, outcome: Outcome) -> None:
-    (path / "plan.json").write_text(outcome.plan.text())
-    outcome.evidence.save(path / "evidence.jsonl")
-    write_merged(path, path / "merged.log")
-    for image in path.glob(f"{IMAGE}*"):
-        image.unlink()
+        outcome.invalid = [] if outcome.broken else list(why_invalid(evidence, ours=outcome.ours))

@@ -10,6 +10,7 @@ from tests.chaos.evidence import (
     Content,
     Evidence,
     Operation,
+    RegistryOperation,
     Report,
     Serving,
     Struck,
@@ -40,13 +41,25 @@ def good_run() -> Evidence:
     end_ns = WRITES * _EVERY_NS
     evidence.servings += [Serving("a", 0, struck_ns, 100), Serving("b", struck_ns + NS_PER_MS, end_ns, 100)]
     # The staleness of 50 ms covers what is lost.
-    evidence.reports += [Report(at_ns, 1, "a", 50.0) for at_ns in range(0, struck_ns, 10 * _EVERY_NS)]
-    evidence.reports.append(Report(end_ns, 2, "b", 20.0))
+    evidence.reports += [Report("redis", at_ns, 1, "a", 50.0) for at_ns in range(0, struck_ns, 10 * _EVERY_NS)]
+    evidence.reports.append(Report("redis", end_ns, 2, "b", 20.0))
     evidence.struck.append(
         Struck(
             1, "node-killed", "primary (a)", "staleness", struck_ns, struck_ns + NS_PER_S, 3 * NS_PER_S, "it is gone"
         )
     )
+    evidence.registry += [
+        RegistryOperation("anna", "create", None, "a", 1, 2, "ok"),
+        RegistryOperation("anna", "pause", 3, "a", 3, 4, "ok"),
+        RegistryOperation("bert", "look", 3, "b", 5, 6, "ok"),
+        RegistryOperation("anna", "pause", 5, "a", 7, 12, "unknown"),
+        RegistryOperation("bert", "create", None, "b", 8, 10, "refused"),
+        RegistryOperation("bert", "look", 3, "b", 11, 13, "ok"),
+        RegistryOperation("bert", "delete", None, "b", 14, 16, "ok"),
+        RegistryOperation("carl", "resume", None, "c", 15, 18, "refused"),
+        RegistryOperation("carl", "create", None, "c", 19, 20, "ok"),
+        RegistryOperation("bert", "look", 5, "b", 21, 22, "ok"),
+    ]
     for node in "abc":
         evidence.history += [
             Agreed(node, 1, "leader-changed", "", "a", "node a leads in term 1"),
@@ -54,5 +67,5 @@ def good_run() -> Evidence:
             Agreed(node, 5, "primary-fenced", "redis", "a", "primary redis@a is fenced: its lease has run out"),
             Agreed(node, 6, "primary-promoted", "redis", "b", "redis@b goes on from checkpoint 9 under token 2"),
         ]
-        evidence.census += [Census(at_ns, node, "daemon", 1, 30) for at_ns in (0, end_ns)]
+        evidence.census += [Census(at_ns, node, "daemon", 1, 30, 60_000) for at_ns in (0, end_ns)]
     return evidence

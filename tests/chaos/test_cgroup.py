@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +48,20 @@ def test_what_has_ended_is_no_obstacle(pid: int) -> None:
     cgroup.take([pid], {})
     os.kill(pid, 9)
     cgroup.release()
+
+
+def test_a_process_that_wants_more_memory_than_there_is_is_killed_or_waits() -> None:
+    grow = "import sys; sys.stdin.read(); sys.stdout.write(str(len(bytearray(64 << 20))))"
+    for waits in (False, True):
+        cgroup = Cgroup("memory", "test")
+        with subprocess.Popen([sys.executable, "-c", grow], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            cgroup.take([process.pid], {"memory.limit_in_bytes": str(1 << 20), "memory.oom_control": str(int(waits))})
+            assert process.stdin is not None
+            process.stdin.close()
+            if waits:
+                while "under_oom 1" not in cgroup.read("memory.oom_control"):
+                    assert process.poll() is None
+                cgroup.write("memory.limit_in_bytes", str(1 << 40))
+            assert process.wait() == (0 if waits else -9)
+        assert ("oom_kill 0" in cgroup.read("memory.oom_control")) is waits
+        cgroup.release()

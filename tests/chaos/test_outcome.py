@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -24,12 +25,12 @@ from tests.chaos.sample import LOST, good_run
 )
 def test_verdicts(violated: bool, broken: str, invalid: list[str], verdict: Verdict) -> None:
     violations = [Violation("I1", "two serve")] if violated else []
-    outcome = Outcome(Plan(1, ()), Setup(), violations=violations, broken=broken, invalid=invalid)
+    outcome = Outcome(Plan(1, ()), asdict(Setup()), violations=violations, broken=broken, invalid=invalid)
     assert outcome.verdict == verdict
 
 
 def test_the_figures_of_a_run_are_one_json_object() -> None:
-    outcome = Outcome(Plan(1, ()), Setup("c"), evidence=good_run())
+    outcome = Outcome(Plan(1, ()), asdict(Setup("c")), evidence=good_run())
     figures = json.loads(json.dumps(outcome.figures()))
     assert figures["verdict"] == "kept"
     assert figures["program"] == "c"

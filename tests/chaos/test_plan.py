@@ -11,8 +11,8 @@ import pytest
 
 from tests.chaos.faults.all import FAULTS, KINDS, kinds_with
 from tests.chaos.nemesis import loss_of
+from tests.chaos.observer import Roles
 from tests.chaos.plan import Plan, PlanError, Target, make_plan
-from tests.chaos.scene import Roles
 from tests.chaos.shrink import shrink
 
 FEW: dict[str, Sequence[Target]] = {"one": ("primary",), "two": ("mirror", "leader"), "three": ("follower",)}
@@ -80,6 +80,7 @@ def test_what_harms_keepalived_is_done_where_it_carries_the_address() -> None:
     assert "track-stale" in kinds_with("keepalived")
     assert "track-stale" not in kinds_with("address")
     assert set(kinds_with("address")) < set(kinds_with("keepalived")) == set(KINDS)
+    assert set(kinds_with("keepalived")) - set(kinds_with("keepalived", "c")) == {"program-out-of-memory"}
 
 
 @pytest.mark.parametrize("culprits", [{7}, {0, 15}, {3, 4, 9}, set(range(16))])
@@ -104,7 +105,7 @@ async def test_shrinking_ends_when_its_trials_are_used_up() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_target_is_who_has_the_role(seed: int) -> None:
-    roles, chance = Roles(primary="a", leader="b"), random.Random(seed)
+    roles, chance = Roles(primary="a", leader="b", names="abc"), random.Random(seed)
     assert roles.node_of("primary", chance) == "a"
     assert roles.node_of("leader", chance) == "b"
     assert roles.node_of("mirror", chance) in ("b", "c")

@@ -10,6 +10,7 @@ from tests.chaos.checkers.recovery import (
     nothing_leaks,
     registries_are_equal,
 )
+from tests.chaos.checkers.registry import registry_is_linearizable
 from tests.chaos.checkers.serving import one_serves_at_a_time
 from tests.chaos.checkers.tokens import tokens_rise
 from tests.chaos.checkers.verdict import Checker, Violation
@@ -22,6 +23,7 @@ CHECKERS: tuple[Checker, ...] = (
     nothing_is_lost,
     nothing_is_invented,
     nothing_comes_back,
+    registry_is_linearizable,
     registries_are_equal,
     all_is_whole_again,
     all_are_answered_again,

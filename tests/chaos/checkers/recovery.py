@@ -15,6 +15,9 @@ ANSWERED_S_MAX = 15.0
 GROWTH_MAX = 12
 """So many more descriptors than at first may be open on a node for one role: connections of clients and of peers."""
 
+MEMORY_MIB_MAX = {"agent": 512, "": 64}
+"""So much more memory than at first may be resident for one role: an agent keeps images of the program, which grows."""
+
 
 def registries_are_equal(evidence: Evidence) -> Iterator[Violation]:
     """Every node tells the same history, as far back as both remember."""
@@ -58,7 +61,7 @@ def all_are_answered_again(evidence: Evidence) -> Iterator[Violation]:
 
 
 def nothing_leaks(evidence: Evidence) -> Iterator[Violation]:
-    """Of each role there are as many processes on a node as at first, and no more descriptors than a few.
+    """Of each role there are as many processes on a node as at first, and no more descriptors and memory than a few.
 
     What the program has open is the program's: clients that were cut off stay with it for as long as it likes. Its
     agent has a descriptor for each of them.
@@ -77,3 +80,10 @@ def nothing_leaks(evidence: Evidence) -> Iterator[Violation]:
         most = max(counted[0].descriptors for key, counted in counts.items() if key[1] == role)
         if last.descriptors > most + GROWTH_MAX:
             yield Violation("I13", f"processes {role} of node {node} have {last.descriptors} descriptors, once {most}")
+        grown_mib = (
+            last.resident_kib - max(counted[0].resident_kib for key, counted in counts.items() if key[1] == role)
+        ) / 1024
+        if grown_mib > MEMORY_MIB_MAX.get(role, MEMORY_MIB_MAX[""]):
+            yield Violation(
+                "I13", f"processes {role} of node {node} have {grown_mib:.0f} MiB more memory than at first"
+            )

@@ -13,8 +13,8 @@ from tests.chaos.evidence import Evidence
 def one_serves_at_a_time(evidence: Evidence) -> Iterator[Violation]:
     """The nodes that sent data from the program's address, in the order in which they did, are those that were granted
     a token, in the order of the tokens. Two that served at once would take turns without a grant between."""
-    primaries = [grant.node for grant in grants(evidence.history)]
-    if not evidence.history:
+    primaries = [grant.node for grant in grants(evidence.history, evidence.program)]
+    if not evidence.history or not evidence.program:
         return  # Who was granted what is not known, and the run is invalid.
     place = -1
     for run in _joined([run.node for run in evidence.servings]):

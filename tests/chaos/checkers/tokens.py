@@ -22,12 +22,12 @@ class Grant:
     node: str
 
 
-def grants(history: Iterable[Agreed]) -> list[Grant]:
-    """All grants that any node tells of, in their order, each once."""
+def grants(history: Iterable[Agreed], program: str) -> list[Grant]:
+    """All grants of a program's tokens that any node tells of, in their order, each once."""
     found = {
         Grant(one.index, int(match[1]), one.node)
         for one in history
-        if one.kind in _GRANTS and (match := _TOKEN.search(one.text))
+        if one.kind in _GRANTS and one.program == program and (match := _TOKEN.search(one.text))
     }
     return sorted(found, key=lambda grant: (grant.index, grant.token, grant.node))
 
@@ -35,7 +35,7 @@ def grants(history: Iterable[Agreed]) -> list[Grant]:
 def tokens_rise(evidence: Evidence) -> Iterator[Violation]:
     """Each grant's token is the one before and one more; and what clients were told never goes back."""
     before = 0
-    for grant in grants(evidence.history):
+    for grant in grants(evidence.history, evidence.program):
         if grant.token != before + 1:
             yield Violation("I2", f"token {grant.token} was granted to node {grant.node} after token {before}")
         before = max(before, grant.token)

@@ -10,8 +10,9 @@ from tests.chaos.evidence import NS_PER_S, Evidence
 WRITES_PER_S_MIN = 20.0
 
 
-def why_invalid(evidence: Evidence) -> Iterator[str]:
-    """Why nothing follows from this run; nothing: it counts."""
+def why_invalid(evidence: Evidence, *, ours: bool = True) -> Iterator[str]:
+    """Why nothing follows from this run; nothing: it counts. ours: whether the cluster is one of
+    our own: somebody could look at who answered, and change its registry."""
     if not evidence.struck:
         yield "no fault was in force"
     for _, together in groupby(evidence.struck, key=lambda one: one.number):
@@ -34,6 +35,7 @@ def why_invalid(evidence: Evidence) -> Iterator[str]:
         ("reports of the staleness", [one for one in evidence.reports if one.lag_ms is not None]),
         ("lists in the end", evidence.contents),
         ("events", evidence.history),
+        ("changes of the registry", evidence.registry),
     ):
-        if not found:
+        if not found and (ours or (found is not evidence.servings and found is not evidence.registry)):
             yield f"there are no {name}"

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from tests.chaos.faults.carriers import KeepalivedKilled, KeepalivedStopped, TrackGarbage, TrackStale
+from tests.chaos.faults.clocks import Asleep, WallClockBack, WallClockForward
+from tests.chaos.faults.disks import DiskHangs, DiskLost, DiskSlow
 from tests.chaos.faults.fault import Fault
 from tests.chaos.faults.kills import AgentKilled, DaemonKilled, ProgramKilled, ShadowKilled, WatchdogKilled
+from tests.chaos.faults.memory import AgentOutOfMemory, DaemonOutOfMemory, MemoryStarved, ProgramOutOfMemory
 from tests.chaos.faults.mistakes import DuplicateNode, ForeignAddress, WrongCertificate, WrongCluster
 from tests.chaos.faults.partitions import Bridged, CutOff, Deaf, Flapping, Isolated, Lossy, Mute
-from tests.chaos.faults.planned import DaemonRestarted, SwitchedOver
+from tests.chaos.faults.planned import AllRestarted, DaemonRestarted, SwitchedOver, Upgraded
 from tests.chaos.faults.power import AllKilled, NodeKilled, PowerLost, ProcessesKilled
 from tests.chaos.faults.resources import AgentOutOfDescriptors, DaemonOutOfDescriptors, DiskFull
-from tests.chaos.faults.standstills import AgentStopped, DaemonFrozen, DaemonStopped, Starved, WatchdogStopped
+from tests.chaos.faults.standstills import (
+    AgentStopped,
+    DaemonFrozen,
+    DaemonStopped,
+    NodeStarved,
+    Starved,
+    WatchdogStopped,
+)
 from tests.chaos.faults.wires import Corrupted, Duplicated, Late, Reordered
 from tests.chaos.plan import Target
 
@@ -27,6 +37,16 @@ _ALL: tuple[type[Fault], ...] = (
     WatchdogStopped,
     DaemonFrozen,
     Starved,
+    NodeStarved,
+    MemoryStarved,
+    ProgramOutOfMemory,
+    AgentOutOfMemory,
+    DaemonOutOfMemory,
+    WallClockForward,
+    WallClockBack,
+    Asleep,
+    AllRestarted,
+    Upgraded,
     ProcessesKilled,
     NodeKilled,
     PowerLost,
@@ -45,6 +65,9 @@ _ALL: tuple[type[Fault], ...] = (
     DaemonOutOfDescriptors,
     AgentOutOfDescriptors,
     DiskFull,
+    DiskSlow,
+    DiskHangs,
+    DiskLost,
     WrongCertificate,
     WrongCluster,
     DuplicateNode,
@@ -59,6 +82,10 @@ KINDS: dict[str, tuple[Target, ...]] = {fault.kind: fault.targets for fault in _
 """All that a plan may have."""
 
 
-def kinds_with(driver: str) -> dict[str, tuple[Target, ...]]:
-    """Those that are possible where the address is carried by this driver."""
-    return {kind: targets for kind, targets in KINDS.items() if FAULTS[kind].driver in ("", driver)}
+def kinds_with(driver: str, program: str = "redis") -> dict[str, tuple[Target, ...]]:
+    """Those that are possible where this program is mirrored and its address is carried by this driver."""
+    return {
+        kind: targets
+        for kind, targets in KINDS.items()
+        if FAULTS[kind].driver in ("", driver) and (not FAULTS[kind].programs or program in FAULTS[kind].programs)
+    }

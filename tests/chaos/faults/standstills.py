@@ -88,12 +88,12 @@ class Starved(Fault):
     """The daemon, its watchdog and the agent of a node share a twentieth of one processor."""
 
     kind = "starved"
+    roles: ClassVar[tuple[Role, ...]] = ("daemon", "watchdog", "agent")
 
     async def begin(self) -> None:
         """See `Fault`."""
-        roles: tuple[Role, ...] = ("daemon", "watchdog", "agent")
-        self._cgroup = Cgroup("cpu", f"starved-{self.node}")
-        pids = (pid for role in roles for pid in self.scene.pids(self.node, role))
+        self._cgroup = Cgroup("cpu", f"{self.kind}-{self.node}")
+        pids = (pid for role in self.roles for pid in self.scene.pids(self.node, role))
         self._cgroup.take(pids, {"cpu.cfs_quota_us": str(_QUOTA_US), "cpu.rt_runtime_us": str(_REAL_TIME_US)})
 
     async def effect(self) -> str:
@@ -106,6 +106,13 @@ class Starved(Fault):
         """See `Fault`."""
         self._cgroup.write("cpu.cfs_quota_us", "-1")
         await asyncio.to_thread(self._cgroup.release)
+
+
+class NodeStarved(Starved):
+    """The program shares it with them, as when something else takes all processors of a node."""
+
+    kind = "node-starved"
+    roles = ("daemon", "watchdog", "agent", "spawner", "program")
 
 
 def _state(pid: int) -> str:

@@ -1,0 +1,1 @@
+"""Clocks that can be set for one node alone."""

@@ -1,0 +1,121 @@
+"""Memory that is not there: a process that the kernel kills for it, and a node where everybody waits for some."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import ClassVar
+
+from kagemusha.demo.nodes import ADDRESS
+from kagemusha.demo.story import PORT
+from tests.chaos.cgroup import Cgroup
+from tests.chaos.faults.fault import Fault
+from tests.chaos.plan import Target
+from tests.chaos.processes import Role
+
+_LIMIT_BYTES = 128 << 10
+_MUCH_BYTES = 1 << 40
+_WANTED_S = 20.0
+_ASK = """
+import socket, sys
+long = 4 << 20
+try:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 3) as connection:
+        connection.sendall(b"*3\\r\\n$5\\r\\nRPUSH\\r\\n$4\\r\\nlong\\r\\n$%d\\r\\n%s" % (long, bytes(long)))
+except OSError:
+    pass
+"""
+"""Arguments: host and port. The request is never ended, so nothing is done by it."""
+_LOOK_AGAIN_S = 0.02
+
+
+class _OutOfMemory(Fault):
+    """The kernel kills the process of a role as soon as it wants more memory than there is (OOM)."""
+
+    role: ClassVar[Role]
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        self._pid = self.scene.pid(self.node, self.role)
+        self._cgroup = Cgroup("memory", f"oom-{self.node}-{self.role}")
+        self._cgroup.take([self._pid], {"memory.limit_in_bytes": str(_LIMIT_BYTES)})
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        killed = await _comes(self._cgroup, "oom_kill")
+        return (
+            f"the kernel killed process {self._pid}, the {self.role} of node {self.node}, for memory" if killed else ""
+        )
+
+    async def heal(self) -> None:
+        """See `Fault`."""
+        self._cgroup.write("memory.limit_in_bytes", str(_MUCH_BYTES))
+        await asyncio.to_thread(self._cgroup.release)
+
+
+class ProgramOutOfMemory(_OutOfMemory):
+    """The program, by a request that is too long for it. To its agent it looks as any kill from outside, so nothing is
+    lost."""
+
+    kind = "program-out-of-memory"
+    targets: ClassVar[tuple[Target, ...]] = ("primary",)
+    loses = "nothing"
+    programs = ("redis", "python")
+    role = "program"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        await super().begin()
+        words = self.scene.machines.client.command(sys.executable, "-I", "-S", "-c", _ASK, ADDRESS, str(PORT))
+        asking = await asyncio.create_subprocess_exec(*words)
+        await asking.wait()
+
+
+class AgentOutOfMemory(_OutOfMemory):
+    """An agent."""
+
+    kind = "agent-out-of-memory"
+    targets = ("primary", "mirror")
+    role = "agent"
+
+
+class DaemonOutOfMemory(_OutOfMemory):
+    """A daemon."""
+
+    kind = "daemon-out-of-memory"
+    role = "daemon"
+
+
+class MemoryStarved(Fault):
+    """Daemon, watchdog and agent of a node get no page more: each waits, in the kernel, at the first that it wants."""
+
+    kind = "memory-starved"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        roles: tuple[Role, ...] = ("daemon", "watchdog", "agent")
+        pids = [pid for role in roles for pid in self.scene.pids(self.node, role)]
+        self._cgroup = Cgroup("memory", f"starved-{self.node}")
+        # Whoever finds none waits instead of being killed (admin-guide/cgroup-v1/memory, 10).
+        self._cgroup.take(pids, {"memory.limit_in_bytes": str(_LIMIT_BYTES), "memory.oom_control": "1"})
+
+    async def effect(self) -> str:
+        """See `Fault`."""
+        waits = await _comes(self._cgroup, "under_oom")
+        return f"somebody on node {self.node} waits for memory" if waits else ""
+
+    async def heal(self) -> None:
+        """See `Fault`."""
+        self._cgroup.write("memory.limit_in_bytes", str(_MUCH_BYTES))
+        await asyncio.to_thread(self._cgroup.release)
+
+
+async def _comes(cgroup: Cgroup, name: str) -> bool:
+    """Wait until the kernel counts something (admin-guide/cgroup-v1/memory): whoever needs no page notices nothing."""
+    end_s = time.monotonic() + _WANTED_S
+    while not int(dict(line.split() for line in cgroup.read("memory.oom_control").splitlines())[name]):
+        if time.monotonic() > end_s:
+            return False
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    return True
