@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tests.deploy.chaos import harm
 from tests.deploy.errors import TrialError
 from tests.deploy.trial import NAMES, Figures, Trial, await_so, make_dist
 
@@ -220,5 +221,6 @@ STEPS: Final[tuple[Callable[[Trial], Figures], ...]] = (
     rotate,
     replace_node,
     back_up,
+    harm,
     remove,
 )
