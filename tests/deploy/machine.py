@@ -22,17 +22,26 @@ from tests.deploy.shell import attempt, run
 BOOT_S: Final = 90.0
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
-# Arguments: cgroup, image, disk, name, network namespace. The mounts are this process's own, and end with it.
+# Arguments: cgroup, image, disk, name, network namespace, address. The mounts are this process's own, and end with it.
+# systemd-nspawn ends with 133 when the machine wants to boot again: its network then has forgotten what it was told.
 _BOOT: Final = """
 set -e
-group=$1 image=$2 disk=$3 name=$4 network=$5
+group=/sys/fs/cgroup/$1/machine image=$2 disk=$3 name=$4 network=$5 address=$6
 umount -l /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
-mkdir -p "/sys/fs/cgroup/$group/machine"
-echo $$ > "/sys/fs/cgroup/$group/machine/cgroup.procs"
 mount -t overlay -o "lowerdir=$image,upperdir=$disk/layer,workdir=$disk/work" none "$disk/root"
-exec systemd-nspawn --directory="$disk/root" --machine="$name" --hostname="$name" --register=no --keep-unit \
-    --network-namespace-path="$network" --capability=all --console=pipe --link-journal=no --boot
+status=133
+while [ "$status" = 133 ]; do
+    mkdir -p "$group"
+    status=0
+    sh -c 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"' run "$group" \\
+        systemd-nspawn --directory="$disk/root" --machine="$name" --hostname="$name" --register=no --keep-unit \\
+        --network-namespace-path="$network" --capability=all --console=pipe --link-journal=no --boot || status=$?
+    find "$group" -mindepth 1 -depth -type d -exec rmdir {} +
+    nsenter --net="$network" sh -c 'nft flush ruleset; ip address flush dev eth0; ip address add "$1/24" dev eth0' \\
+        flush "$address"
+done
+exit "$status"
 """
 
 
@@ -61,7 +70,7 @@ class Machine:
     def boot(self) -> None:
         """Switch it on. It may not answer yet."""
         self._network = self._lan.plug_in(self.name, self.address)
-        words = (self._cgroup, str(self._image), str(self._disk), self.name, str(self._network.path))
+        words = (self._cgroup, str(self._image), str(self._disk), self.name, str(self._network.path), self.address)
         environment = {
             **os.environ,
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
