@@ -153,6 +153,9 @@ def what_is_missing(nodes: Sequence[Json], program: Json, status: Json | None) -
     away = [one["node"] for one in nodes if not one["alive"]]
     if away:
         return f"node {', '.join(away)} is not there"
+    if not any(one["leader"] for one in nodes):
+        # What was isolated and leads no more says what it knows, which is old.
+        return "nobody leads"
     if status is None or program["fenced"]:
         return "nobody serves"
     if status["token"] != program["token"]:

@@ -1,0 +1,41 @@
+"""When a cluster counts as whole again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chaos.observer import what_is_missing
+
+
+def whole() -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """Three nodes, a primary, two mirrors that follow it."""
+    nodes = [{"node": name, "alive": True, "leader": name == "b"} for name in "abc"]
+    instances = [
+        {"instance": f"redis@{name}", "status": "mirrored", "role": "primary" if name == "a" else "mirror"}
+        for name in "abc"
+    ]
+    mirrors = [{"instance": f"redis@{name}", "state": "following"} for name in "bc"]
+    return nodes, {"fenced": False, "token": 3, "instances": instances}, {"token": 3, "mirrors": mirrors}
+
+
+def test_nothing_is_missing() -> None:
+    assert what_is_missing(*whole()) == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        (0, lambda nodes: nodes[2].update(alive=False), "node c is not there"),
+        (0, lambda nodes: nodes[1].update(leader=False), "nobody leads"),
+        (1, lambda program: program.update(fenced=True), "nobody serves"),
+        (1, lambda program: program.update(token=4), "token 3, agreed is 4"),
+        (1, lambda program: program["instances"][1].update(status="syncing"), "not mirrored: redis@b"),
+        (2, lambda status: status["mirrors"][0].update(state="syncing"), "does not follow yet: redis@b"),
+    ],
+)
+def test_what_is_missing_is_said(part: int, change: Any, words: str) -> None:
+    parts = whole()
+    change(parts[part])
+    assert words in what_is_missing(*parts)
