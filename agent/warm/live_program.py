@@ -21,7 +21,7 @@ from agent.warm.leftover import end_leftover, remember
 from transport.control import Role
 
 KILLED: Final = 9
-"""The wait status of a program that was another agent's child, and whose end only a pidfd tells of."""
+"""The wait status of a program that was another agent's child, where the kernel does not tell how it has ended."""
 STOPPED_S: Final = 1.0
 _LOOK_S: Final = 0.002
 _WRITTEN_DOWN: Final = "program"
@@ -137,6 +137,8 @@ class LiveProgram:
 
     def _readable(self) -> None:
         status = self._spawner.reap(self.pid)
+        if status is None:
+            status = pidfd.exit_status(self._pidfd, self.pid)
         self.finish(KILLED if status is None else status)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 
@@ -42,3 +43,17 @@ def test_a_process_that_is_gone_can_not_be_opened() -> None:
     process.wait()
     with pytest.raises(KernelError, match="ESRCH"):
         pidfd.open_pidfd(process.pid)
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit 0", 0), ("exit 3", 3 << 8), ("kill -9 $$", signal.SIGKILL)])
+def test_how_a_process_of_another_one_has_ended_is_told(command: str, status: int) -> None:
+    process = subprocess.Popen(["/bin/sh", "-c", command])
+    target = pidfd.open_pidfd(process.pid)
+    try:
+        select.select([target], [], [])
+        assert pidfd.exit_status(target, process.pid) == status
+        process.wait()
+        release = tuple(map(int, os.uname().release.split(".")[:2]))
+        assert pidfd.exit_status(target, process.pid) == (status if release >= (6, 15) else None)
+    finally:
+        os.close(target)

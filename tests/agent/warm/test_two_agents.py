@@ -118,3 +118,9 @@ async def test_an_agent_that_dies_leaves_a_primary_and_no_second_mirror(role: st
         await pair.mirrored("b")
         await pair.until("a", lambda status: status.status == "mirrored", "a sees no mirror")
         assert client.ask("SET", "more", "yes") == "OK 1"
+        if role == "primary":
+            # It is not this agent's child, and how it ends is known all the same.
+            os.kill(pid, signal.SIGTERM)
+            exited = await pair.heard("a", Exited)
+            assert isinstance(exited, Exited)
+            assert exited.status == signal.SIGTERM
