@@ -5,7 +5,8 @@ change an entry each, then requests that only read, until the interval is over. 
 dict; with the dict mirrored to a second process; with a plain dict whose updates it also writes to a redis-server that
 has a replica. Slowdown: requests that it handled less than with the plain dict beside it. Everything shares this
 machine's processors.
-Then the same with a table of a C program (`tests.bench.structures_native`). `--json`: one JSON object.
+Then a promotion with such a dict (`tests.bench.structures_promotion`), and the same as above with a table of a C program
+(`tests.bench.structures_native`). `--json`: one JSON object.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ENTRIES = 1_000_000
 CHANGES = ENTRIES // 100
 INTERVALS = {1000: 2, 100: 6, 50: 12}
 """Length in ms -> how many of them each way of working has at a time."""
-TURNS = 6
+TURNS = 5
 AGENT_INTERVAL_MS = 50
 """The default: how often the library says that it is there; changes are taken where the program says so."""
 COMMITS = 10
@@ -268,13 +269,17 @@ def main() -> None:
     if arguments.program is not None:
         return primary() if arguments.program == "primary" else mirror()
     result = asyncio.run(measure())
-    native = json.loads(subprocess.check_output([sys.executable, "-m", "tests.bench.structures_native"]))
+    promotion, native = (
+        json.loads(subprocess.check_output([sys.executable, "-m", f"tests.bench.structures_{name}"]))
+        for name in ("promotion", "native")
+    )
     if arguments.json:
-        sys.stdout.write(json.dumps({"python": result, "native": native}) + "\n")
+        sys.stdout.write(json.dumps({"python": result, "promotion": promotion, "native": native}) + "\n")
         return None
     sys.stdout.write(f"{result['plain_requests_per_s']} requests/s with a plain dict\n")
     for way in ("mirrored", "redis"):
         sys.stdout.write(f"{way:>9} {'  '.join(f'{name} {value}' for name, value in result[way].items())}\n")
+    sys.stdout.write(f"promotion {'  '.join(f'{name} {value}' for name, value in promotion.items())}\n")
     sys.stdout.write(f"   native {'  '.join(f'{name} {value}' for name, value in native.items())}\n")
     return None
 
