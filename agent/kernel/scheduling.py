@@ -26,8 +26,9 @@ def be_realtime(priority: int = 1) -> None:
 
 
 def be_ordinary() -> None:
-    """Put this thread back under the ordinary scheduler."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    """Put this thread back under the ordinary scheduler. One that never left it needs no privilege for that."""
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def be_prompt() -> None:
@@ -36,8 +37,8 @@ def be_prompt() -> None:
     For what others wait for, and what is done soon: leases to be renewed, an agent to be there again.
     """
     try:
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, PROMPT_NICE)
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
     except OSError as error:
         hint = "give it CAP_SYS_NICE, or RLIMIT_NICE"
         raise KernelError("setpriority", "this thread", error.errno or 0, hint=hint) from error

@@ -11,6 +11,7 @@ import os
 from agent.errors import KernelError, TraceeGone
 from agent.kernel import procfs
 from agent.launch.identity import environment_of, identity_of
+from agent.launch.spawn_request import NO_NAMESPACE
 from agent.launch.start import Started, find_command
 from agent.program import Definition
 from transport.errors import ControlError
@@ -41,6 +42,8 @@ def find_running(definition: Definition, pid: int, start_ticks: int) -> Started:
     )
     if not os.path.samestat(executable, os.stat(command)):
         raise ControlError(f"{program}: process {pid} does not execute {command}", hint=_HINT)
+    if os.geteuid() != 0:
+        return Started(pid, NO_NAMESPACE, pid, -1)
     if namespace == procfs.namespace_inode(os.getpid(), "pid"):
         raise ControlError(f"{program}: process {pid} has no PID namespace of its own", hint=_HINT)
     return Started(pid, _root_of(namespace, program), status.namespace_pids[-1], -1)

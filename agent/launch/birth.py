@@ -42,7 +42,8 @@ class Birth:
         self._limits(launch)
         self._oom_score(launch.oom_score)
         self._stage("user")
-        os.setgroups(launch.groups)
+        if os.geteuid() == 0:  # Else the groups are the agent's, which nobody but root may change.
+            os.setgroups(launch.groups)
         os.setresgid(launch.group, launch.group, launch.group)
         os.setresuid(launch.user, launch.user, launch.user)
         self._stage("directory")

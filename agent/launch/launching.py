@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +48,7 @@ def launch(
         umask=program.umask_bits,
         oom_score=program.oom_score_adjust,
         output=str(output_path(directory, definition)),
+        own_proc=os.geteuid() == 0,
     )
     return start(spawner, request, number=definition.mirror.pid)
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 UNLIMITED = -1
+NO_NAMESPACE = 0
+"""In place of the host pid of process 1: the program is in the PID namespace of its agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Request:
     """One order to the helper.
 
     kind: "init" (process 1 of a new PID namespace), "program", "shadow"; "mind": nothing is made, and `number` is the
-    host pid of a program that the agent has found running. init: host pid of the namespace's process 1. number: the id
+    host pid of a program that the agent has found running. init: host pid of the namespace's process 1, NO_NAMESPACE
+    for a program that has none of its own, whose number is the kernel's choice then. number: the id
     inside that namespace. offsets: (monotonic, boottime) nanoseconds of a new time namespace, counted
     from the machine's own clocks.
     """

@@ -19,7 +19,7 @@ from types import TracebackType
 from agent.errors import KernelError, LaunchError
 from agent.kernel import namespaces, wait
 from agent.kernel.namespaces import TimeOffsets
-from agent.launch.spawn_request import Launch, Reply, Request
+from agent.launch.spawn_request import NO_NAMESPACE, Launch, Reply, Request
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Isolated and without site-packages: the helper needs the standard library and this package, and starts in 50 ms.
@@ -81,7 +81,7 @@ class Spawner:
 
     def program(self, init: int, number: int, launch: Launch, offsets: TimeOffsets | None = None) -> int:
         """Start a program as process `number` of the PID namespace of `init`; gives its host pid once its exec has
-        succeeded.
+        succeeded. NO_NAMESPACE as `init`: as any process of the agent's own, and without other clocks.
 
         offsets: how far its clocks are ahead of the agent's own; None: not at all. Raises BirthFailed.
         """
@@ -118,6 +118,8 @@ class Spawner:
         Process 1 does not end while another process of its namespace is unreaped (pid_namespaces(7)): name here all
         that are not traced, and let their tracer reap the others first.
         """
+        if init == NO_NAMESPACE:
+            return
         try:
             os.kill(init, signal.SIGKILL)
         except ProcessLookupError:

@@ -20,7 +20,7 @@ from agent.kernel import elf, namespaces, pidfd
 from agent.kernel.clone import CLONE_NEWPID, CLONE_PARENT, clone3
 from agent.launch.birth import Birth
 from agent.launch.mending import mend
-from agent.launch.spawn_request import Reply, Request
+from agent.launch.spawn_request import NO_NAMESPACE, Reply, Request
 
 _FAILED = 127
 _ERRNO = struct.Struct("<i")
@@ -66,6 +66,8 @@ def _clone(request: Request, own_offsets: namespaces.TimeOffsets, become: Callab
     """Make the new process in its namespaces, where it will `become`; gives its pid."""
     if request.kind == "init":
         return clone3(CLONE_PARENT | CLONE_NEWPID, exit_signal=0) or become()
+    if request.init == NO_NAMESPACE:
+        return clone3(CLONE_PARENT, exit_signal=0) or become()
     offsets = own_offsets if request.offsets is None else namespaces.TimeOffsets(*request.offsets)
     # Children are born into the time namespace that was made for the one before them, unless there is a new one.
     if offsets != namespaces.time_offsets():

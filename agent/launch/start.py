@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from agent.errors import LaunchError
 from agent.kernel import elf, pidfd
 from agent.kernel.namespaces import TimeOffsets
-from agent.launch.spawn_request import Launch
+from agent.launch.spawn_request import NO_NAMESPACE, Launch
 from agent.launch.spawner import BirthFailed, Spawner
 
 PROGRAM_NUMBER = 77
@@ -44,8 +44,9 @@ _LIMIT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A program that runs. pid, init: host pids of the program and of process 1 of its PID namespace. number: its own
-    id in that namespace. pidfd: of the program; whoever holds this closes it."""
+    """A program that runs. pid, init: host pids of the program and of process 1 of its PID namespace, which is
+    NO_NAMESPACE where it has none of its own. number: its own id in that namespace. pidfd: of the program; whoever
+    holds this closes it."""
 
     pid: int
     init: int
@@ -107,12 +108,13 @@ def start(
     offsets: TimeOffsets | None = None,
     settle_s: float = SETTLE_S,
 ) -> Started:
-    """Start a program in a PID namespace (and with `offsets`, a time namespace) of its own, and see that it stays.
+    """Start a program in a PID namespace (and with `offsets`, a time namespace) of its own, and see that it stays. An
+    agent that is not root can make neither: its program has whatever number there is.
 
     Waits for `settle_s` seconds. Raises LaunchError, one line that says what is wrong and with what; then nothing of it
     is left.
     """
-    init = spawner.new_pid_namespace()
+    init = spawner.new_pid_namespace() if os.geteuid() == 0 else NO_NAMESPACE
     written_before = _size(launch.output)
     try:
         with _explained(launch):
@@ -124,7 +126,7 @@ def start(
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if not poll.poll(settle_s * 1000):
-        return Started(pid, init, number, descriptor)
+        return Started(pid, init, pid if init == NO_NAMESPACE else number, descriptor)
     os.close(descriptor)
     status = spawner.reap(pid)
     spawner.end_namespace(init)

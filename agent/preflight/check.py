@@ -12,7 +12,7 @@ from agent.kernel import procfs
 from agent.launch.identity import identity_of
 from agent.preflight.executable import Executable, files_of, read_executable
 from agent.preflight.fingerprint import Fingerprint, differences, fingerprint
-from agent.preflight.host import Check, host_checks
+from agent.preflight.host import Check, host_checks, privilege_check
 from agent.preflight.inspection import inspect_process, mapped_files, require_process
 from agent.preflight.named import structure_checks
 from agent.preflight.probe import TRACING, Probe, probe_kernel
@@ -63,6 +63,9 @@ def preflight(definition: Definition, pid: int | None = None, other: Fingerprint
         # A program of its own lives on each node: neither kernel nor files need be alike.
         named, remarks = structure_checks(definition)
         return Report(definition.program.id, _program_checks(definition) + named, remarks, None)
+    if os.geteuid() != 0:
+        checks = [privilege_check(os.geteuid()), *_program_checks(definition)]
+        return Report(definition.program.id, checks, [], None)
     probes = probe_kernel()
     checks = host_checks(definition.mirror.memory_mib_max, pid, probes)
     named, notes = structure_checks(definition)
@@ -120,7 +123,11 @@ def _user_check(definition: Definition) -> Check:
     except ConfigError as error:
         key, _, what = error.what.partition(": ")
         return Check("user", what, (Reason(what, key, error.hint),))
-    return Check("user", f"{identity.name} ({identity.uid}:{identity.gid})")
+    who = f"{identity.name} ({identity.uid}:{identity.gid})"
+    if os.geteuid() not in (0, identity.uid):
+        what = f"a node that runs as user {os.geteuid()} can start nothing as {identity.name}"
+        return Check("user", who, (Reason(what, "program.user", "leave it out, or run the node as root"),))
+    return Check("user", who)
 
 
 def _directory_check(definition: Definition) -> Check:

@@ -50,7 +50,11 @@ def privilege_check(effective_uid: int) -> Check:
     """Tracing, namespaces, addresses and other users' memory take root."""
     if effective_uid == 0:
         return Check("privileges", "root")
-    reason = Reason("mirroring a process takes root", f"the user with the number {effective_uid}", "run it with sudo")
+    reason = Reason(
+        "mirroring a process takes root",
+        f"the user with the number {effective_uid}",
+        'run it with sudo; mirror.mode = "structures" takes none',
+    )
     return Check("privileges", f"user {effective_uid}", (reason,))
 
 

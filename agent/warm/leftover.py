@@ -15,6 +15,7 @@ import structlog
 
 from agent.errors import KernelError, TraceeGone
 from agent.kernel import pidfd, procfs
+from agent.launch.spawn_request import NO_NAMESPACE
 from transport.errors import ControlError
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ def end_leftover(path: Path) -> None:
         if procfs.stat(pid).start_ticks != ticks:
             return
         log.warning("a program is left of an agent before, and is ended", pid=pid)
-        if procfs.namespace_inode(init, "pid") == procfs.namespace_inode(pid, "pid"):
+        if init != NO_NAMESPACE and procfs.namespace_inode(init, "pid") == procfs.namespace_inode(pid, "pid"):
             os.kill(init, signal.SIGKILL)
         pidfd.send_signal(handle, signal.SIGKILL)
         poll = select.poll()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from transport.errors import KagemushaError
 
 log = structlog.get_logger()
 
+_OF_ROOT: Final = ("address", "keepalived")
 NO_WAIT_S: Final = 0.0
 AHEAD_S: Final = 1.0
 
@@ -231,6 +233,9 @@ async def obstacles(config: NodeConfig, file: ProgramFile, *, known: bool) -> tu
     known: there is an instance of the program here already, so its address may well be in use.
     """
     said, found = file.redirection, []
+    if said.driver in _OF_ROOT and os.geteuid() != 0:
+        what = f"redirect.driver {said.driver} takes root, and this node runs as user {os.geteuid()}"
+        return ((what, 'set driver = "proxy", or run the node as root'),)
     try:
         if said.driver == "keepalived":
             await keepalived_of(config).check(file.program, said)

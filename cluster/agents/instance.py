@@ -374,7 +374,7 @@ class LocalInstance:
             await self._end_primary()
         await self._kept.quit()
         await self.tenure.unwatch()
-        self.tenure.kill()
+        self.tenure.kill(self.record.pid, self.record.start_ticks)
         self.fence_id = self.failed = self.clients.taken = ""
         self.ended, self.agent_lost, self.held = None, False, False
         await self._save(role="none", pid=0, start_ticks=0, source="", stream="")
@@ -389,10 +389,10 @@ class LocalInstance:
         agent = self.agent
         if self.held:
             # Its tracer keeps it still, and knows its sockets: Release ends it without a word.
-            self.tenure.thaw()
+            self.tenure.thaw(self.record.pid, self.record.start_ticks)
         elif self.ended is None:
             self._exited.clear()
-            self.tenure.kill()
+            self.tenure.kill(self.record.pid, self.record.start_ticks)
             if agent is not None:
                 # The dying program's sockets are taken from it before anybody else hears of its death.
                 await happened(self._exited, DEATH_S)

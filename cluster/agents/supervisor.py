@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +124,10 @@ class Supervisor:
         self._keep(self._look_after())
 
     def _clear_away(self) -> None:
-        """Take away what a daemon before this one has left of instances that there are no more."""
+        """Take away what a daemon before this one has left of instances that there are no more. One that is not root
+        can have left nothing."""
+        if os.geteuid() != 0:
+            return
         try:
             remove_forgotten_barriers(
                 self._config.node.id, {instance.place.instance for instance in self.instances.values()}

@@ -18,6 +18,7 @@ from cluster.agents.record import start_ticks_of
 from cluster.fencing.cgroup import CgroupError, ProgramCgroup
 from cluster.fencing.guard import Guard
 from cluster.fencing.lease_file import NO_LEASE_NS, Fencing, Watched
+from cluster.fencing.process_tree import ProcessTree
 from cluster.leader.lease import LeaseTimes, ServingLease
 from cluster.node.program import ProgramFile
 from cluster.registry.values import ProgramId
@@ -60,6 +61,7 @@ class Tenure:
         self._file = file
         self._leased = asyncio.Event()
         self._prepared = 0
+        self._is_lesser = False
         self._returns: int | None = None
         self._asked_s: float | None = None
 
@@ -183,7 +185,9 @@ class Tenure:
         try:
             return ProgramCgroup.create(self._place.cgroup)
         except CgroupError as error:
-            log.warning("no cgroup: a lesser fence", instance=self._place.instance, reason=error.what)
+            if not self._is_lesser:
+                log.warning("no cgroup: a lesser fence", instance=self._place.instance, reason=error.what)
+            self._is_lesser = True
             return None
 
     def prepare(self, pid: int) -> None:
@@ -205,14 +209,21 @@ class Tenure:
             if pid:
                 cgroup.add(pid)
 
-    def thaw(self) -> None:
+    def thaw(self, pid: int, start_ticks: int) -> None:
         """Let the processes go on; only for what somebody else keeps still."""
-        cgroup = self.cgroup()
-        if cgroup is not None:
-            cgroup.thaw()
+        processes = self._processes(pid, start_ticks)
+        if processes is not None:
+            processes.thaw()
 
-    def kill(self) -> None:
+    def kill(self, pid: int, start_ticks: int) -> None:
         """End all processes of the program, frozen or not."""
+        processes = self._processes(pid, start_ticks)
+        if processes is not None:
+            processes.kill()
+
+    def _processes(self, pid: int, start_ticks: int) -> ProgramCgroup | ProcessTree | None:
+        """All of the program's; without a cgroup those of the process that was started then, if it is there."""
         cgroup = self.cgroup()
         if cgroup is not None:
-            cgroup.kill()
+            return cgroup
+        return ProcessTree(pid) if pid and start_ticks_of(pid) == start_ticks else None

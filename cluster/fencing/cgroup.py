@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cluster.fencing.process_tree import descendants
 from transport.errors import KagemushaError
 
 _NAP_S: Final = 50e-6
@@ -52,7 +53,7 @@ class ProgramCgroup:
         """Move a process and all of its descendants into this cgroup. Raises CgroupError."""
         for _ in range(_ROUNDS_MAX):
             inside = self.processes()
-            outside = [one for one in (pid, *_descendants(pid)) if one not in inside]
+            outside = [one for one in (pid, *descendants(pid)) if one not in inside]
             if not outside:
                 return
             for one in outside:
@@ -141,20 +142,3 @@ def _remove(directory: Path, root: Path) -> None:
         except OSError:
             return
         directory = directory.parent
-
-
-def _descendants(pid: int) -> list[int]:
-    """All processes that this one, or a descendant of it, has made and not outlived (proc(5), task/TID/children)."""
-    found: list[int] = []
-    ahead = [pid]
-    while ahead:
-        parent = ahead.pop()
-        try:
-            for task in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as file:
-                    children = list(map(int, file.read().split()))
-                found += children
-                ahead += children
-        except OSError:
-            continue
-    return found

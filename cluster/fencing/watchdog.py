@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from cluster.fencing.cgroup import CgroupError, ProgramCgroup
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import SLOTS, Fencing, LeaseFile, Watched
+from cluster.fencing.process_tree import ProcessTree
 from transport.errors import ConfigError, KagemushaError
 
 LOOK_S: Final = 0.05
@@ -134,29 +135,33 @@ class Watchdog:
 
     def _freeze_anew(self, watched: Watched, stopped: Stopped) -> None:
         stopped.watched = watched
+        freezer = _freezer(watched)
+        if freezer is None:
+            return
         try:
-            if watched.cgroup:
-                cgroup = ProgramCgroup(Path(watched.cgroup))
-                cgroup.freeze()
-                stopped.frozen = cgroup.await_frozen(time.monotonic() + FREEZE_S)
-            elif watched.pid:
-                # The lesser fence: it takes longer, can be undone by anybody, and can't be read back for certain.
-                os.kill(watched.pid, signal.SIGSTOP)
-        except (CgroupError, ProcessLookupError) as error:
+            freezer.freeze()
+            stopped.frozen = freezer.await_frozen(time.monotonic() + FREEZE_S)
+        except CgroupError as error:
             self.complain(f"{watched.program}: {error}")
 
     def _let_go_on(self, slot: int) -> None:
         watched = self.known[slot]
         del self.stopped[slot]
+        freezer = _freezer(watched)
         try:
-            if watched.cgroup:
-                ProgramCgroup(Path(watched.cgroup)).thaw()
-            elif watched.pid:
-                os.kill(watched.pid, signal.SIGCONT)
-        except (CgroupError, ProcessLookupError) as error:
+            if freezer is not None:
+                freezer.thaw()
+        except CgroupError as error:
             self.complain(f"{watched.program}: {error}")
         self.leases.let_go_on(slot)
         self.complain(f"{watched.program}: its lease is back: it goes on")
+
+
+def _freezer(watched: Watched) -> ProgramCgroup | ProcessTree | None:
+    """What stops the program; None where nothing runs."""
+    if watched.cgroup:
+        return ProgramCgroup(Path(watched.cgroup))
+    return ProcessTree(watched.pid) if watched.pid else None
 
 
 def boottime_ns() -> int:

@@ -22,11 +22,12 @@ def agent(
     pki: Annotated[Path, typer.Option(help="Directory that `kagemusha pki issue` wrote for this node.")],
 ) -> None:
     """Run the agent of one instance: it launches or follows a program as its control socket orders."""
-    require_root("an agent traces the program and restores its connections")
-    be_prompt()
     from agent.program_file import load_definition
 
     definition = load_definition(config)
+    if definition.mirror.mode == "process":
+        require_root("an agent traces the program and restores its connections")
+    be_prompt()
     endpoint = parse_endpoint(listen)
     _require_own_certificate(pki, node)
     from agent.runner import run

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kagemusha.inherited_signals import hear_all
-from kagemusha.privilege import require_root
 from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
 from kagemusha.service_manager import ServiceManager
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -> None:
     """Run this node's daemon, in the foreground: agents, links to the other nodes, and its part in deciding."""
-    require_root("a node's daemon starts agents, which trace programs")
     hear_all()
     manager = ServiceManager.taken_from(os.environ)
     be_punctual(DAEMON_PRIORITY)
@@ -35,7 +33,16 @@ def node(config: Annotated[Path, typer.Option(help="This node's node.toml.")]) -
 
     settings = NODE_FILE.load(config)
     logs.configure(LogLevel(Path(settings.node.run)), node=settings.node.id)
+    _say_what_it_lacks()
     raise typer.Exit(uvloop.run(_run(settings, manager)))
+
+
+def _say_what_it_lacks() -> None:
+    import structlog
+
+    if os.geteuid() != 0:
+        only = "only programs in structures mode, with the driver proxy or exec"
+        structlog.get_logger().warning("this node is not root", user=os.geteuid(), serves=only)
 
 
 async def _run(config: NodeConfig, manager: ServiceManager) -> int:

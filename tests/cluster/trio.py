@@ -32,12 +32,15 @@ class Daemon:
         self.log = node.directory.logs / f"daemon-{node.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def words(self) -> list[str]:
+        """What is started."""
+        return [sys.executable, "-m", "tests.cluster.driven_node", str(self.node.directory.node / "node.toml")]
+
     def start(self) -> None:
         """Start it; it may not answer yet."""
-        words = [sys.executable, "-m", "tests.cluster.driven_node", str(self.node.directory.node / "node.toml")]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.node.command(*words),
+                self.node.command(*self.words()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

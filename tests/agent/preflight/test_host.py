@@ -35,7 +35,7 @@ def test_without_root() -> None:
     assert privilege_check(0).passed
     line, remedy = the_reason(privilege_check(1000))
     assert line == "the user with the number 1000: mirroring a process takes root"
-    assert remedy == "run it with sudo"
+    assert remedy == 'run it with sudo; mirror.mode = "structures" takes none'
 
 
 def test_a_kernel_that_is_too_old() -> None:

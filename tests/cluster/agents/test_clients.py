@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from cluster.fencing.lease_file import Watched
 from cluster.leader.lease import LeaseTimes
 from cluster.node.program import ProgramFile
 from cluster.redirect.probe import AddressInUse
-from cluster.redirect.redirection import Redirection
+from cluster.redirect.redirection import DriverName, Redirection
 from cluster.registry.values import Policy
 from tests.agent.lan import Lan
 from tests.cluster.cluster_of import configs
@@ -48,6 +49,17 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not is_so():
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("driver", ["address", "keepalived"])
+async def test_an_address_that_moves_takes_root(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, driver: DriverName
+) -> None:
+    said = Redirection(driver, FREE, "eth0")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    ((what, hint),) = await obstacles(config, file_of(said), known=False)
+    assert what == f"redirect.driver {driver} takes root, and this node runs as user 1000"
+    assert hint == 'set driver = "proxy", or run the node as root'
 
 
 async def test_what_is_in_the_way_is_said(config: NodeConfig, tmp_path: Path) -> None:
