@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.kernel.vm import Contents
-from agent.memory.page_ranges import PAGE_BYTES, PAGE_SHIFT, PAGE_WORDS, Pages
+from agent.memory.page_buffer import PageBuffer
+from agent.memory.page_ranges import PAGE_BYTES, PAGE_SHIFT, Pages
 from agent.structures.sample import HeldSample
 from agent.structures.update import Copy, Update
 from transport.checkpoint import NOTHING, Version
@@ -38,11 +39,16 @@ class Shadow(Protocol):
 
 @dataclass(slots=True)
 class _Held:
-    """One structure. counts: for each byte whether it is carried. follows: NOTHING before the first sample."""
+    """One structure. counts: all bits of each byte that is carried. follows: NOTHING before the first sample.
+
+    before, change: room for a takeover, which would lose milliseconds by touching memory for the first time.
+    """
 
     place: Place
-    counts: NDArray[np.bool_]
+    counts: NDArray[np.uint8]
     copy: Copy
+    before: Contents
+    change: Contents
     follows: Version = NOTHING
     number: int = 0
     captured_ns: int = 0
@@ -68,11 +74,14 @@ class SamplesHeld:
         edges = (0, *(edge for extent in place.extents for edge in extent), place.size)
         if not is_sound or len(place.extents) > EXTENTS_MAX or any(one > next_ for one, next_ in pairwise(edges)):
             raise CorruptUpdate(f"{place.structure} can't lie at {place.address:#x} with {place.size} bytes")
-        counts = np.zeros(place.size, np.bool_)
+        counts = np.zeros(place.size, np.uint8)
         for first, end in place.extents:
-            counts[first:end] = True
+            counts[first:end] = 0xFF
         self._decoder = self._decoder or PagePartDecoder()
-        self._all[place.structure] = _Held(place, counts, Copy(place.structure, place.size, self._decoder))
+        copy = Copy(place.structure, place.size, self._decoder)
+        pages = len(_pages_of(place))
+        before, change = PageBuffer(pages, pages).rows, PageBuffer(pages, pages).rows
+        self._all[place.structure] = _Held(place, counts, copy, before, change)
 
     def take(self, sample: Sample) -> bool:
         """Keep a sample; whether it is held, or a newer one. Not: it builds on what is not held.
@@ -122,15 +131,22 @@ class SamplesHeld:
         return written
 
     def _write(self, shadow: Shadow, held: _Held) -> None:
-        place = held.place
-        first, end = place.address >> PAGE_SHIFT, -(-(place.address + place.size) >> PAGE_SHIFT)
-        pages = np.arange(first, end, dtype=np.uint64)
-        before = np.zeros((len(pages), PAGE_WORDS), np.uint64)
+        place, before, change = held.place, held.before, held.change
+        pages = _pages_of(place)
         shadow.read_pages(pages, before)
-        after = before.copy()
-        lead = place.address - first * PAGE_BYTES
-        target = after.reshape(-1).view(np.uint8)[lead : lead + place.size]
-        np.copyto(target, held.copy.rows.reshape(-1).view(np.uint8)[: place.size], where=held.counts)
-        changed = np.flatnonzero((after != before).any(axis=1))
+        change[:] = 0
+        own = slice(place.address % PAGE_BYTES, place.address % PAGE_BYTES + place.size)
+        here = change.reshape(-1).view(np.uint8)[own]
+        np.bitwise_xor(before.reshape(-1).view(np.uint8)[own], _bytes_of(held.copy)[: place.size], out=here)
+        np.bitwise_and(here, held.counts, out=here)
+        changed = np.flatnonzero(np.bitwise_or.reduce(change, axis=1))
         if len(changed):
-            shadow.write_pages(pages[changed], after[changed])
+            shadow.write_pages(pages[changed], before[changed] ^ change[changed])
+
+
+def _pages_of(place: Place) -> Pages:
+    return np.arange(place.address >> PAGE_SHIFT, -(-(place.address + place.size) >> PAGE_SHIFT), dtype=np.uint64)
+
+
+def _bytes_of(copy: Copy) -> NDArray[np.uint8]:
+    return copy.rows.reshape(-1).view(np.uint8)
