@@ -114,6 +114,8 @@ class Structure:
 
         It is to be packed, step by step, while take() goes on; then end_whole() comes. Raises NotEncodable.
         """
+        if self.graph.is_changed:  # since then, by another thread: nobody was told, so nobody can follow
+            self.lose()
         is_new = self.state is None
         try:
             copy = self.graph.begin_copy(piece_items)

@@ -135,6 +135,19 @@ def test_a_list_is_copied_in_pieces() -> None:
     assert fresh.graph.root == ["new", *range(7)]
 
 
+def test_what_was_changed_since_the_last_delta_is_kept_from_nobody() -> None:
+    """A copy that another thread asks for may come at any time."""
+    original, follower = named("Dict"), named("Dict")
+    first = original.take()
+    assert first is not None
+    follower.apply(first)
+    original.graph.root["late"] = 1
+    whole = original.whole()
+    assert follower.apply(whole)
+    assert follower.graph.root == {"late": 1}
+    assert follower.holds == original.holds
+
+
 # ------------------------------------------------------------ after a promotion
 
 
