@@ -5,7 +5,8 @@ change an entry each, then requests that only read, until the interval is over. 
 dict; with the dict mirrored to a second process; with a plain dict whose updates it also writes to a redis-server that
 has a replica. Slowdown: requests that it handled less than with the plain dict beside it. Everything shares this
 machine's processors.
-Then a promotion with such a dict (`tests.bench.structures_promotion`), and the same as above with a table of a C program
+
+Then a promotion with such a dict (`tests.bench.structures_promotion`), and the same with a table of a C program
 (`tests.bench.structures_native`). `--json`: one JSON object.
 """
 
