@@ -31,13 +31,13 @@ class Administrator(Operator):
         """All of them."""
         return await self._call(self._client.list_programs())
 
-    async def pause(self, for_s: int) -> None:
-        """No failover of the program for so long."""
-        await self._call(self._client.pause_program(self.program_id, for_s))
+    async def pause(self, for_s: int) -> Json:
+        """No failover of the program for so long; gives its entry."""
+        return await self._call(self._client.pause_program(self.program_id, for_s))
 
-    async def resume(self) -> None:
-        """Failover of the program again."""
-        await self._call(self._client.resume_program(self.program_id))
+    async def resume(self) -> Json:
+        """Failover of the program again; gives its entry."""
+        return await self._call(self._client.resume_program(self.program_id))
 
     async def delete(self) -> None:
         """End the program everywhere, and forget it."""

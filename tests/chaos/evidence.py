@@ -81,12 +81,14 @@ class Agreed:
 class RegistryOperation:
     """What one of those who change the registry asked of one program's entry, through a node, and what came of it.
 
-    degree: of pause, how long (1, 2, ...); of look, what was seen: None, there is no such program; 0, it is not paused.
-    outcome: refused: there is such a program already (create), or none (all others). unknown: it may yet be done.
+    read: what the leader saw when it had just changed something. look: what any node knew, which may be old.
+    degree: of pause, how long (1, 2, ...); of read and look, what was seen: None, there is no such program; 0, it is
+    not paused. outcome: refused: there is such a program already (create), or none (all others). unknown: it may yet be
+    done.
     """
 
     client: str
-    kind: Literal["create", "delete", "pause", "resume", "look"]
+    kind: Literal["create", "delete", "pause", "resume", "read", "look"]
     degree: int | None
     through: str
     begun_ns: int

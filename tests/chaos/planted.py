@@ -134,6 +134,17 @@ def _created_twice(evidence: Evidence) -> None:
         evidence.registry.append(RegistryOperation("carl", "create", None, "c", at_ns, at_ns + 1, "ok"))
 
 
+def _a_pause_is_forgotten(evidence: Evidence) -> None:
+    """Nobody else is there, and yet another degree is read than was just written."""
+    end_ns = max(one.ended_ns for one in evidence.registry)
+    evidence.registry = [
+        RegistryOperation("anna", "create", None, "a", end_ns + 1, end_ns + 2, "ok"),
+        RegistryOperation("anna", "pause", 2, "a", end_ns + 3, end_ns + 4, "ok"),
+        RegistryOperation("anna", "pause", 3, "a", end_ns + 5, end_ns + 6, "ok"),
+        RegistryOperation("anna", "read", 2, "a", end_ns + 7, end_ns + 8, "ok"),
+    ]
+
+
 def _looked_at_what_never_was(evidence: Evidence) -> None:
     end_ns = max(one.ended_ns for one in evidence.registry)
     evidence.registry.append(RegistryOperation("bert", "look", 99, "b", end_ns + 1, end_ns + 2, "ok"))
@@ -198,6 +209,7 @@ PLANTED = (
     Planted("a question is answered from an older state", nothing_comes_back, "I1", _answered_from_the_past),
     Planted("a write is not where it was said to be", nothing_comes_back, "I1", _told_another_place),
     Planted("a program is there again that was not", registry_is_linearizable, "I6", _there_again),
+    Planted("a pause is forgotten", registry_is_linearizable, "I6", _a_pause_is_forgotten),
     Planted("a program is created twice", registry_is_linearizable, "I6", _created_twice),
     Planted("somebody sees what never was", registry_is_linearizable, "I6", _looked_at_what_never_was),
     Planted("a node tells another history", registries_are_equal, "I10", _another_history),

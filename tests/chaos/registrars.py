@@ -62,10 +62,11 @@ class Registrars:
     async def _ask(self, name: str, kind: Kind, degree: int | None) -> None:
         begun_ns = time.monotonic_ns()
         outcome: Literal["ok", "refused", "unknown"] = "unknown"
+        seen: int | None = None
         try:
             async with asyncio.timeout(_ANSWER_S):
-                found = await self._asked(self._through[name], kind, degree)
-            outcome, degree = "ok", found if kind == "look" else degree
+                seen = await self._asked(self._through[name], kind, degree)
+            outcome = "ok"
         except DemoError as error:
             cause = error.__cause__
             if isinstance(cause, ApiError) and cause.kind == _REFUSALS.get(kind):
@@ -74,7 +75,11 @@ class Registrars:
             pass
         finally:
             ended_ns = time.monotonic_ns()
-            self.told.append(RegistryOperation(f"registrar-{name}", kind, degree, name, begun_ns, ended_ns, outcome))
+            of_all = {"client": f"registrar-{name}", "through": name, "begun_ns": begun_ns, "ended_ns": ended_ns}
+            given = seen if kind == "look" else degree
+            self.told.append(RegistryOperation(kind=kind, degree=given, outcome=outcome, **of_all))
+            if kind in ("pause", "resume") and outcome == "ok":
+                self.told.append(RegistryOperation(kind="read", degree=seen, outcome="ok", **of_all))
 
     async def _asked(self, whom: Administrator, kind: Kind, degree: int | None) -> int | None:
         match kind:
@@ -83,9 +88,9 @@ class Registrars:
             case "delete":
                 await whom.delete()
             case "pause":
-                await whom.pause((degree or 0) * STEP_S)
+                return degree_of([await whom.pause((degree or 0) * STEP_S)])
             case "resume":
-                await whom.resume()
+                return degree_of([await whom.resume()])
             case "look":
                 return degree_of(await whom.programs())
         return None

@@ -51,6 +51,7 @@ def good_run() -> Evidence:
     evidence.registry += [
         RegistryOperation("anna", "create", None, "a", 1, 2, "ok"),
         RegistryOperation("anna", "pause", 3, "a", 3, 4, "ok"),
+        RegistryOperation("anna", "read", 3, "a", 3, 4, "ok"),
         RegistryOperation("bert", "look", 3, "b", 5, 6, "ok"),
         RegistryOperation("anna", "pause", 5, "a", 7, 12, "unknown"),
         RegistryOperation("bert", "create", None, "b", 8, 10, "refused"),

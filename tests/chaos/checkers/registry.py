@@ -5,7 +5,8 @@ linearizability" (2017): as time goes on, every state that the registry may be i
 for it. The object is one program's entry: it is absent, or present and paused to a degree (0: not at all).
 
 What was not answered may have been done at any later time, or never. Of two ways to the same state the one that has
-used less of that allows all that the other does, so the other is forgotten: this keeps the search small.
+used less of that allows all that the other does, so the other is forgotten; and of what is alike the first is used
+first. This keeps the search small.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _after(
         if ends in way.done:
             found.add(_Way(way.state, way.done - {ends}, way.used))
             continue
-        for number in open_now - way.done - way.used:
+        for number in _firsts(open_now - way.done - way.used, changes):
             unknown = changes[number].outcome == "unknown"
             marked = frozenset({number})
             done, used = (way.done, way.used | marked) if unknown else (way.done | marked, way.used)
@@ -84,6 +85,18 @@ def _after(
                 if not (unknown and state == way.state) and kept.add(further):
                     left.append(further)
     return found.ways
+
+
+def _firsts(numbers: Iterable[int], changes: list[RegistryOperation]) -> Iterator[int]:
+    """All that will have an answer; of those without one that are alike, the first."""
+    alike: set[tuple[str, int | None]] = set()
+    for number in sorted(numbers):
+        one = changes[number]
+        if one.outcome != "unknown":
+            yield number
+        elif (one.kind, one.degree) not in alike:
+            alike.add((one.kind, one.degree))
+            yield number
 
 
 class _Kept:
@@ -119,6 +132,8 @@ def _states_after(state: State, one: RegistryOperation) -> list[State]:
             return [None] if state is not None or one.outcome == "unknown" else []
         case "pause", "ok" | "unknown":
             return [one.degree] if state is not None else [state] if one.outcome == "unknown" else []
+        case "read", _:
+            return [state] if state is not None and state == one.degree else []
         case "resume", "ok" | "unknown":
             return [0] if state is not None else [state] if one.outcome == "unknown" else []
         case _, _:  # refused: there is no such program
