@@ -28,13 +28,17 @@ _ASK_AGAIN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The options of a run. interpreters: node -> the Python of the exchange there, where it is another one."""
+    """The options of a run. interpreters: node -> the Python of the exchange there, where it is another one.
+    fill_share: of the updates that a program is usually given at the beginning. nodes_die: whether nodes are killed,
+    too, after the programs."""
 
     interpreters: dict[str, str]
     interval_ms: int = 50
     clients: int = 10
     per_second: int = 500
     measure_s: float = 3.0
+    fill_share: float = 1.0
+    nodes_die: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ class Scenario:
             await self._measure(program)
         for program in PROGRAMS:
             await self._kill_program(program)
-        await self._kill_nodes()
+        if self._story.nodes_die:
+            await self._kill_nodes()
         return self.report
 
     async def close(self) -> None:
@@ -113,7 +118,7 @@ class Scenario:
             await self._group.until(serves, CLUSTER_S, f"{program.id} does not come up")
             await client.start()
             target: dict[str, Any] = {"program": program.id, "host": program.address, "port": program.port}
-            await client.ask("fill", deadline_s=CLUSTER_S, updates=program.fill, **target)
+            await client.ask("fill", deadline_s=CLUSTER_S, updates=int(program.fill * story.fill_share), **target)
             await client.ask("connect", clients=story.clients, per_second=story.per_second, **target)
             task.result = f"{story.clients} clients, {story.per_second} updates/s"
 
@@ -160,7 +165,8 @@ class Scenario:
         event_ns = time.monotonic_ns()
         os.kill(before.pid, signal.SIGKILL)
         await self._judge("process_killed", before, event_ns)
-        await self._wait_for_mirrors([program], f"{program.id} has two mirrors again")
+        if self._story.nodes_die:
+            await self._wait_for_mirrors([program], f"{program.id} has two mirrors again")
 
     async def _kill_nodes(self) -> None:
         """Kill the nodes on which the programs serve, one after the other, until each program has seen that."""
