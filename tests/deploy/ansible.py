@@ -45,6 +45,12 @@ driver = "address"
 address = "{PROGRAM_ADDRESS}/24"
 interface = "{INTERFACE}"
 """
+REDIS: Final = {
+    "id": "redis",
+    "packages": ["redis-server"],
+    "replaces": "redis-server.service",
+    "definition": _REDIS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class Operator:
 
     def __init__(self, lan: Lan, ssh: Ssh, directory: Path, dist: Path) -> None:
         self.authority = directory / "authority"
+        self.epoch = 1
+        self.programs: list[Mapping[str, Any]] = [REDIS]
         self.dist = dist
         self.log = directory / "ansible.log"
         self._lan = lan
@@ -95,9 +103,8 @@ class Operator:
             "kagemusha_authority": str(self.authority),
             # Containers have the clock of this machine, and whether that is kept right is not the trial's affair.
             "kagemusha_time_source_required": False,
-            "kagemusha_programs": [
-                {"id": "redis", "packages": ["redis-server"], "replaces": "redis-server.service", "definition": _REDIS}
-            ],
+            "kagemusha_epoch": self.epoch,
+            "kagemusha_programs": [dict(program) for program in self.programs],
             **extra,
         }
         variables.pop(without, None)

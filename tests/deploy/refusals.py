@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kagemusha.demo.namespace import NAMED_NAMESPACES
-from tests.deploy.ansible import PROGRAM_ADDRESS, ROOT
+from tests.deploy.ansible import PROGRAM_ADDRESS, REDIS, ROOT
 from tests.deploy.errors import TrialError
 from tests.deploy.lan import INTERFACE
 from tests.deploy.trial import Figures, Trial
@@ -25,6 +25,8 @@ PLACES: Final = (
 )
 OLD_KERNEL: Final = '#!/bin/sh\nexec setarch x86_64 --uname-2.6 /usr/bin/python3 "$@"\n'
 WRONG_CLOCK: Final = '#!/bin/sh\nexec faketime -f +90s /usr/bin/python3 "$@"\n'
+MISTAKEN: Final = '[program]\nid = "redis"\n'
+ELSEWHERE: Final = str(REDIS["definition"]).replace('"eth0"', '"ens3"')
 
 
 def refuse_bad_input(trial: Trial) -> Figures:
@@ -137,6 +139,29 @@ def _without_cluster(trial: Trial) -> dict[str, Any]:
     return {}
 
 
+def _two_nodes(trial: Trial) -> dict[str, Any]:
+    trial.operator.write_inventory({name: trial.machines[name] for name in ("a", "b")})
+    return {}
+
+
+def _program(**other: str) -> Callable[[Trial], dict[str, Any]]:
+    """The trial's program, said otherwise."""
+
+    def write(trial: Trial) -> dict[str, Any]:
+        trial.operator.write_inventory(trial.machines, kagemusha_programs=[{**REDIS, **other}])
+        return {}
+
+    return write
+
+
+def _adopting(unit: str) -> Callable[[Trial], dict[str, Any]]:
+    def write(trial: Trial) -> dict[str, Any]:
+        trial.operator.write_inventory(trial.machines, kagemusha_programs=[{"id": "other", "adopt": unit}])
+        return {}
+
+    return write
+
+
 Case = tuple[str, Callable[[Trial], dict[str, Any]], str, Callable[[Trial], None]]
 CASES: Final[tuple[Case, ...]] = (
     ("a host that can't be reached", _host_that_is_not_there, "UNREACHABLE", _nothing),
@@ -146,6 +171,13 @@ CASES: Final[tuple[Case, ...]] = (
     ("a port in use", _port_in_use, "port 7401 is used by python3", _port_free),
     ("a variable that is missing", _without_cluster, "missing required arguments: kagemusha_cluster", _nothing),
     ("no dist", lambda t: {"kagemusha_dist": "/nowhere"}, "Run make dist", _nothing),
+    ("no command", lambda t: {"kagemusha_command": "kagemushi"}, "Have .venv/bin of the clone in PATH", _nothing),
+    ("two nodes", _two_nodes, "name a third one", _nothing),
+    ("a mistaken definition", _program(definition=MISTAKEN), "program.command: missing; hint: add it", _nothing),
+    ("another id", _program(id="radis"), "its definition has another id", _nothing),
+    ("no interface", _program(definition=ELSEWHERE), "c has no interface ens3; it has eth0, lo", _nothing),
+    ("two sources", _program(adopt="redis-server.service"), "give either its definition", _nothing),
+    ("a unit that is not there", _adopting("none.service"), "no node has a unit none.service", _nothing),
     ("another Python", lambda t: {"kagemusha_python": "/usr/bin/true"}, "name it in kagemusha_python", _nothing),
 )
 

@@ -36,7 +36,7 @@ def attempt(
             argv, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=env, cwd=cwd, check=False
         )
     except FileNotFoundError:
-        raise TrialError(f"the command {argv[0]} is not installed", hint="deploy/setup deploy-trial") from None
+        raise TrialError(f"the command {argv[0]} is not installed", hint="deploy/setup trial") from None
     except subprocess.TimeoutExpired as error:
         out = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else ""
         return 124, f"{out}\nno end within {timeout_s:g} s"

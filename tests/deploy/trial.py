@@ -52,19 +52,32 @@ class Trial:
                 return json.loads(said)
         raise TrialError(f"kagemusha {' '.join(words)}: {said.strip()[-500:]}")
 
-    def program(self) -> dict[str, Any]:
-        """redis, as the cluster knows it."""
+    def program(self, name: str = "redis") -> dict[str, Any]:
+        """A program, as the cluster knows it."""
         programs: list[dict[str, Any]] = self.kagemusha("list")
-        return next((one for one in programs if one["program"] == "redis"), {"instances": [], "primary": None})
+        return next((one for one in programs if one["program"] == name), {"instances": [], "primary": None})
 
-    def await_mirrored(self, mirrors: int, limit_s: float = 90.0) -> float:
-        """Wait until redis has so many mirrors that are mirrored; gives the seconds."""
+    def names(self) -> list[str]:
+        """Of all programs."""
+        return [str(one["program"]) for one in self.kagemusha("list")]
+
+    def alive(self) -> set[str]:
+        """The nodes that are heard."""
+        return {str(node["node"]) for node in self.kagemusha("topology")["nodes"] if node["alive"]}
+
+    def await_mirrored(self, mirrors: int, limit_s: float = 90.0, name: str = "redis") -> float:
+        """Wait until a program has so many mirrors that are mirrored; gives the seconds."""
 
         def is_so() -> bool:
-            found = [(one["role"], one["status"]) for one in self.program()["instances"]]
+            found = [(one["role"], one["status"]) for one in self.program(name)["instances"]]
             return found.count(("mirror", "mirrored")) >= mirrors
 
         return await_so(is_so, f"{mirrors} mirrored mirrors", limit_s)
+
+    def await_elsewhere(self, node: str, limit_s: float = 60.0) -> str:
+        """Wait until redis serves on another node than this one; gives which."""
+        await_so(lambda: self.program()["primary"] not in (node, None), f"takeover from {node}", limit_s)
+        return str(self.program()["primary"])
 
     @contextmanager
     def load(self) -> Iterator[Figures]:

@@ -73,6 +73,10 @@ answers:
   description: Of the addresses, those that somebody answers for, with the hardware address.
   type: dict
   returned: always
+interfaces:
+  description: Names of the machine's network interfaces.
+  type: list
+  returned: always
 macs:
   description: The machine's own hardware addresses.
   type: list
@@ -98,6 +102,7 @@ import subprocess
 import time
 
 CURRENT = "/opt/kagemusha/current"
+NETWORK = "/sys/class/net"
 ARP, ARP_REQUEST, ARP_REPLY = 0x0806, 1, 2
 ARP_TIMES, ARP_WAIT_S = 3, 0.3
 STA_UNSYNC = 0x0040
@@ -240,12 +245,17 @@ def who_has(addresses, interface):
     return found
 
 
+def interfaces():
+    """Names of all network interfaces of this machine."""
+    return sorted(name for name in os.listdir(NETWORK) if os.path.isdir(os.path.join(NETWORK, name)))
+
+
 def macs():
     """All hardware addresses of this machine."""
     found = []
-    for name in sorted(os.listdir("/sys/class/net")):
+    for name in interfaces():
         try:
-            with open(f"/sys/class/net/{name}/address") as file:
+            with open(f"{NETWORK}/{name}/address") as file:
                 found.append(file.read().strip())
         except OSError:
             continue
@@ -279,8 +289,10 @@ def main():
     release = os.uname().release
     with open("/proc/cpuinfo") as file:
         cpu = processor(file.read())
+    interface = given["interface"] or default_interface()
     try:
-        answers = who_has(given["addresses"], given["interface"] or default_interface())
+        # One that is not there is refused by its name.
+        answers = who_has(given["addresses"], interface) if interface in interfaces() else {}
     except OSError as error:
         module.fail_json(msg="can't ask who has {}: {}".format(", ".join(given["addresses"]), error.strerror))
     module.exit_json(
@@ -292,6 +304,7 @@ def main():
         synchronised=is_synchronised(),
         taken=taken(given["ports"]),
         answers=answers,
+        interfaces=interfaces(),
         macs=macs(),
         python=python_version(given["python"]),
         release=os.path.basename(os.path.realpath(CURRENT)) if os.path.exists(CURRENT) else "",
