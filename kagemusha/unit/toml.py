@@ -31,7 +31,7 @@ def _head(program: Program, unit: str) -> Iterator[str]:
     for remark in program.remarks:
         yield f"# {remark}"
     if program.tmpfiles:
-        yield f"# Lines for /etc/tmpfiles.d/{program.id}.conf on every node, then systemd-tmpfiles --create:"
+        yield f"# Lines for /etc/tmpfiles.d/kagemusha-{program.id}.conf on every node, then systemd-tmpfiles --create:"
         yield from (f"#   {line}" for line in program.tmpfiles)
     yield ""
 

@@ -9,20 +9,26 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tests.deploy.adoption import adopt
 from tests.deploy.chaos import harm
-from tests.deploy.errors import TrialError
+from tests.deploy.machine import BOOT_S
+from tests.deploy.recovery import back_up
+from tests.deploy.requirements import changes, kept, require
 from tests.deploy.trial import NAMES, Figures, Trial, await_so, make_dist
 
 TAKEOVER_MS_MAX: Final = 5000.0
 """What a client may wait when a machine loses its power: bounded here, measured by `make bench-takeover`."""
 SWITCHOVER_MS_MAX: Final = 3000.0
+SILENCE_S_MAX: Final = 8.0
+"""Less than a link that nobody acknowledges lives: a machine without power is known by its silence."""
 LEFT: Final = (
     "ls -d /etc/systemd/system/keepalived.service.d "
     "/opt/kagemusha /etc/kagemusha /var/lib/kagemusha /run/kagemusha /usr/local/bin/kagemusha "
+    "/etc/keepalived/keepalived.conf /etc/tmpfiles.d/*kagemusha* "
     "/etc/sysctl.d/*kagemusha* /etc/modules-load.d/*kagemusha* /etc/systemd/system/*kagemusha* "
     "/etc/systemd/system/*/*kagemusha* /sys/fs/cgroup/kagemusha /sys/fs/cgroup/system.slice/kagemusha* 2>/dev/null; "
     "grep -n kagemusha /etc/keepalived/keepalived.conf; nft list tables | grep kagemusha; "
-    "pgrep --list-full 'kagemusha|kgm|redis'; ip -o address | grep 10.78.0.100; true"
+    "pgrep --list-full 'kagemusha|kgm|redis'; ip -o address | grep 10.78.0.10; true"
 )
 
 
@@ -79,9 +85,9 @@ def lose_power(trial: Trial) -> Figures:
     with trial.load() as seen:
         time.sleep(2)
         trial.machines[serving].power_off()
+        trial.await_elsewhere(serving)
+        silent_s = await_so(lambda: serving not in trial.alive(), f"word that {serving} is not heard", SILENCE_S_MAX)
         trial.await_mirrored(1)
-    taken_over = str(trial.program()["primary"])
-    require(taken_over != serving, f"{serving} is off, and yet the primary")
     require(seen["longest_ms"] < TAKEOVER_MS_MAX, f"a client that waits less than {TAKEOVER_MS_MAX:g} ms: {seen}")
     trial.machines[serving].boot()
     booted_s = trial.ssh.await_boot(trial.machines[serving])
@@ -90,9 +96,31 @@ def lose_power(trial: Trial) -> Figures:
         "client_waited_ms": seen["longest_ms"],
         "failed": seen["failed"],
         "lost": seen["lost"],
+        "said_to_be_lost_after_s": silent_s,
         "boot_s": booted_s,
         "mirror_again_after_s": back_s,
     }
+
+
+def reboot(trial: Trial) -> Figures:
+    """The machine that serves is booted, as anybody does it: its programs are handed over, and no request fails."""
+    serving = str(trial.program()["primary"])
+    machine = trial.machines[serving]
+    began = "systemctl show --property UserspaceTimestampMonotonic --value"
+    before = trial.ssh.run(machine, began)
+    with trial.load() as seen:
+        time.sleep(1)
+        start_s = time.monotonic()
+        trial.ssh.run(machine, "systemctl reboot --no-block")
+        trial.await_elsewhere(serving)
+        await_so(lambda: trial.ssh.run(machine, began) != before, "boot", BOOT_S)
+        trial.ssh.await_boot(machine)
+        trial.await_mirrored(2)
+        back_s = time.monotonic() - start_s
+    require(seen["failed"] == 0 and seen["lost"] == 0, f"no failed request: {seen}")
+    require(seen["longest_ms"] < SWITCHOVER_MS_MAX, f"no longer wait than that of a switchover: {seen}")
+    await_so(lambda: not any(node["drained"] for node in trial.kagemusha("topology")["nodes"]), "end of the drain", 30)
+    return {**kept(seen), "mirror_again_after_s": back_s}
 
 
 def upgrade(trial: Trial) -> Figures:
@@ -151,7 +179,8 @@ def replace_node(trial: Trial) -> Figures:
     before = trial.pid(serving)
     new = trial.add(lost, 4, disk="replacement")
     trial.ssh.await_boot(new)
-    trial.operator.write_inventory(trial.machines, kagemusha_epoch=2)
+    trial.operator.epoch += 1
+    trial.operator.write_inventory(trial.machines)
     with trial.load() as seen:
         outcome = trial.operator.run("replace_node", kagemusha_replace=lost)
         trial.await_mirrored(2)
@@ -160,15 +189,6 @@ def replace_node(trial: Trial) -> Figures:
     again = trial.operator.run("site")
     require(again.changes == 0, f"changed=0, not {dict(again.changed)}:\n{changes(again.said)}")
     return {"took_s": outcome.took_s, **kept(seen)}
-
-
-def back_up(trial: Trial) -> Figures:
-    """The registry and certificates of every node come to the operator, for nobody else to read."""
-    place = trial.directory / "backup"
-    trial.operator.run("backup", kagemusha_backup=str(place))
-    files = sorted(place.glob("*.tar.gz"))
-    require(len(files) == len(NAMES), f"a file of each node, not {files}")
-    return {"bytes": sum(path.stat().st_size for path in files)}
 
 
 def remove(trial: Trial) -> Figures:
@@ -184,28 +204,6 @@ def remove(trial: Trial) -> Figures:
     return {"took_s": outcome.took_s}
 
 
-def kept(seen: Figures) -> Figures:
-    """What the client saw where nothing may be lost."""
-    return {"failed": seen["failed"], "lost": seen["lost"], "longest_wait_ms": seen["longest_ms"]}
-
-
-def require(is_so: bool, what: str) -> None:
-    """TrialError unless it is so; `what` is what should be."""
-    if not is_so:
-        raise TrialError(f"there should be {what}")
-
-
-def changes(said: str) -> str:
-    """The lines in which a playbook says that it has changed something, with the name of the task."""
-    lines, task = [], ""
-    for line in said.splitlines():
-        if line.startswith("TASK"):
-            task = line
-        elif line.startswith("changed:"):
-            lines.append(f"{task} {line}")
-    return "\n".join(lines)
-
-
 def _daemons(trial: Trial) -> dict[str, str]:
     show = "systemctl show --property MainPID,NRestarts kagemusha"
     return {name: trial.ssh.run(machine, show) for name, machine in trial.machines.items()}
@@ -217,10 +215,12 @@ STEPS: Final[tuple[Callable[[Trial], Figures], ...]] = (
     restart_daemon,
     hang_daemon,
     lose_power,
+    reboot,
     upgrade,
     rotate,
     replace_node,
-    back_up,
     harm,
+    adopt,
+    back_up,
     remove,
 )
