@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.deploy.ansible import COMMANDS, DIRECTORY, ROOT
 
 COLLECTION = DIRECTORY / "ansible_collections" / "kagemusha" / "cluster"
-UNITS = ("kagemusha.service", "kagemusha-watchdog.service")
+UNITS = ("kagemusha.service", "kagemusha-watchdog.service", "kagemusha-drain.service")
 
 
 def lint() -> int:
