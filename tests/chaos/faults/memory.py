@@ -55,8 +55,9 @@ class _OutOfMemory(Fault):
 
 
 class ProgramOutOfMemory(_OutOfMemory):
-    """The program, by a request that is too long for it. To its agent it looks as any kill from outside, but it dies in
-    the middle of the system call that wanted the memory, whose result can't be trusted: the checkpoint before counts."""
+    """The program, by a request that is too long for it. To its agent it looks as any kill from outside, but it dies
+    in the middle of the system call that wanted the memory, and what that did can't be trusted: the checkpoint before
+    counts."""
 
     kind = "program-out-of-memory"
     targets: ClassVar[tuple[Target, ...]] = ("primary",)
