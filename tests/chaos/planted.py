@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tests.chaos.checkers.recovery import (
     ANSWERED_S_MAX,
@@ -119,30 +120,24 @@ def _told_another_place(evidence: Evidence) -> None:
     evidence.operations[place] = replace(one, length=one.length + 1)
 
 
-def _there_again(evidence: Evidence) -> None:
-    end_ns = max(one.ended_ns for one in evidence.registry)
-    evidence.registry += [
-        RegistryOperation("anna", "delete", None, "a", end_ns + 1, end_ns + 2, "refused"),
-        RegistryOperation("anna", "pause", 4, "a", end_ns + 3, end_ns + 4, "ok"),
+def _registered(*done: tuple[Literal["create", "delete", "pause", "read"], int | None]) -> list[RegistryOperation]:
+    """One after the other, all with an answer: what has none would explain too much."""
+    return [
+        RegistryOperation("anna", kind, degree, "a", 2 * place, 2 * place + 1, "ok")
+        for place, (kind, degree) in enumerate(done)
     ]
+
+
+def _there_again(evidence: Evidence) -> None:
+    evidence.registry = _registered(("create", None), ("delete", None), ("pause", 4))
 
 
 def _created_twice(evidence: Evidence) -> None:
-    end_ns = max(one.ended_ns for one in evidence.registry)
-    for place in (1, 3):
-        at_ns = end_ns + place
-        evidence.registry.append(RegistryOperation("carl", "create", None, "c", at_ns, at_ns + 1, "ok"))
+    evidence.registry = _registered(("create", None), ("create", None))
 
 
 def _a_pause_is_forgotten(evidence: Evidence) -> None:
-    """Nobody else is there, and yet another degree is read than was just written."""
-    end_ns = max(one.ended_ns for one in evidence.registry)
-    evidence.registry = [
-        RegistryOperation("anna", "create", None, "a", end_ns + 1, end_ns + 2, "ok"),
-        RegistryOperation("anna", "pause", 2, "a", end_ns + 3, end_ns + 4, "ok"),
-        RegistryOperation("anna", "pause", 3, "a", end_ns + 5, end_ns + 6, "ok"),
-        RegistryOperation("anna", "read", 2, "a", end_ns + 7, end_ns + 8, "ok"),
-    ]
+    evidence.registry = _registered(("create", None), ("pause", 2), ("pause", 3), ("read", 2))
 
 
 def _looked_at_what_never_was(evidence: Evidence) -> None:
