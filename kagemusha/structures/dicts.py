@@ -17,7 +17,7 @@ _MISSING = object()
 
 
 class Dict(dict):  # type: ignore[type-arg]  # dict[...] as a base costs each assignment a look-up
-    """A dict that knows what was changed. Reading costs what it costs in a dict; an assignment some 0.1 us more."""
+    """A dict that knows what was changed. Reading costs what it costs in a dict; an assignment 0.2 to 0.3 us more."""
 
     __slots__ = ("__weakref__", "_kagemusha")
     _kagemusha: DictNode | None
