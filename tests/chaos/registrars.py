@@ -29,6 +29,8 @@ _ANSWER_S: Final = 10.0
 _PAUSE_S: Final = 0.25
 _REFUSALS: Final = {"create": "exists", "delete": "unknown", "pause": "unknown", "resume": "unknown"}
 Kind = Literal["create", "delete", "pause", "resume", "look"]
+Told = Literal[Kind, "read"]
+Outcome = Literal["ok", "refused", "unknown"]
 _KINDS: Final[tuple[Kind, ...]] = (*("look",) * 3, *("pause",) * 4, "resume", "create", "delete")
 
 
@@ -61,7 +63,7 @@ class Registrars:
 
     async def _ask(self, name: str, kind: Kind, degree: int | None) -> None:
         begun_ns = time.monotonic_ns()
-        outcome: Literal["ok", "refused", "unknown"] = "unknown"
+        outcome: Outcome = "unknown"
         seen: int | None = None
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -75,11 +77,13 @@ class Registrars:
             pass
         finally:
             ended_ns = time.monotonic_ns()
-            of_all = {"client": f"registrar-{name}", "through": name, "begun_ns": begun_ns, "ended_ns": ended_ns}
-            given = seen if kind == "look" else degree
-            self.told.append(RegistryOperation(kind=kind, degree=given, outcome=outcome, **of_all))
+            at_ns = (begun_ns, ended_ns)
+            self._tell(name, kind, seen if kind == "look" else degree, at_ns, outcome)
             if kind in ("pause", "resume") and outcome == "ok":
-                self.told.append(RegistryOperation(kind="read", degree=seen, outcome="ok", **of_all))
+                self._tell(name, "read", seen, at_ns, "ok")
+
+    def _tell(self, name: str, kind: Told, degree: int | None, at_ns: tuple[int, int], outcome: Outcome) -> None:
+        self.told.append(RegistryOperation(f"registrar-{name}", kind, degree, name, *at_ns, outcome))
 
     async def _asked(self, whom: Administrator, kind: Kind, degree: int | None) -> int | None:
         match kind:

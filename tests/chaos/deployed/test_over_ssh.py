@@ -33,6 +33,10 @@ async def test_a_deployed_cluster_is_harmed_by_whoever_names_it_and_keeps_everyt
         # Whoever does not name it, and whoever only asks, changes nothing.
         status, _, said = await place.chaos("--plan", str(plan), "--yes-kill", "another")
         assert (status, "nothing was changed" in said) == (2, True), said
+        other = tmp_path / "other.yml"
+        other.write_text(place.inventory.read_text().replace(place.cluster, "another"))
+        status, _, said = await place.chaos("--inventory", str(other), "--plan", str(plan), "--yes-kill", "another")
+        assert (status, f"the cluster calls itself {place.cluster}" in said) == (2, True), said
         status, _, said = await place.chaos("--plan", str(plan), "--dry-run")
         assert status == 0, said
         for kind, word in zip(KINDS, ("through the API", "kill-pid", "cut"), strict=True):
