@@ -380,7 +380,7 @@ class Feed:
         return [AskWhole(name, self.declared[name].native) for name in missing]
 
     def interrupted(self) -> None:
-        """The connection to the program was lost, with what was asked of it. A new one begins with whole copies."""
+        """The connection to the program was lost, with what was asked of it. A new one says where it stands."""
         self._asked = {name for name in self._asked if name in self.declared and self.declared[name].native}
 
     def reopen(self) -> None:

@@ -86,7 +86,7 @@ class Offering:
                 self.event(Lost(structure, reason))
             case Aged(update, age_us):
                 if not self._has_begun and update.is_whole:
-                    # It begins with whole copies of everything.
+                    # Where it does not go on from what it holds, it begins with whole copies of everything.
                     self._has_begun = True
                     self.event(Nothing("program", time.time_ns() - age_us * 1000))
                 self.event(Updated(update, age_us))
