@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from tests.leftovers import is_left
+
 _ROOT = Path("/sys/fs/cgroup")
+_CONTROLLERS = ("blkio", "cpu", "freezer", "memory")
+_UNDONE = {"freezer.state": "THAWED", "memory.limit_in_bytes": "-1", "cpu.cfs_quota_us": "-1"}
 _EMPTY_S = 2.0
 _LOOK_AGAIN_S = 0.005
 
@@ -43,14 +48,35 @@ class Cgroup:
 
     def release(self) -> None:
         """Move everybody back, and remove it."""
-        end_s = time.monotonic() + _EMPTY_S
-        while pids := self.read("cgroup.procs").split():
-            for pid in pids:
-                try:
-                    (self._parent / "cgroup.procs").write_text(pid)
-                except ProcessLookupError:
-                    continue  # It has ended since.
-            if time.monotonic() > end_s:
-                break
-            time.sleep(_LOOK_AGAIN_S)
-        self._path.rmdir()
+        _release(self._path)
+
+
+def clear_crashed_cgroups() -> None:
+    """Remove those of runs that were killed; who is still in one, and waits there, goes on."""
+    for controller in _CONTROLLERS:
+        for path in (_ROOT / controller).glob("kgm-*-*"):
+            # What has cgroups within it is no fault's.
+            if is_left(path.name) and not any(one.is_dir() for one in path.iterdir()):
+                with suppress(FileNotFoundError):  # Another run clears up, too.
+                    _undo(path)
+                    _release(path)
+
+
+def _undo(path: Path) -> None:
+    for file, value in _UNDONE.items():
+        if (path / file).exists():
+            (path / file).write_text(value)
+
+
+def _release(path: Path) -> None:
+    end_s = time.monotonic() + _EMPTY_S
+    while pids := (path / "cgroup.procs").read_text().split():
+        for pid in pids:
+            try:
+                (path.parent / "cgroup.procs").write_text(pid)
+            except ProcessLookupError:
+                continue  # It has ended since.
+        if time.monotonic() > end_s:
+            break
+        time.sleep(_LOOK_AGAIN_S)
+    path.rmdir()

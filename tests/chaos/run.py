@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Directory, clear_crashed_runs, new_run_id
+from tests.chaos.cgroup import clear_crashed_cgroups
 from tests.chaos.checkers.all import violations
 from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.verdict import Violation
@@ -87,6 +88,7 @@ class Outcome:
 async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _PLAIN, keep: bool = False) -> Outcome:
     """Build a cluster of namespaces, walk through the plan, judge. keep: also the logs of a good run."""
     clear_crashed_runs()
+    clear_crashed_cgroups()
     outcome = Outcome(plan, asdict(setup))
     directory = Directory(new_run_id())
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.cgroup import Cgroup
+from tests.chaos.cgroup import Cgroup, clear_crashed_cgroups
 
 pytestmark = pytest.mark.skipif(not Path("/sys/fs/cgroup/freezer").is_dir(), reason="cgroups are not of version 1 here")
 
@@ -65,3 +65,18 @@ def test_a_process_that_wants_more_memory_than_there_is_is_killed_or_waits() -> 
             assert process.wait() == (0 if waits else -9)
         assert ("oom_kill 0" in cgroup.read("memory.oom_control")) is waits
         cgroup.release()
+
+
+def test_what_a_run_that_was_killed_has_left_is_removed(pid: int) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    left = Path(f"/sys/fs/cgroup/freezer/kgm-{gone.pid}-frozen-a")
+    left.mkdir()
+    (left / "cgroup.procs").write_text(str(pid))
+    (left / "freezer.state").write_text("FROZEN")
+    mine = Cgroup("freezer", "living")
+    mine.take([], {})
+    clear_crashed_cgroups()
+    assert not left.exists()
+    assert f"kgm-{gone.pid}" not in Path(f"/proc/{pid}/cgroup").read_text()
+    mine.release()
