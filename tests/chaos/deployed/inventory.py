@@ -126,8 +126,8 @@ def _machine(path: Path, name: str, variables: Mapping[str, Any]) -> Machine:
 
 def _served(path: Path, one: Any) -> Served:
     try:
-        definition = tomllib.loads(one["definition"])
-        redirect = definition["redirect"]
+        # One that is adopted says these itself.
+        redirect = tomllib.loads(one["definition"]).get("redirect", {}) if "definition" in one else one
         address = str(redirect.get("address", "")).partition("/")[0]
         return Served(str(one["id"]), address, str(redirect.get("driver", "keepalived")))
     except (KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:

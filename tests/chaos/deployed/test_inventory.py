@@ -92,6 +92,13 @@ def test_a_program_that_is_not_there_or_has_no_address_is_no_target(tmp_path: Pa
         service_of(inventory, "mute", 6379)
 
 
+def test_a_program_that_is_adopted_says_its_address_itself(tmp_path: Path) -> None:
+    adopted = {"id": "unit", "adopt": "a.service", "driver": "address", "address": "10.0.0.7/24"}
+    inventory = read_inventory(written(tmp_path, {**VARIABLES, "kagemusha_programs": [adopted]}))
+    served = service_of(inventory, "unit", 6380).served
+    assert (served.address, served.driver) == ("10.0.0.7", "address")
+
+
 @pytest.mark.parametrize("given", [None, "", "another", "ONE", "one "])
 def test_who_does_not_name_the_cluster_harms_nothing(tmp_path: Path, given: str | None) -> None:
     inventory: Inventory = read_inventory(written(tmp_path, VARIABLES))
