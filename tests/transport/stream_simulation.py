@@ -184,7 +184,7 @@ class Primary:
         self.saboteur: Callable[[list[StreamMessage]], list[StreamMessage]] | None = None
         self._delta: list[StreamMessage] = []
 
-    def capture(self, changes: Memory, records: Records) -> list[int]:
+    def capture(self, changes: Memory, records: Records, now_ns: int = 0) -> list[int]:
         """Take a checkpoint with these changes; return the subscribers that were dropped."""
         base = self.publisher.latest
         number = base.number + 1
@@ -205,7 +205,7 @@ class Primary:
         self.records = dict(records)
         self.changed.update(dict.fromkeys(pages, number))
         self.published[version] = (dict(self.memory), dict(records))
-        return self.perform(self.publisher.step(number, pubsub.Captured(version, base)))
+        return self.perform(self.publisher.step(now_ns, pubsub.Captured(version, base)))
 
     def perform(self, effects: list[pubsub.PublisherEffect]) -> list[int]:
         dropped = []
@@ -287,7 +287,7 @@ class Simulation:
                 records.pop(key, None)
             else:
                 records[key] = self.random.randbytes(4)
-        self._dropped(self.primary.capture(changes, records))
+        self._dropped(self.primary.capture(changes, records, self.now))
 
     def connect(self, index: int) -> None:
         if self.links[index] is not None:
@@ -410,13 +410,15 @@ class Simulation:
                 raise Violation(f"{len(subscriber.unacked)} checkpoints are under way to {subscriber.instance}")
 
     def settle(self) -> None:
-        """No more faults: deliver and apply everything, one more checkpoint at the end, until nothing moves."""
+        """No more faults: deliver and apply everything, one more checkpoint at the end, until nothing moves. Time
+        passes meanwhile: whoever never got what it was sent is dropped for its silence."""
         self.primary.saboteur = None
         for index, number in enumerate(self.links):
             if number in self.lossy:
                 # No stream of bytes loses its last ones in silence: it breaks.
                 self.cut(index)
-        for _ in range(3):
+        for late_ns in (0, pubsub.STALL_NS + 1, 0):
+            self.now += late_ns
             self.capture()
             for index in range(len(self.mirrors)):
                 self.settle_one(index)

@@ -81,7 +81,8 @@ troubles = st.one_of(
 
 def run(simulation: Simulation, schedule: list[tuple[object, ...]]) -> None:
     """Perform a schedule; the checker looks after every action."""
-    for simulation.now, (name, *arguments) in enumerate(schedule):
+    for name, *arguments in schedule:
+        simulation.now += 1
         match name, arguments:
             case "deliver_down" | "deliver_up", [index, int(count)]:
                 for _ in range(count):
@@ -120,6 +121,11 @@ def test_whatever_goes_wrong_only_published_states_are_applied(
     seed: int, settled: bool, schedule: list[tuple[object, ...]]
 ) -> None:
     run(_started(seed, settled), schedule)
+
+
+def test_a_mirror_that_never_got_what_uses_up_its_credit_is_dropped_and_begins_anew() -> None:
+    silent: list[tuple[object, ...]] = [("sabotage", "_omit_all"), ("capture",)]
+    run(_started(0, settled=True), silent * 2)
 
 
 def _started(seed: int, settled: bool, make: Callable[..., MirrorSession] = MirrorSession) -> Simulation:
