@@ -58,7 +58,6 @@ class Checkpointer:
         self.pauses = Pauses()
         self.taken = 0
         self.between = between
-        self._make_context = make_context
         self._context = make_context()
         self._prompt = prompt
         self._scout = scout or Scout()
@@ -107,16 +106,6 @@ class Checkpointer:
             attach_ms=round((attached_s - looked_s) * 1e3, 1),
         )
         self._memory = memory
-
-    def begin_anew(self) -> None:
-        """The program has replaced itself (execve): its memory is another one. All of it goes into the next checkpoint.
-
-        Raises as `begin`.
-        """
-        self.close()
-        self._context = self._make_context()
-        self._learnt = False
-        self.begin()
 
     def fill(self) -> bool:
         """Bring some more of the memory into the image, while the program runs; False when all of it has been there."""

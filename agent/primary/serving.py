@@ -49,8 +49,6 @@ _BETWEEN_S = 0.01
 _HOLD_S_MAX = 2.0
 _COLLECT_EVERY = 100
 """Automatic garbage collection is off (`agent.runner`): it would fall into stops."""
-_ANEW_S_MAX = 5.0
-"""A program that has just replaced itself is small; all of it is copied at one stop."""
 
 
 class Serving:
@@ -93,7 +91,6 @@ class Serving:
         self._filled = False
         self._events: list[ProgramEvent] = []
         self._terminating = False
-        self._replaced = False
 
     @property
     def ended(self) -> bool:
@@ -266,14 +263,9 @@ class Serving:
 
     def _take(self) -> None:
         started_s = time.monotonic()
-        deadline_s = self._deadline_s
         self._renew_samples()
         try:
-            if self._replaced:
-                self.checkpointer.begin_anew()
-                self._replaced = False
-                deadline_s = _ANEW_S_MAX
-            encoded = self.checkpointer.take(deadline_s)
+            encoded = self.checkpointer.take(self._deadline_s)
         except (CaptureError, Unsupported, KernelError, TraceeGone) as error:
             if isinstance(error, CheckpointAbandoned):
                 self._step(Abandoned())
