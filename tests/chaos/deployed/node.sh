@@ -91,10 +91,19 @@ set_clock() { # ID SECONDS BY
 }
 
 census() { # PROGRAM-PID: lines of ROLE PROCESSES DESCRIPTORS RESIDENT-KIB
-    for role in daemon agent watchdog keepalived; do
+    for role in daemon agent keepalived; do
         count "$role" $(of_role "$role")
     done
+    count watchdog $(watchdogs)
     [ -z "${1:-}" ] || [ ! -d "/proc/$1" ] || count program "$1"
+}
+
+watchdogs() { # that of the unit stands by while the daemon has started another one: it is counted where it is alone
+    all=$(of_role watchdog) working=
+    for pid in $all; do
+        LC_ALL=C grep -qa -e --stand-by "/proc/$pid/cmdline" 2>/dev/null || working="$working $pid"
+    done
+    echo "${working:-$all}"
 }
 
 count() { # ROLE PIDS

@@ -110,6 +110,20 @@ def test_who_is_cut_off_is_reached_again_when_it_is_told_or_by_itself(node: Node
     until(lambda: not is_there())
 
 
+def test_a_watchdog_that_stands_by_is_counted_where_it_is_alone(node: Node) -> None:
+    watchdog = (*AGENT[:4], "watchdog")
+    with subprocess.Popen(node.command(*watchdog, "--stand-by", "leases")) as standing_by:
+        until(lambda: do(node, "census")[:2] == ["watchdog", "1"])
+        with subprocess.Popen(node.command(*watchdog, "leases")) as working:
+            until(lambda: b"nsenter" not in cmdline(working))
+            assert do(node, "census")[:2] == ["watchdog", "1"]
+            with subprocess.Popen(node.command(*watchdog, "leases")) as another:
+                until(lambda: do(node, "census")[:2] == ["watchdog", "2"])
+                another.kill()
+            working.kill()
+        standing_by.kill()
+
+
 def test_what_can_not_be_done_leaves_nothing(node: Node) -> None:
     assert attempt(node, "cut", "kgm_chaos_test_5", "600", "no rule", "").returncode
     assert attempt(node, "stop", "kgm_chaos_test_6", "600", "watchdog").returncode
