@@ -12,7 +12,7 @@ from typing import Final
 from tests.deploy.adoption import adopt
 from tests.deploy.chaos import harm
 from tests.deploy.machine import BOOT_S
-from tests.deploy.recovery import back_up
+from tests.deploy.recovery import back_up, restore
 from tests.deploy.requirements import changes, kept, require
 from tests.deploy.trial import NAMES, Figures, Trial, await_so, make_dist
 
@@ -222,5 +222,6 @@ STEPS: Final[tuple[Callable[[Trial], Figures], ...]] = (
     harm,
     adopt,
     back_up,
+    restore,
     remove,
 )

@@ -53,11 +53,17 @@ def test_every_option_is_described(role: str) -> None:
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
 def test_a_playbook_uses_roles_and_parts_of_them_that_there_are(playbook: Path) -> None:
     for play in yaml.safe_load(playbook.read_text()):
-        for task in play["tasks"]:
+        for task in play.get("tasks", []):
             included = task.get("ansible.builtin.include_role")
             if included is not None:
                 role, part = included["name"].rpartition(".")[2], included.get("tasks_from", "main")
                 assert (COLLECTION / "roles" / role / "tasks" / f"{part}.yml").is_file(), task["name"]
+
+
+def test_a_playbook_that_brings_another_one_along_names_one_that_there_is() -> None:
+    plays = [play for playbook in PLAYBOOKS for play in yaml.safe_load(playbook.read_text())]
+    named = {play["ansible.builtin.import_playbook"] for play in plays if "tasks" not in play}
+    assert named == {"kagemusha.cluster.nodes"}
 
 
 def test_the_documents_name_playbooks_that_there_are() -> None:
