@@ -37,7 +37,8 @@ while [ "$status" = 133 ]; do
     sh -c 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"' run "$group" \\
         systemd-nspawn --directory="$disk/root" --machine="$name" --hostname="$name" --register=no --keep-unit \\
         --network-namespace-path="$network" --capability=all --console=pipe --link-journal=no --boot || status=$?
-    find "$group" -mindepth 1 -depth -type d -exec rmdir {} +
+    # A process that was killed is in its cgroup until it has been reaped.
+    until find "$group" -mindepth 1 -depth -type d -exec rmdir {} + 2> /dev/null; do sleep 0.1; done
     nsenter --net="$network" sh -c 'nft flush ruleset; ip address flush dev eth0; ip address add "$1/24" dev eth0' \\
         flush "$address"
 done
