@@ -71,7 +71,10 @@ class Birth:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._stage("exec")
         self._close_on_exec(from_number=0)
-        os.execve(executable, [f"kgm-{request.kind}"], {})
+        # Process 1 of a namespace hears no SIGTERM. When the machine goes off, systemd waits a minute and a half for who
+        # does not; not for what is named so (systemd, "Storage Daemons for the Root File System").
+        mark = "@" if request.kind == "init" else ""
+        os.execve(executable, [f"{mark}kgm-{request.kind}"], {})
 
     def _stage(self, name: str) -> None:
         self.stage = name

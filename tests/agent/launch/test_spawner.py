@@ -62,6 +62,12 @@ def namespace(spawner: Spawner) -> Iterator[Namespace]:
     assert spawner.reap(found.init) is None
 
 
+def test_the_end_of_the_machine_does_not_wait_for_process_1_of_a_namespace(namespace: Namespace) -> None:
+    """It hears no SIGTERM, so it has a name that systemd passes over; a shadow ends with its agent."""
+    assert Path(f"/proc/{namespace.init}/cmdline").read_bytes() == b"@kgm-init\0"
+    assert Path(f"/proc/{namespace.shadow()}/cmdline").read_bytes() == b"kgm-shadow\0"
+
+
 def test_a_program_has_its_number_and_the_agent_for_a_parent(namespace: Namespace, tmp_path: Path) -> None:
     pid = namespace.program("exec sleep 100", tmp_path / "out")
     status = procfs.status(pid)
