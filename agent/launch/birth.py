@@ -71,8 +71,8 @@ class Birth:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._stage("exec")
         self._close_on_exec(from_number=0)
-        # Process 1 of a namespace hears no SIGTERM. When the machine goes off, systemd waits a minute and a half for who
-        # does not; not for what is named so (systemd, "Storage Daemons for the Root File System").
+        # Process 1 of a namespace hears no SIGTERM. When the machine goes off, systemd waits a minute and a half for
+        # who does not; not for what is named so (systemd, "Storage Daemons for the Root File System").
         mark = "@" if request.kind == "init" else ""
         os.execve(executable, [f"{mark}kgm-{request.kind}"], {})
 
