@@ -20,6 +20,6 @@ async def test_daemon_and_agents_look_at_the_same_file(tmp_path: Path) -> None:
         # As `agent.runner` does, by its control socket.
         level, left_s = LogLevel(Place(home.config, "counter").control.parent).now()
         assert level == "debug"
-        assert 0 < left_s <= 60
+        assert 0 < left_s <= 60.001  # The file has milliseconds.
     finally:
         await home.stop()
