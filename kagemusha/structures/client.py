@@ -363,7 +363,9 @@ class Client:
                 with self._mutex:
                     self._perform(self.dialogue.received(message))
         except ProtocolError as error:
-            self._send(says.report(error, None))
+            with self._pen:  # Whoever has it, and what is queued, would be in the way: the connection ends now.
+                self._outgoing.end_with(says.report(error, None))
+                self._write(connection)
             raise
         if self.is_connected:
             self._has_said_alone = False

@@ -52,6 +52,11 @@ class Outgoing:
         self._places.clear()
         self._rest = memoryview(b"")
 
+    def end_with(self, message: Message) -> None:
+        """Forget everything but the frame that is being written; this message comes after it."""
+        self._places.clear()
+        self.add(message)
+
     def first(self) -> memoryview:
         """Return what is to be written next, at most one frame; empty: nothing is ready."""
         while not self._rest and self._places:
