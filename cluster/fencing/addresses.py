@@ -19,11 +19,9 @@ from transport.netlink_format import (
     ACK,
     CREATE,
     DUMP,
-    ERROR,
     REPLACE,
     attribute,
     attributes,
-    errno_of,
     message,
     messages,
 )
@@ -68,7 +66,7 @@ class Addresses:
             raise KagemushaError(f"there is no interface {interface}", hint="ip link shows them") from None
         flags = _IFA_F_NODAD if wanted.version == 6 else 0
         body = _address(wanted.ip, index, wanted.network.prefixlen, flags)
-        code = self._code(message(_RTM_NEWADDR, ACK | CREATE | REPLACE, body))
+        code = self._netlink.change(message(_RTM_NEWADDR, ACK | CREATE | REPLACE, body))
         if code:
             raise KagemushaError(f"can't put {address} onto {interface}: {os.strerror(code)}")
 
@@ -95,14 +93,7 @@ class Addresses:
 
     def _delete(self, address: Address, index: int, prefix: int) -> int:
         """Delete it once; gives 0 or the errno."""
-        return self._code(message(_RTM_DELADDR, ACK, _address(address, index, prefix, 0)))
-
-    def _code(self, request: bytes) -> int:
-        for answer in self._netlink.exchange(request):
-            for kind, content in messages(answer):
-                if kind == ERROR:
-                    return errno_of(content)
-        raise KagemushaError("netlink: the kernel does not answer")
+        return self._netlink.change(message(_RTM_DELADDR, ACK, _address(address, index, prefix, 0)))
 
 
 def has_address(address: str) -> bool:

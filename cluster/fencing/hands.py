@@ -34,7 +34,7 @@ class Hands:
         self.barriers = Barriers(self._nftables.exchange)
 
     def cut_off(self, watched: Watched) -> None:
-        """Do all of it, as far as they concern this primary; read back. Again costs little and changes nothing.
+        """Do all of it, as far as it concerns this primary; read back. Again costs little and changes nothing.
 
         What can't be done does not keep the rest from being done. Raises KagemushaError with the first trouble.
         """

@@ -6,6 +6,7 @@ import socket
 from typing import Final
 
 from transport.errors import KagemushaError
+from transport.netlink_format import ERROR, errno_of, messages
 
 _BYTES_MAX: Final = 1 << 17
 
@@ -35,6 +36,14 @@ class Netlink:
             return answers
         except OSError as error:
             raise KagemushaError(f"netlink: {error.strerror or error}") from None
+
+    def change(self, request: bytes) -> int:
+        """Send one request with ACK, and give what the kernel says of it: 0, or the errno. Raises KagemushaError."""
+        for answer in self.exchange(request):
+            for kind, content in messages(answer):
+                if kind == ERROR:
+                    return errno_of(content)
+        raise KagemushaError("netlink: the kernel does not answer")
 
     def close(self) -> None:
         """Close the socket."""

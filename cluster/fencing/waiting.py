@@ -16,7 +16,7 @@ from typing import Final
 
 from cluster.fencing.netlink import Netlink
 from transport.errors import KagemushaError
-from transport.netlink_format import ACK, DUMP, ERROR, attribute, attributes, errno_of, message, messages
+from transport.netlink_format import ACK, DUMP, attribute, attributes, message, messages
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _NDA_DST: Final = 1
@@ -41,7 +41,7 @@ class Waiting:
         silent = self.silent(version)
         for index, address in silent:
             head = _NEIGHBOUR.pack(family, 0, 0, index, 0, 0, 0)
-            code = self._code(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
+            code = self._netlink.change(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
             if code not in (0, errno.ENOENT):
                 raise KagemushaError(f"can't drop what waits for a neighbour: {os.strerror(code)}")
         return len(silent)
@@ -62,10 +62,3 @@ class Waiting:
     def close(self) -> None:
         """Close the socket."""
         self._netlink.close()
-
-    def _code(self, request: bytes) -> int:
-        for answer in self._netlink.exchange(request):
-            for kind, content in messages(answer):
-                if kind == ERROR:
-                    return errno_of(content)
-        raise KagemushaError("netlink: the kernel does not answer")
