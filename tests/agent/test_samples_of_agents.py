@@ -34,20 +34,8 @@ def perform(joined: SampledJoined, step: tuple[object, ...]) -> None:
             joined.sample(INDEPENDENT)
         case ("sample the other",):
             joined.sample(SHOWN)
-        case ("checkpoint",):
-            joined.checkpoint()
-        case ("connect",):
-            joined.connect()
-        case ("cut",):
-            joined.cut()
-        case ("to mirror",):
-            joined.to_mirror()
-        case ("to primary",):
-            joined.to_primary()
-        case ("settle",):
-            joined.settle()
         case (str(name),):
-            getattr(joined, name)()
+            getattr(joined, name.replace(" ", "_"))()
 
 
 def run(steps: list[tuple[object, ...]]) -> SampledJoined:

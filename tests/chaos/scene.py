@@ -16,9 +16,10 @@ from kagemusha.demo.story import PORT
 from tests.chaos.administrator import Administrator
 from tests.chaos.carrier import Keepalived
 from tests.chaos.daemon import ReleasedDaemon
-from tests.chaos.evidence import Agreed, Census, RegistryOperation, Report
+from tests.chaos.evidence import Census, RegistryOperation
 from tests.chaos.keeper import Keeper
-from tests.chaos.observer import START_S, Observer, Roles, SceneError
+from tests.chaos.observed import Observed
+from tests.chaos.observer import START_S, Observer, SceneError
 from tests.chaos.processes import REGISTERED, Role, open_descriptors, pid_of, processes, resident_kib
 from tests.chaos.programs import Setup, command_of, definition_of
 from tests.chaos.registrars import DEFINITION, PROGRAM, Registrars
@@ -31,10 +32,11 @@ Making = Callable[["Scene", str, random.Random], Harm]
 """Of a fault that strikes a scene: at which node, and by what chance."""
 
 
-class Scene:
+class Scene(Observed):
     """A `Stage` of namespaces. faults: what may harm it, by kind."""
 
     def __init__(self, directory: Directory, setup: Setup, faults: Mapping[str, Making]) -> None:
+        super().__init__()
         self.directory = directory
         self.machines = Machines(directory, NAMES)
         self.bridge = NetworkNamespace(f"{PREFIX}{directory.run_id}-bridge")
@@ -44,14 +46,11 @@ class Scene:
             for name, node in self.nodes.items()
         }
         self._faults = faults
-        self._operators: dict[str, Administrator] = {}
-        self._observer: Observer | None = None
         self._registrars: Registrars | None = None
         self._definition = definition_of(setup, directory)
         self._program = str(command_of(setup.program, directory)[0]).encode()
         self._load = Witness("load", directory.path)
         self._sniffer = Witness("sniffer", directory.path)
-        self._reporter: asyncio.Task[None] | None = None
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -133,38 +132,9 @@ class Scene:
 
     # ------------------------------------------------------------ what is known of it
 
-    @property
-    def operator(self) -> Administrator:
-        """Who asks whatever node answers."""
-        return self._operators[""]
-
-    @property
-    def observer(self) -> Observer:
-        """Who asks what the cluster says of itself. Raises SceneError."""
-        if self._observer is None:
-            raise SceneError("nobody can be asked yet")
-        return self._observer
-
-    @property
-    def reports(self) -> list[Report]:
-        """See `Stage`."""
-        return [] if self._observer is None else self._observer.reports
-
-    async def roles(self) -> Roles:
-        """See `Stage`."""
-        return await self.observer.roles()
-
-    async def until_whole(self) -> str:
-        """See `Stage`."""
-        return await self.observer.until_whole()
-
     async def registered(self) -> list[RegistryOperation]:
         """See `Stage`."""
         return [] if self._registrars is None else await self._registrars.finish()
-
-    async def history(self) -> list[Agreed]:
-        """See `Stage`."""
-        return await self.observer.history()
 
     def harm(self, kind: str, node: str, chance: random.Random) -> Harm:
         """See `Stage`."""

@@ -5,26 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from kagemusha.demo.nodes import Directory, Node, new_run_id
+from kagemusha.demo.nodes import Node
 from tests.chaos.cgroup import Cgroup
 from tests.chaos.disk import Disk
-from tests.leftovers import DEMO_RUNS
-
-
-@pytest.fixture
-def node() -> Iterator[Node]:
-    """A node that is on no bridge."""
-    directory = Directory(new_run_id(), DEMO_RUNS)
-    node = Node(directory, "a", 1)
-    yield node
-    node.close()
-    directory.close(keep=False)
 
 
 def write(path: Path, *, sync: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from kagemusha.demo.nodes import Directory, Machines
 from tests.agent.warm.two_agents import PORT, SERVICE, Client, definition
@@ -50,10 +51,20 @@ class WarmTrio(Trio):
         return int(seen["pid"])
 
 
+AnyWarmTrio = TypeVar("AnyWarmTrio", bound=WarmTrio)
+
+
 @asynccontextmanager
 async def warm_trio(command: Sequence[str] = SERVICE, more: str = "") -> AsyncIterator[WarmTrio]:
     """A cluster whose program serves on a and waits on b and c."""
-    async with on_three_machines(lambda directory, machines: WarmTrio(directory, machines, command, more)) as cluster:
+    async with serving(lambda directory, machines: WarmTrio(directory, machines, command, more)) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def serving(make: Callable[[Directory, Machines], AnyWarmTrio]) -> AsyncIterator[AnyWarmTrio]:
+    """The same of the cluster that `make` makes."""
+    async with on_three_machines(make) as cluster:
         for daemon in cluster.daemons.values():
             daemon.start()
         await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")

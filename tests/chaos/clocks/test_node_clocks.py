@@ -6,13 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from kagemusha.demo.nodes import Directory, Node, new_run_id
+from kagemusha.demo.nodes import Node
 from tests.chaos.clocks.node_clocks import NodeClocks
-from tests.leftovers import DEMO_RUNS
 
 _TELL = """
 import datetime, sys, time
@@ -23,16 +21,6 @@ for _ in sys.stdin:
 _HOUR_S = 3600.0
 _CLOSE_S = 60.0
 """Far less than what the clocks are set by: no more is asked of the machine."""
-
-
-@pytest.fixture
-def node() -> Iterator[Node]:
-    """A node that is on no bridge."""
-    directory = Directory(new_run_id(), DEMO_RUNS)
-    node = Node(directory, "a", 1)
-    yield node
-    node.close()
-    directory.close(keep=False)
 
 
 def test_clocks_are_set_while_a_process_runs(node: Node) -> None:

@@ -14,8 +14,9 @@ from kagemusha.demo.errors import DemoError
 from tests.chaos.administrator import Administrator
 from tests.chaos.deployed.inventory import Inventory, Served
 from tests.chaos.deployed.remote import Remote, RemoteError
-from tests.chaos.evidence import Agreed, Census, RegistryOperation, Report
-from tests.chaos.observer import Observer, Roles, SceneError
+from tests.chaos.evidence import Census, RegistryOperation
+from tests.chaos.observed import Observed
+from tests.chaos.observer import Observer, SceneError
 from tests.chaos.stage import Harm
 from tests.chaos.witness import Witness
 from transport.pki import AUTHORITY_CERTIFICATE
@@ -34,7 +35,7 @@ class Service:
     port: int
 
 
-class Site:
+class Site(Observed):
     """A `Stage` of machines. faults: what may harm it, by kind. Until `open` everything only looks."""
 
     data_directory = DATA_DIRECTORY
@@ -43,6 +44,7 @@ class Site:
     def __init__(
         self, inventory: Inventory, service: Service, directory: Path, faults: Mapping[str, Making] | None = None
     ) -> None:
+        super().__init__()
         self.program = service.served.program
         self.remotes = {name: Remote(machine) for name, machine in inventory.machines.items()}
         self._inventory = inventory
@@ -53,26 +55,6 @@ class Site:
         self._load = Witness("load", directory)
         self._logs = directory / "logs"
         self._logs.mkdir(exist_ok=True)
-        self._operators: dict[str, Administrator] = {}
-        self._observer: Observer | None = None
-        self._reporter: asyncio.Task[None] | None = None
-
-    @property
-    def operator(self) -> Administrator:
-        """Who asks whatever node answers."""
-        return self._operators[""]
-
-    @property
-    def observer(self) -> Observer:
-        """Who asks what the cluster says of itself. Raises SceneError."""
-        if self._observer is None:
-            raise SceneError("nobody can be asked yet")
-        return self._observer
-
-    @property
-    def reports(self) -> list[Report]:
-        """See `Stage`."""
-        return [] if self._observer is None else self._observer.reports
 
     def new_id(self) -> str:
         """Of a fault: what it leaves on a node until it is undone, bears it."""
@@ -137,21 +119,9 @@ class Site:
 
     # ------------------------------------------------------------ what is known of it
 
-    async def roles(self) -> Roles:
-        """See `Stage`."""
-        return await self.observer.roles()
-
-    async def until_whole(self) -> str:
-        """See `Stage`."""
-        return await self.observer.until_whole()
-
     async def registered(self) -> list[RegistryOperation]:
         """See `Stage`. Nobody creates and deletes programs in somebody's cluster."""
         return []
-
-    async def history(self) -> list[Agreed]:
-        """See `Stage`."""
-        return await self.observer.history()
 
     def harm(self, kind: str, node: str, chance: random.Random) -> Harm:
         """See `Stage`."""

@@ -9,24 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from kagemusha.demo.nodes import Directory, Node, new_run_id
-from tests.leftovers import DEMO_RUNS
+from kagemusha.demo.nodes import Node
 
 SCRIPT = (Path(__file__).parent / "node.sh").read_text()
 DEADLINE_S = 30.0
 AGENT = (sys.executable, "-c", "import time; time.sleep(600)", "kagemusha", "agent", "--config", "none")
-
-
-@pytest.fixture
-def node() -> Iterator[Node]:
-    """A node that is on no bridge."""
-    directory = Directory(new_run_id(), DEMO_RUNS)
-    node = Node(directory, "a", 1)
-    yield node
-    node.close()
-    directory.close(keep=False)
 
 
 def attempt(node: Node, *words: str, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kagemusha.demo.nodes import ADDRESS, CHECKOUT, INTERFACE
 from kagemusha.exit_codes import ExitCode
-from tests.agent.structures.built import built
 from tests.cluster.operated import Operated, operated
+from tests.cluster.sessions import install
 
 pytestmark = pytest.mark.nodes
 
-PORT = 6379
-"""Where the trio connects to."""
-SOURCE = str(CHECKOUT / "examples" / "sessions" / "sessions.c")
 DEFINITION = """\
 [program]
 id = "sessions"
@@ -38,16 +32,6 @@ interface = "{interface}"
 """
 
 
-def install(cluster: Operated) -> str:
-    """Put the program and its definition onto each node; the definition's path there."""
-    executable = cluster.directory.node / "sessions"
-    text = DEFINITION.format(executable=executable, port=PORT, address=ADDRESS, interface=INTERFACE)
-    for node in cluster.machines.nodes.values():
-        shutil.copy(built(SOURCE, "-g", "-O2"), node.own / "sessions")
-        (node.own / "sessions.toml").write_text(text)
-    return str(Path(cluster.directory.node) / "sessions.toml")
-
-
 def tell(connection: socket.socket, line: str) -> str:
     connection.sendall(f"{line}\n".encode())
     return connection.recv(1 << 12).decode().strip()
@@ -60,7 +44,7 @@ async def shown(cluster: Operated, instance: str) -> dict[str, Any]:
 
 async def test_what_is_in_a_table_is_seen_on_every_node() -> None:
     async with operated() as cluster:
-        code, _, err = await cluster.type("create", "sessions", install(cluster), "--no-wait")
+        code, _, err = await cluster.type("create", "sessions", install(cluster, DEFINITION), "--no-wait")
         assert (code, err) == (0, "")
         await cluster.mirrored()
         with cluster.connect() as connection:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -52,6 +53,16 @@ def counting(*, nested: bool = False) -> Iterator[subprocess.Popen[bytes]]:
         process.stdout.close()
 
 
+def writes_nothing_more(pipe: IO[bytes]) -> bool:
+    """Whether nothing comes any more when what was on its way is read: everything that could write is frozen."""
+    os.set_blocking(pipe.fileno(), False)
+    while pipe.read(1 << 16):
+        pass
+    is_still = pipe.read(1) is None
+    os.set_blocking(pipe.fileno(), True)
+    return is_still
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_what_is_frozen_stands_still_until_it_is_thawed(cgroup: ProgramCgroup, nested: bool) -> None:
     with counting(nested=nested) as process:
@@ -62,13 +73,8 @@ def test_what_is_frozen_stands_still_until_it_is_thawed(cgroup: ProgramCgroup, n
         assert not cgroup.is_frozen()
         cgroup.freeze()
         assert cgroup.await_frozen(time.monotonic() + DEADLINE_S)
-        os.set_blocking(process.stdout.fileno(), False)
-        while process.stdout.read(1 << 16):
-            pass
-        # Nothing more comes: everything that could write is frozen, as the kernel says.
-        assert process.stdout.read(1) is None
+        assert writes_nothing_more(process.stdout)
         cgroup.thaw()
-        os.set_blocking(process.stdout.fileno(), True)
         assert process.stdout.readline()
         assert not cgroup.is_frozen()
         cgroup.kill()

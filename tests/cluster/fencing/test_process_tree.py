@@ -12,7 +12,7 @@ import pytest
 
 from agent.kernel import ptrace, wait
 from cluster.fencing.process_tree import ProcessTree, descendants
-from tests.cluster.fencing.test_cgroup import DEADLINE_S, counting
+from tests.cluster.fencing.test_cgroup import DEADLINE_S, counting, writes_nothing_more
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -24,12 +24,8 @@ def test_what_is_frozen_stands_still_until_it_is_thawed(nested: bool) -> None:
         assert not tree.is_frozen()
         tree.freeze()
         assert tree.await_frozen(time.monotonic() + DEADLINE_S)
-        os.set_blocking(process.stdout.fileno(), False)
-        while process.stdout.read(1 << 16):
-            pass
-        assert process.stdout.read(1) is None
+        assert writes_nothing_more(process.stdout)
         tree.thaw()
-        os.set_blocking(process.stdout.fileno(), True)
         assert process.stdout.readline()
         assert not tree.is_frozen()
         tree.kill()

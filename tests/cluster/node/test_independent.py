@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from typing import Any
 
 import pytest
 
-from kagemusha.demo.nodes import ADDRESS, CHECKOUT, INTERFACE
-from tests.agent.structures.built import built
 from tests.cluster.operated import Operated, operated
+from tests.cluster.sessions import install
 from tests.cluster.trio import DEADLINE_S
 
 pytestmark = pytest.mark.nodes
 
-SOURCE = str(CHECKOUT / "examples" / "sessions" / "sessions.c")
-PORT = 6379
-"""Where the trio connects to."""
 DEFINITION = """\
 [program]
 id = "sessions"
@@ -50,16 +45,6 @@ NEW_MS = 200
 STILL_MS = 800
 """The next checkpoint comes a second after the one before. A round begins with a new one, and counts if its node can be
 killed before the next."""
-
-
-def install(cluster: Operated) -> str:
-    """Put the program and its definition onto each node; the definition's path there."""
-    executable = cluster.directory.node / "sessions"
-    text = DEFINITION.format(executable=executable, port=PORT, address=ADDRESS, interface=INTERFACE)
-    for node in cluster.machines.nodes.values():
-        shutil.copy(built(SOURCE, "-g", "-O2"), node.own / "sessions")
-        (node.own / "sessions.toml").write_text(text)
-    return str(cluster.directory.node / "sessions.toml")
 
 
 async def ask(cluster: Operated, *lines: str) -> list[str]:
@@ -103,7 +88,7 @@ async def reached(cluster: Operated, count: int) -> None:
 
 async def test_of_an_independent_structure_only_its_own_interval_is_lost() -> None:
     async with operated() as cluster:
-        code, _, err = await cluster.type("create", "sessions", install(cluster), "--no-wait")
+        code, _, err = await cluster.type("create", "sessions", install(cluster, DEFINITION), "--no-wait")
         assert (code, err) == (0, "")
         await cluster.mirrored()
         opened = 0

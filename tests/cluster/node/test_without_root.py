@@ -20,8 +20,9 @@ from kagemusha.demo.nodes import CHECKOUT, Directory, Machines
 from kagemusha.exit_codes import ExitCode
 from tests.agent.structures.built import built
 from tests.agent.warm.two_agents import PORT, SERVICE, definition, lives
-from tests.cluster.trio import DEADLINE_S, NAMES, Daemon, on_three_machines
-from tests.cluster.warm_trio import WarmTrio
+from tests.cluster.sessions import SOURCE
+from tests.cluster.trio import DEADLINE_S, Daemon
+from tests.cluster.warm_trio import WarmTrio, serving
 from tests.command_lines import command_lines
 
 pytestmark = pytest.mark.nodes
@@ -31,7 +32,6 @@ WITHOUT_CGROUPS = "umount -R -l /sys/fs/cgroup 2> /dev/null"
 AS_USER = ("--user", "--map-user=1000", "--map-group=1000")
 UNPRIVILEGED = ("sh", "-c", f'{WITHOUT_CGROUPS}; exec unshare {" ".join(AS_USER)} "$@"', "sh")
 PROXY_PORT = 7301
-SESSIONS = str(CHECKOUT / "examples" / "sessions" / "sessions.c")
 TABLE = '[[structures]]\nsymbol = "g_sessions"\nexclude = ["g_sessions.lock", "g_sessions.entries.lock"]\n'
 
 
@@ -71,18 +71,8 @@ class PlainTrio(WarmTrio):
 @asynccontextmanager
 async def plain_trio(build: Path | None = None, more: str = "") -> AsyncIterator[PlainTrio]:
     """A cluster whose program serves on a and waits on b and c. build, more: see `PlainTrio`, `WarmTrio`."""
-    async with on_three_machines(lambda directory, machines: PlainTrio(directory, machines, build, more)) as cluster:
-        for daemon in cluster.daemons.values():
-            daemon.start()
-        await cluster.until(lambda view: view["nodes"] == list(NAMES), "all nodes are known")
-        created = await cluster.daemons["b"].ask(do="create", file=cluster.program, nodes=NAMES)
-        assert created == {"value": "warm"}, created
-        await cluster.served()
-        try:
-            yield cluster
-        finally:
-            for client in cluster.clients:
-                client.close()
+    async with serving(lambda directory, machines: PlainTrio(directory, machines, build, more)) as cluster:
+        yield cluster
 
 
 async def primary_of(cluster: PlainTrio) -> str:
@@ -136,7 +126,7 @@ async def test_a_program_goes_on_after_a_kill_a_daemon_that_hangs_and_the_death_
 
 
 async def test_an_unmodified_program_goes_on_too() -> None:
-    async with plain_trio(built(SESSIONS, "-g", "-O2"), TABLE) as cluster:
+    async with plain_trio(built(SOURCE, "-g", "-O2"), TABLE) as cluster:
         assert await cluster.ask("OPEN", "ann") == "OK 0"
         assert await cluster.ask("PUT", "0", "vermilion") == "OK 1"
         os.kill(await cluster.pid("a"), signal.SIGKILL)

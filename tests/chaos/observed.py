@@ -1,0 +1,47 @@
+"""What every stage knows of its cluster, by asking it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.chaos.administrator import Administrator
+from tests.chaos.evidence import Agreed, Report
+from tests.chaos.observer import Observer, Roles, SceneError
+
+
+class Observed:
+    """That part of a `Stage`. operators: who ask; the one without a name asks whatever node answers."""
+
+    def __init__(self) -> None:
+        self._operators: dict[str, Administrator] = {}
+        self._observer: Observer | None = None
+        self._reporter: asyncio.Task[None] | None = None
+
+    @property
+    def operator(self) -> Administrator:
+        """Who asks whatever node answers."""
+        return self._operators[""]
+
+    @property
+    def observer(self) -> Observer:
+        """Who asks what the cluster says of itself. Raises SceneError."""
+        if self._observer is None:
+            raise SceneError("nobody can be asked yet")
+        return self._observer
+
+    @property
+    def reports(self) -> list[Report]:
+        """See `Stage`."""
+        return [] if self._observer is None else self._observer.reports
+
+    async def roles(self) -> Roles:
+        """See `Stage`."""
+        return await self.observer.roles()
+
+    async def until_whole(self) -> str:
+        """See `Stage`."""
+        return await self.observer.until_whole()
+
+    async def history(self) -> list[Agreed]:
+        """See `Stage`."""
+        return await self.observer.history()
