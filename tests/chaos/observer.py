@@ -17,6 +17,7 @@ from tests.chaos.plan import Target
 
 START_S = 120.0
 WHOLE_S = 150.0
+QUIET_S = 10.0
 LOOK_AGAIN_S = 0.1
 _ASK_S = 3.0
 _HISTORY_MAX = 1000
@@ -84,13 +85,20 @@ class Observer:
         raise SceneError("there is no primary, or no leader")
 
     async def history(self) -> list[Agreed]:
-        """As each node tells it. Raises SceneError."""
-        told = []
-        for name in self._each:
-            for event in await self._history_of(name):
-                fields = {key: event[key] for key in ("index", "kind", "program", "node", "text")}
-                told.append(Agreed(teller=name, **fields))
-        return told
+        """As each node tells it. A node that was away may be some events behind when all is whole again: it has time,
+        and what they tell then is what they tell. Raises SceneError."""
+        end_s = time.monotonic() + QUIET_S
+        while True:
+            by_node = {name: await self._history_of(name) for name in self._each}
+            newest = {events[-1]["index"] if events else 0 for events in by_node.values()}
+            if len(newest) == 1 or time.monotonic() > end_s:
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return [
+            Agreed(teller=name, **{key: event[key] for key in ("index", "kind", "program", "node", "text")})
+            for name, events in by_node.items()
+            for event in events
+        ]
 
     async def _history_of(self, name: str) -> list[Json]:
         trouble: Exception | None = None
