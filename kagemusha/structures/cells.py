@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kagemusha.structures.node import REPLACED, UNCHANGED, Node, patch
+from kagemusha.structures.node import Node
 from kagemusha.structures.values import is_array, numpy
+from kagemusha.structures.watches import REPLACED, UNCHANGED, patch
 
 
 class CellNode(Node):
@@ -13,6 +14,13 @@ class CellNode(Node):
 
     __slots__ = ()
     kind = "cell"
+
+    @classmethod
+    def layout(cls, target: Any) -> str:
+        """See Node."""
+        if is_array(target):
+            return f"array {numpy().lib.format.dtype_to_descr(target.dtype)} {target.shape}"
+        return "bytearray"
 
     def scan(self, target: Any) -> None:
         """See Node: take() looks, whatever was said."""
@@ -26,7 +34,7 @@ class CellNode(Node):
         self.clean = True
         if self.whole or 0 not in self.watches:
             return self.fill(target)
-        found = self.watches[0].look(target, self.graph)
+        found = self.watches[0].look(target, self.graph.packer)
         if found is UNCHANGED:
             return None
         return self.fill(target) if found is REPLACED else [self.number, "patch", found]

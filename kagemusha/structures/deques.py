@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kagemusha.structures.node import Node, patch
-
-if TYPE_CHECKING:
-    from kagemusha.structures.graph import Graph
+from kagemusha.structures.node import Node, Surroundings
+from kagemusha.structures.watches import patch
 
 
 class Deque(deque):  # type: ignore[type-arg]  # see Dict
@@ -131,11 +129,26 @@ class DequeNode(Node):
     __slots__ = ("_shadow", "assigned", "head", "kept", "left", "size", "tail")
     kind = "deque"
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Surroundings, number: int) -> None:
         super().__init__(graph, number)
         self.assigned: set[int] = set()
         self._shadow: list[Any] = []
         self._settle(0)
+
+    @classmethod
+    def layout(cls, target: Any) -> str:
+        """See Node."""
+        return f"deque {target.maxlen}"
+
+    @classmethod
+    def detail(cls, target: Any) -> Any:
+        """See Node: the most items that it holds, or None."""
+        return target.maxlen
+
+    @classmethod
+    def make(cls, detail: Any) -> Deque:
+        """See Node."""
+        return Deque((), detail)
 
     def _settle(self, size: int) -> None:
         self.size = self.kept = size

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from itertools import compress
 from operator import is_, is_not, ne
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kagemusha.structures.node import Node, patch
-
-if TYPE_CHECKING:
-    from kagemusha.structures.graph import Graph
+from kagemusha.structures.node import Node, Surroundings
+from kagemusha.structures.watches import patch
 
 _put = dict.__setitem__
 _delete = dict.__delitem__
@@ -97,11 +95,16 @@ class DictNode(Node):
     __slots__ = ("_shadow", "dirty", "gone")
     kind = "dict"
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Surroundings, number: int) -> None:
         super().__init__(graph, number)
         self.dirty: dict[Any, Any] = {}
         self.gone: dict[Any, None] = {}
         self._shadow: dict[Any, Any] = {}
+
+    @classmethod
+    def make(cls, detail: Any) -> Dict:
+        """See Node."""
+        return Dict()
 
     def forget_changes(self) -> None:
         """See Node."""

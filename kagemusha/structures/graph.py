@@ -9,11 +9,11 @@ and is compared, at a cost that grows with its size and is right for small ones.
 
 Every tracked container has a number: its node. Operations name nodes, not paths, so an item that moves in a list is
 not sent again, the same container in two places is one container on the mirror too, and cycles are possible. Values
-that are neither tracked nor immutable are sent with the container that holds them, and watched there (node.py).
+that are neither tracked nor immutable are sent with the container that holds them, and watched there (watches.py).
 
 The bytes of a delta or a whole copy, in msgpack: [created, operations, dropped]. `created`: [number, kind, detail] for
-each new container; `operations`: what to do in which, in order (each kind's file says which there are); `dropped`:
-numbers that nobody has any more, and of a whole copy the highest that was ever given. Number 0 is the root.
+each new container (kinds.py); `operations`: what to do in which, in order (each kind's file says which there are);
+`dropped`: numbers that nobody has any more, and of a whole copy the highest that was ever given. Number 0 is the root.
 
 A copy that becomes the original goes on from what it holds, and whoever holds the same follows: if nothing in it could
 change unseen while it was a copy, since everything is tracked or can't change (`is_certain`).
@@ -21,7 +21,6 @@ change unseen while it was a copy, since everything is tracked or can't change (
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import sys
 import weakref
@@ -30,47 +29,12 @@ from typing import Any, Callable
 
 import msgpack
 
-from kagemusha.structures.cells import CellNode
-from kagemusha.structures.deques import Deque, DequeNode
-from kagemusha.structures.dicts import Dict, DictNode
-from kagemusha.structures.errors import NotEncodable
-from kagemusha.structures.lists import List, ListNode
+from kagemusha.structures.kinds import kind_named, kind_of
 from kagemusha.structures.node import Node
-from kagemusha.structures.objects import ObjectNode, names_of
-from kagemusha.structures.sets import Set, SetNode
-from kagemusha.structures.values import ATOMIC, Packer, Types, Unpacker, blank, class_name, is_array, numpy
+from kagemusha.structures.values import ATOMIC, Packer, Types, Unpacker, numpy
 from kagemusha.structures.whole_copy import PIECE_ITEMS, Items, WholeCopy
 
 ROOT = 0
-
-
-def node_class(value: Any) -> type[Node]:
-    """Return the node for a container; raises NotEncodable for a value that can't be mirrored in place."""
-    for cls, node in ((dict, DictNode), (list, ListNode), (set, SetNode), (deque, DequeNode), (bytearray, CellNode)):
-        if isinstance(value, cls):
-            return node
-    if is_array(value):
-        if not value.flags.c_contiguous or value.dtype.hasobject:
-            raise NotEncodable("an array that is not contiguous, or holds objects", hint="numpy.ascontiguousarray")
-        return CellNode
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return ObjectNode
-    raise NotEncodable(
-        f"a {type(value).__qualname__} can't be mirrored: it can't be changed in place",
-        hint="a dict, list, deque, set, dataclass, numpy array or bytearray",
-    )
-
-
-def layout(value: Any) -> str:
-    """Return what must be equal on both sides: the text of which a type hash is made."""
-    kind = node_class(value).kind
-    if kind == "object":
-        return f"object {class_name(type(value))}({','.join(names_of(value))})"
-    if kind == "deque":
-        return f"deque {value.maxlen}"
-    if is_array(value):
-        return f"array {numpy().lib.format.dtype_to_descr(value.dtype)} {value.shape}"
-    return "bytearray" if kind == "cell" else kind
 
 
 def _mark(container: Any, node: Node | None) -> None:
@@ -79,27 +43,6 @@ def _mark(container: Any, node: Node | None) -> None:
 
 def _nothing() -> None:
     return None
-
-
-def _detail(target: Any) -> Any:
-    if isinstance(target, deque):
-        return target.maxlen
-    return class_name(type(target)) if dataclasses.is_dataclass(target) else None
-
-
-def _created(kind: str, detail: Any) -> Any:
-    if kind == "dict":
-        return Dict()
-    if kind == "list":
-        return List()
-    if kind == "set":
-        return Set()
-    if kind == "deque":
-        return Deque((), detail)
-    made = blank(detail) if kind == "object" else None
-    if made is None or not hasattr(made, "_kagemusha"):
-        raise ValueError(f"{kind} {detail} can't be made here; is the class tracked in this program too?")
-    return made
 
 
 class Graph:
@@ -123,7 +66,7 @@ class Graph:
         self._add_root()
 
     def _add_root(self) -> None:
-        node = node_class(self.root)(self, ROOT)
+        node = kind_of(self.root)(self, ROOT)
         self.scanned = not hasattr(self.root, "_kagemusha")
         self.is_certain = not self.scanned
         if not self.scanned:
@@ -161,7 +104,7 @@ class Graph:
         return node.number if node.graph is self else None
 
     def _add(self, number: int, container: Any) -> Node:
-        node = node_class(container)(self, number)
+        node = kind_of(container)(self, number)
         _mark(container, node)
         self._nodes[number] = node
         self._targets[number] = weakref.ref(container, lambda _: self._gone(number))
@@ -220,7 +163,7 @@ class Graph:
             if target is None:
                 continue
             if number != ROOT:
-                created.append([number, node.kind, _detail(target)])
+                created.append([number, node.kind, node.detail(target)])
             if node.kind in ("dict", "list") and len(target) > piece_items and not node.watches:
                 node.forget_changes()
                 copy.hold(Items(number, target, piece_items))
@@ -237,7 +180,7 @@ class Graph:
         while self._fresh:
             container = self._fresh.popleft()
             node = container._kagemusha
-            created.append([node.number, node.kind, _detail(container)])
+            created.append([node.number, node.kind, node.detail(container)])
             node.whole = True
             operations.append(node.take(container))
 
@@ -263,7 +206,7 @@ class Graph:
         for number, kind, detail in created:
             if number in self._nodes:
                 raise ValueError(f"a second container with the number {number}")
-            self._kept[number] = container = _created(kind, detail)
+            self._kept[number] = container = kind_named(kind).make(detail)
             self._add(number, container)
         for operation in operations:
             self._nodes[operation[0]].apply(self._container(operation[0]), operation)
@@ -297,33 +240,3 @@ class Graph:
         take() may come next where the copy `is_certain` and has not changed; else whole() must.
         """
         self._kept = {}
-
-    def refused_place(self) -> tuple[str, NotEncodable] | None:
-        """Return where in the structure a value lies that can't be encoded, and why; None if there is none."""
-        return _refused(self.root, "", Packer(self._types, lambda _: None), set())
-
-
-def _refused(value: Any, place: str, packer: Packer, seen: set[int]) -> tuple[str, NotEncodable] | None:
-    if id(value) in seen:
-        return None if hasattr(value, "_kagemusha") else (place, NotEncodable("a value that contains itself"))
-    try:
-        packer.one(value)
-        return None
-    except NotEncodable as error:
-        reason = error
-    seen = seen | {id(value)}
-    inner: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        inner = [(f"{place}[{key!r}]", item) for key, item in value.items()]
-        inner += [(f"{place} key {key!r}", key) for key in value]
-    elif isinstance(value, (list, tuple, deque)):
-        inner = [(f"{place}[{at}]", item) for at, item in enumerate(value)]
-    elif isinstance(value, (set, frozenset)):
-        inner = [(f"{place}{{{item!r}}}", item) for item in value]
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inner = [(f"{place}.{name}", getattr(value, name)) for name in names_of(value)]
-    for where, item in inner:
-        found = _refused(item, where, packer, seen)
-        if found is not None:
-            return found
-    return place, reason

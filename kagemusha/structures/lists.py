@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from itertools import compress, count
 from operator import is_not
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
-from kagemusha.structures.node import Node, patch
+from kagemusha.structures.node import Node, Surroundings
 from kagemusha.structures.values import MIXED
-
-if TYPE_CHECKING:
-    from kagemusha.structures.graph import Graph
+from kagemusha.structures.watches import patch
 
 _append = list.append
 
@@ -158,10 +156,15 @@ class ListNode(Node):
     __slots__ = ("_shadow", "log")
     kind = "list"
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Surroundings, number: int) -> None:
         super().__init__(graph, number)
         self.log: list[_Segment] = []
         self._shadow: list[Any] = []
+
+    @classmethod
+    def make(cls, detail: Any) -> List:
+        """See Node."""
+        return List()
 
     def assign(self, target: Any, place: int, value: Any) -> None:
         """An item was replaced."""

@@ -1,25 +1,31 @@
-"""A node: what is known of one container that is mirrored, and the watches on what it holds that can't report itself.
+"""A node: what is known of one container that is mirrored. The kinds of containers stand on it, and the graph on them.
 
 Containers that are tracked tell their node what was changed. All other mutable values (a plain list in a tracked dict,
-an array) are watched: looked at again at each interval, and compared.
+an array) are watched: looked at again at each interval, and compared (watches.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Callable, ClassVar
+from typing import Any, Callable, ClassVar, Protocol
 
-from kagemusha.structures.values import MIXED, is_array, numpy
+from kagemusha.structures.values import MIXED, Packer, Unpacker
+from kagemusha.structures.watches import REPLACED, UNCHANGED, Watch, watch_on
 
-if TYPE_CHECKING:
-    from kagemusha.structures.graph import Graph
 
-BLOCK_BYTES = 4096
-"""Arrays are compared and sent in blocks of this size."""
-_COARSE_BYTES = 64 * BLOCK_BYTES
+class Surroundings(Protocol):
+    """What a node needs of the graph that it is in.
 
-UNCHANGED, REPLACED = "unchanged", "replaced"
+    `touched`: number -> container, which the next delta asks. `watching`: number -> node, if it has watches.
+    """
+
+    packer: Packer
+    unpacker: Unpacker
+    touched: dict[int, Any]
+    watching: dict[int, Node]
+
+    def is_settled(self, value: Any) -> bool:
+        """Whether a value can't change without telling."""
 
 
 class Node:
@@ -31,12 +37,27 @@ class Node:
     __slots__ = ("clean", "graph", "number", "watches", "whole")
     kind: ClassVar[str] = ""
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Surroundings, number: int) -> None:
         self.graph = graph
         self.number = number
         self.clean = True
         self.whole = False
         self.watches: dict[Any, Watch] = {}
+
+    @classmethod
+    def layout(cls, target: Any) -> str:
+        """Return what must be equal on both sides, as the text of which a type hash is made."""
+        return cls.kind
+
+    @classmethod
+    def detail(cls, target: Any) -> Any:
+        """Return what the other side must know, besides the kind, to make a container like `target`."""
+        return None
+
+    @classmethod
+    def make(cls, detail: Any) -> Any:
+        """Return a new container that is tracked; raises ValueError when there is none of this kind."""
+        raise ValueError(f"a {cls.kind} can't be made: it is a structure of its own")
 
     def touch(self, target: Any) -> None:
         """Have the graph ask this node at the next delta."""
@@ -74,10 +95,10 @@ class Node:
 
     def watch(self, place: Any, value: Any) -> None:
         """Look at `value` again next time, if it can change without telling."""
-        watch = watch_on(value, self.graph)
-        if watch is not None:
-            self.watches[place] = watch
-            self.graph.watching[self.number] = self
+        graph = self.graph
+        if not graph.is_settled(value):
+            self.watches[place] = watch_on(value, graph.packer)
+            graph.watching[self.number] = self
         elif self.watches:
             self.watches.pop(place, None)
 
@@ -95,125 +116,13 @@ class Node:
         """Compare what is watched; return the places to send anew, and patches: [place, [[offset, bytes] ...]]."""
         replaced: list[Any] = []
         patches: list[Any] = []
+        packer = self.graph.packer
         for place, watch in list(self.watches.items()):
             if place in skip:
                 continue
-            result = watch.look(get(place), self.graph)
+            result = watch.look(get(place), packer)
             if result is REPLACED:
                 replaced.append(place)
             elif result is not UNCHANGED:
-                patches.append([self.graph.packer.one(place), result])
+                patches.append([packer.one(place), result])
         return replaced, patches
-
-
-class Watch:
-    """A value that can change without telling."""
-
-    __slots__ = ()
-
-    def look(self, value: Any, graph: Graph) -> Any:
-        """Return UNCHANGED, REPLACED, or a list of [offset, bytes]; takes note of it."""
-        raise NotImplementedError
-
-
-class PackedWatch(Watch):
-    """Compares the checksum of all that is packed: for small mutable values."""
-
-    __slots__ = ("_digest",)
-
-    def __init__(self, value: Any, graph: Graph) -> None:
-        self._digest = digest(graph.packer.one(value))
-
-    def look(self, value: Any, graph: Graph) -> Any:
-        """See the class."""
-        now = digest(graph.packer.one(value))
-        if now == self._digest:
-            return UNCHANGED
-        self._digest = now
-        return REPLACED
-
-
-class BytesWatch(Watch):
-    """Compares a bytearray with a copy of it, by block."""
-
-    __slots__ = ("_shadow", "_target")
-
-    def __init__(self, value: bytearray) -> None:
-        self._target = value
-        self._shadow = bytes(value)
-
-    def look(self, value: Any, graph: Graph) -> Any:
-        """See the class."""
-        old = self._shadow
-        if value is not self._target or len(value) != len(old):
-            return REPLACED
-        if value == old:
-            return UNCHANGED
-        new = self._shadow = bytes(value)
-        return [
-            [at, new[at : at + BLOCK_BYTES]]
-            for coarse in range(0, len(new), _COARSE_BYTES)
-            if new[coarse : coarse + _COARSE_BYTES] != old[coarse : coarse + _COARSE_BYTES]
-            for at in range(coarse, min(coarse + _COARSE_BYTES, len(new)), BLOCK_BYTES)
-            if new[at : at + BLOCK_BYTES] != old[at : at + BLOCK_BYTES]
-        ]
-
-
-class ArrayWatch(Watch):
-    """Compares a contiguous numpy array with a copy of it, by block, bit by bit (so that NaN equals itself)."""
-
-    __slots__ = ("_shadow", "_target")
-
-    def __init__(self, value: Any) -> None:
-        self._target = value
-        self._shadow = as_bytes(value).copy()
-
-    def look(self, value: Any, graph: Graph) -> Any:
-        """See the class."""
-        if value is not self._target or value.nbytes != self._shadow.nbytes:
-            return REPLACED
-        new, old = as_bytes(value), self._shadow
-        split = len(new) // BLOCK_BYTES * BLOCK_BYTES
-        words = [part[:split].view("u8").reshape(-1, BLOCK_BYTES // 8) for part in (new, old)]
-        places = [int(row) * BLOCK_BYTES for row in (words[0] != words[1]).any(axis=1).nonzero()[0]]
-        if (new[split:] != old[split:]).any():
-            places.append(split)
-        for at in places:
-            old[at : at + BLOCK_BYTES] = new[at : at + BLOCK_BYTES]
-        return [[at, new[at : at + BLOCK_BYTES].tobytes()] for at in places] or UNCHANGED
-
-
-def as_bytes(array: Any) -> Any:
-    """Return the memory of a contiguous array as an array of bytes, without copying."""
-    return array.reshape(-1).view("u1") if array.size else numpy().empty(0, "u1")
-
-
-def watch_on(value: Any, graph: Graph) -> Watch | None:
-    """Return what watches over a value; None if it needs no watch."""
-    if graph.is_settled(value):
-        return None
-    if type(value) is bytearray:
-        return BytesWatch(value)
-    if is_array(value) and value.flags.c_contiguous and not value.dtype.hasobject:
-        return ArrayWatch(value)
-    return PackedWatch(value, graph)
-
-
-def patch(value: Any, blocks: list[Any]) -> None:
-    """Write changed blocks into an array or bytearray; raises ValueError when they don't fit."""
-    memory = as_bytes(value) if is_array(value) else value
-    for at, block in blocks:
-        if at < 0 or at + len(block) > len(memory):
-            raise ValueError(f"a block at {at} lies outside of {len(memory)} bytes")
-        if is_array(value):
-            memory[at : at + len(block)] = numpy().frombuffer(block, "u1")
-        else:
-            memory[at : at + len(block)] = block
-
-
-def digest(*pieces: bytes) -> bytes:
-    """Return the 8-byte checksum of docs/structures-protocol.md."""
-    checksum = hashlib.blake2b(digest_size=8)
-    for piece in pieces:
-        checksum.update(piece)
-    return checksum.digest()

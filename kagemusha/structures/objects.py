@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from operator import is_not
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kagemusha.structures.errors import NotEncodable
-from kagemusha.structures.node import Node, patch
-
-if TYPE_CHECKING:
-    from kagemusha.structures.graph import Graph
-
+from kagemusha.structures.node import Node, Surroundings
+from kagemusha.structures.values import blank, class_name
+from kagemusha.structures.watches import patch
 
 _NAMES: dict[type, list[str]] = {}
 
@@ -55,10 +53,28 @@ class ObjectNode(Node):
     __slots__ = ("_shadow", "dirty")
     kind = "object"
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Surroundings, number: int) -> None:
         super().__init__(graph, number)
         self.dirty: dict[str, None] = {}
         self._shadow: list[Any] = []
+
+    @classmethod
+    def layout(cls, target: Any) -> str:
+        """See Node."""
+        return f"object {class_name(type(target))}({','.join(names_of(target))})"
+
+    @classmethod
+    def detail(cls, target: Any) -> Any:
+        """See Node: the name of its class."""
+        return class_name(type(target))
+
+    @classmethod
+    def make(cls, detail: Any) -> Any:
+        """See Node."""
+        made = blank(detail)
+        if not hasattr(made, "_kagemusha"):
+            raise ValueError(f"object {detail} can't be made here; is the class tracked in this program too?")
+        return made
 
     def remember(self, target: Any) -> None:
         """See Node."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kagemusha.structures.node import Node
-
-if TYPE_CHECKING:
-    from kagemusha.structures.graph import Graph
+from kagemusha.structures.node import Node, Surroundings
 
 
 class Set(set):  # type: ignore[type-arg]  # see Dict
@@ -110,10 +107,15 @@ class SetNode(Node):
     __slots__ = ("_shadow", "dirty")
     kind = "set"
 
-    def __init__(self, graph: Graph, number: int) -> None:
+    def __init__(self, graph: Surroundings, number: int) -> None:
         super().__init__(graph, number)
         self.dirty: dict[Any, None] = {}
         self._shadow: set[Any] = set()
+
+    @classmethod
+    def make(cls, detail: Any) -> Set:
+        """See Node."""
+        return Set()
 
     def remember(self, target: Any) -> None:
         """See Node."""

@@ -11,9 +11,11 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from kagemusha.structures.checksum import digest
 from kagemusha.structures.errors import NameTaken, NotEncodable, Refused, TooLarge
-from kagemusha.structures.graph import Graph, layout
-from kagemusha.structures.node import digest
+from kagemusha.structures.graph import Graph
+from kagemusha.structures.kinds import layout
+from kagemusha.structures.refusal import refused_place
 from kagemusha.structures.values import Types
 from kagemusha.structures.whole_copy import PIECE_ITEMS, WholeCopy
 
@@ -59,6 +61,7 @@ class Structure:
             self.graph = Graph(root, types)
         except NotEncodable as error:
             raise NotEncodable(f"structure {name}: {error.what}", hint=error.hint) from None
+        self._types = types
         self.name = name
         self.limit_bytes = limit_bytes
         self.consistency = "commit"
@@ -164,7 +167,7 @@ class Structure:
         self.graph.copy = None
 
     def _placed(self, error: NotEncodable) -> NotEncodable:
-        found = self.graph.refused_place()
+        found = refused_place(self.graph.root, self._types)
         place, reason = found if found is not None else ("", error)
         where = f"structure {self.name}, at {place}" if place else f"structure {self.name}"
         return NotEncodable(f"{where}: {reason.what}", hint=reason.hint)
