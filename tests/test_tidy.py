@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,6 +338,56 @@ def test_the_rule_fails_on_a_violation(rule: Rule, source: Source) -> None:
 
 def test_every_rule_has_a_violation() -> None:
     assert {rule for rule, _ in VIOLATIONS} == set(RULES)
+
+
+def _module(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _neighbours(source: Source, modules: set[str]) -> set[str]:
+    """The modules of ours that a file imports, wherever in it, and if only for its types."""
+    names = {name for _, name in imported_modules(source.tree)}
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inner
+            if inner <= modules:
+                names.discard(node.module)
+    return names & modules
+
+
+def circle(files: list[Source]) -> list[str]:
+    """Return modules of which each imports the next, and the last the first; none where the imports are a tree."""
+    names = {_module(source.path) for source in files}
+    graph = {_module(source.path): _neighbours(source, names) for source in files}
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        return list(reversed(error.args[1][1:]))
+    return []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    assert circle([source for source in sources() if source.package in PACKAGES]) == []
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "from agent.memory import image",
+        "from agent.memory.image import Image",
+        "def late():\n    import agent.memory.image",
+        "if TYPE_CHECKING:\n    from agent.memory.image import Image",
+    ],
+)
+def test_a_circle_of_imports_is_found(imported: str) -> None:
+    there = Source("agent/memory/image.py", "from agent.memory import pages\n")
+    assert set(circle([there, Source("agent/memory/pages.py", imported)])) == {
+        "agent.memory.image",
+        "agent.memory.pages",
+    }
+    assert circle([there, Source("agent/memory/pages.py", "")]) == []
 
 
 def test_pure_modules_exist() -> None:
