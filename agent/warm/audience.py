@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from agent.holders import Holders
-from agent.warm.feed import Drop, FeedEvent, Flowing, Has, Jammed, Joined, Left, Send, Wants
+from agent.warm.feed_events import Drop, FeedEvent, Flowing, Has, Jammed, Joined, Left, Send, Wants
 from transport.checkpoint import Version
 from transport.link import Link, LinkLost
 from transport.messages import Bye

@@ -259,7 +259,7 @@ class WarmInstance:
         await self.program.go_on()
         if self.held:
             self.held = False
-            offering.feed.reopen()
+            offering.feed.marks.reopen()
             if not await self.program.become("primary", token):
                 log.warning("the program takes long to serve again", instance=self.name)
         await self._claim()

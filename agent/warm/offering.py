@@ -11,11 +11,11 @@ import structlog
 from agent.structures.update import Update
 from agent.warm.assembly import Aged
 from agent.warm.audience import Audience
-from agent.warm.feed import (
+from agent.warm.feed import Feed
+from agent.warm.feed_events import (
     AskWhole,
     Confirm,
     Drop,
-    Feed,
     FeedEffect,
     FeedEvent,
     Lost,

@@ -48,8 +48,7 @@ def _held(instance: WarmInstance) -> dict[str, Held]:
 
 def _age_ms(instance: WarmInstance) -> float | None:
     """Of what the newest mark names."""
-    marks = instance.offering.feed.marks if instance.offering is not None else ()
-    mark = marks[-1].mark if marks else None
+    mark = instance.offering.feed.marks.newest if instance.offering is not None else None
     if instance.following is not None:
         mark = instance.following.intake.reached
     return None if mark is None else max(time.time_ns() - mark.captured_ns, 0) / 1e6

@@ -7,9 +7,10 @@ from typing import Final
 
 from agent.errors import KernelError, TraceeGone
 from agent.kernel import procfs
-from agent.warm.feed import Dated, Feed, Subscriber
+from agent.warm.feed import Feed
 from agent.warm.instance import WarmInstance
 from agent.warm.native import Native
+from agent.warm.subscriber import Subscriber
 from transport.checkpoint import NOTHING, PAGE_BYTES
 from transport.control import InstanceStatus, MirrorView, Pauses, Status
 
@@ -43,7 +44,7 @@ def status_of(instance: WarmInstance) -> Status:
         lag_bytes=nearest.lag_bytes if nearest else 0,
         staleness_ms=staleness_ms,
         pauses=Pauses(0, 0, 0) if native is None else _pauses(native),
-        checkpoints=feed.made if feed is not None else intake.applied if intake is not None else 0,
+        checkpoints=feed.marks.made if feed is not None else intake.applied if intake is not None else 0,
         abandoned=0 if native is None else native.abandoned,
         refused=instance.counters.by_reason(),
         bytes=feed.bytes if feed is not None else intake.bytes if intake is not None else 0,
@@ -57,11 +58,11 @@ def status_of(instance: WarmInstance) -> Status:
 
 
 def _mirror_view(feed: Feed, one: Subscriber, now_ns: int) -> MirrorView:
-    held: Dated | None = next((dated for dated in reversed(feed.marks) if dated.mark.version == one.reached), None)
+    held = feed.marks.dated(one.reached)
     return MirrorView(
         instance=one.instance,
         incarnation=one.incarnation,
-        state="waiting" if not feed.marks else "following" if one.counts else "full",
+        state="waiting" if feed.version == NOTHING else "following" if one.counts else "full",
         version=one.reached,
         lag_checkpoints=feed.version.number - (one.reached.number if held else 0),
         lag_bytes=feed.bytes - (held.bytes if held else 0),

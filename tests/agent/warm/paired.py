@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from agent.structures.update import NO_STATE, Update
 from agent.warm.assembly import Aged, Assembly, begun
-from agent.warm.feed import (
+from agent.warm.feed import Feed
+from agent.warm.feed_events import (
     AskWhole,
     Confirm,
     Drop,
-    Feed,
     FeedEffect,
     FeedEvent,
     Has,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.warm.feed import STALL_NS, Flowing, Jammed, Joined, Nothing, Stands, Supplied
+from agent.warm.feed import STALL_NS
+from agent.warm.feed_events import Flowing, Jammed, Joined, Nothing, Stands, Supplied
 from agent.warm.intake import Own
 from tests.agent.warm.paired import LIMIT_BYTES, NAMES, TYPE, Pair
 from transport.checkpoint import NOTHING
@@ -217,7 +218,8 @@ def test_no_mark_is_made_before_the_program_has_said_that_there_is_nothing_newer
     assert pair.feed.version == NOTHING
     pair.tell(Nothing("program", 7))
     pair.tick()
-    assert pair.feed.marks[-1].mark.captured_ns == 7
+    assert pair.feed.marks.newest is not None
+    assert pair.feed.marks.newest.captured_ns == 7
 
 
 def test_a_mirror_of_another_type_is_given_nothing_and_says_why() -> None:
