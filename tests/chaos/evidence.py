@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+SILENCE_NS = 100 * NS_PER_MS
+"""Of a program that is not heard for so long nobody says that it served all the while."""
 
 Loses = Literal["nothing", "staleness", "everything"]
 """What a fault may cost: no write that was acknowledged, those that are newer than the reported staleness, or all."""
@@ -22,8 +24,9 @@ Loses = Literal["nothing", "staleness", "everything"]
 class Operation:
     """One question of a client and its answer. A client has one list, which nobody else appends to.
 
-    append: `number` (1, 2, 3, ...) was appended, and the list had `length` entries then. read: the list had `length`.
-    ok: whether it was answered; else nobody knows whether it was done, and `length` is 0.
+    client: whose list. append: `number` (1, 2, 3, ...) was appended, and the list had `length` entries then. read: the
+    list had `length`. ok: whether it was answered; else nobody knows whether it was done, and `length` is 0. asker: the
+    client that asked, which of a read is seldom the one whose list it is.
     """
 
     client: str
@@ -33,6 +36,7 @@ class Operation:
     begun_ns: int
     ended_ns: int
     ok: bool
+    asker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A run of packets with data that a node sent from the program's address, with none of another node between."""
+    """A run of packets with data that a node sent from the program's address, with none of another node between, and
+    no silence of SILENCE_NS."""
 
     node: str
     first_ns: int
@@ -55,14 +60,25 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the cluster said of the program that clients use. asked_ns: before it was asked. lag_ms: the reported
-    staleness."""
+    """What the cluster said of the program that clients use. asked_ns: before it was asked. told_ns: when it had
+    answered. lag_ms: the reported staleness."""
 
     program: str
     asked_ns: int
+    told_ns: int
     token: int
     primary: str
     lag_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of which term a node said that it is, of the group of those who agree."""
+
+    node: str
+    asked_ns: int
+    told_ns: int
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +114,19 @@ class RegistryOperation:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A fault that was in force. effect: how it showed, "" where it did not. whole_ns: when the program was served and
-    mirrored again on every node, with all of them there; None: not within the time that was given. unhealed: why
-    not."""
+    """A fault that was in force. begun_ns: when nothing was done yet; in_force_ns: when it was done; over_ns: when it
+    began to be healed; healed_ns: when it was. effect: how it showed, "" where it did not. whole_ns: when the program
+    was served and mirrored again on every node, with all of them there; None: not within the time that was given.
+    unhealed: why not."""
 
     number: int
     kind: str
     target: str
+    node: str
     loses: Loses
     begun_ns: int
+    in_force_ns: int
+    over_ns: int
     healed_ns: int
     whole_ns: int | None
     effect: str
@@ -134,6 +154,7 @@ class Evidence:
     contents: list[Content] = field(default_factory=list)
     servings: list[Serving] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
     history: list[Agreed] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
     census: list[Census] = field(default_factory=list)
@@ -173,6 +194,7 @@ _KINDS: dict[str, type[Any]] = {
     "contents": Content,
     "servings": Serving,
     "reports": Report,
+    "standings": Standing,
     "history": Agreed,
     "struck": Struck,
     "census": Census,

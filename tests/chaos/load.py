@@ -32,6 +32,10 @@ _READ_SHARE = 0.25
 _REFUSED_PAUSE_S = 0.1
 
 
+class LoadError(Exception):
+    """A client that asks no more would see nothing."""
+
+
 class Connection:
     """One client's connection to the program, made again whenever it failed."""
 
@@ -107,11 +111,11 @@ class Client:
             answer = await self._connection.ask(word, name.encode(), *more)
         except asyncio.CancelledError:
             # The load ends: it may have been done all the same.
-            self._tell(Operation(name, kind, number, 0, begun_ns, time.monotonic_ns(), False))
+            self._tell(Operation(name, kind, number, 0, begun_ns, time.monotonic_ns(), False, self._name))
             raise
         ok = answer is not None and answer.startswith(b":")
         length = int(answer[1:]) if ok and answer is not None else 0
-        self._tell(Operation(name, kind, number, length, begun_ns, time.monotonic_ns(), ok))
+        self._tell(Operation(name, kind, number, length, begun_ns, time.monotonic_ns(), ok, self._name))
         if not ok:
             self._connection.drop()
             await asyncio.sleep(_REFUSED_PAUSE_S)
@@ -129,7 +133,9 @@ async def _main(host: str, port: int, prefix: str, path: Path) -> None:
     await asyncio.to_thread(sys.stdin.read)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for came in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(came, asyncio.CancelledError):
+            raise LoadError(f"a client has ended by itself: {came!r}")
     last = Connection(host, port)
     contents = [Content(name, await last.all_of(name.encode())) for name in names]
     if prefix:

@@ -69,11 +69,12 @@ class Nemesis:
             begun_ns = time.monotonic_ns()
             trouble = await _tried(fault.begin())
             loses = loss_of([fault.loses for _, fault in faults], stands_by=roles.stands_by(fault.node))
-            one = Struck(number, fault.kind, f"{strike.target} ({fault.node})", loses, begun_ns, 0, None, "", trouble)
-            struck.append(one)
+            times_ns = (begun_ns, time.monotonic_ns(), 0, 0, None)
+            struck.append(Struck(number, fault.kind, strike.target, fault.node, loses, *times_ns, "", trouble))
         await asyncio.sleep(step.for_s)
         pairs = [(one, fault) for one, (_, fault) in zip(struck, faults, strict=True)]
         effects = ["" if one.unhealed else await self._effect(fault) for one, fault in pairs]
+        over_ns = time.monotonic_ns()
         for one, fault in pairs:
             if not one.unhealed:
                 self._notes.write(f"is healed: {fault.kind} at node {fault.node}")
@@ -84,7 +85,8 @@ class Nemesis:
         whole_ns = None if missing else time.monotonic_ns()
         for one, effect in zip(struck, effects, strict=True):
             unhealed = missing or one.unhealed
-            done = replace(one, healed_ns=healed_ns, whole_ns=whole_ns, effect=effect, unhealed=unhealed)
+            judged = replace(one, effect=effect, unhealed=unhealed)
+            done = replace(judged, over_ns=over_ns, healed_ns=healed_ns, whole_ns=whole_ns)
             self.struck.append(done)
             self._notes.tell(_line(done))
         if not missing:
@@ -122,4 +124,5 @@ def _line(one: Struck) -> str:
         end = f"NOT WHOLE AGAIN: {one.unhealed}"
     else:
         end = f"whole again {(one.whole_ns - one.healed_ns) / 1e9:.1f} s after its end"
-    return f"{one.number:3} {one.kind} at the {one.target}: {one.effect or 'NO EFFECT ' + one.unhealed}; {end}"
+    effect = one.effect or f"NO EFFECT {one.unhealed}"
+    return f"{one.number:3} {one.kind} at the {one.target} ({one.node}): {effect}; {end}"

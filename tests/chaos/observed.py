@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.chaos.administrator import Administrator
-from tests.chaos.evidence import Agreed, Report
+from tests.chaos.evidence import Agreed, Report, Standing
 from tests.chaos.observer import Observer, Roles, SceneError
 
 
@@ -34,6 +34,11 @@ class Observed:
         """See `Stage`."""
         return [] if self._observer is None else self._observer.reports
 
+    @property
+    def standings(self) -> list[Standing]:
+        """See `Stage`."""
+        return [] if self._observer is None else self._observer.standings
+
     async def roles(self) -> Roles:
         """See `Stage`."""
         return await self.observer.roles()
@@ -44,4 +49,7 @@ class Observed:
 
     async def history(self) -> list[Agreed]:
         """See `Stage`."""
+        reporter = self._reporter
+        if reporter is not None and reporter.done() and not reporter.cancelled():
+            raise SceneError(f"who asks for the staleness and for terms has ended: {reporter.exception()!r}")
         return await self.observer.history()

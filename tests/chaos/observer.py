@@ -12,7 +12,7 @@ from typing import Any
 from kagemusha.client import Json
 from kagemusha.demo.errors import DemoError
 from tests.chaos.administrator import Administrator
-from tests.chaos.evidence import Agreed, Report
+from tests.chaos.evidence import Agreed, Report, Standing
 from tests.chaos.plan import Target
 
 START_S = 120.0
@@ -20,6 +20,7 @@ WHOLE_S = 150.0
 QUIET_S = 10.0
 LOOK_AGAIN_S = 0.1
 _ASK_S = 3.0
+_TERMS_EVERY_S = 0.5
 _HISTORY_MAX = 1000
 _TRIES = 5
 
@@ -54,13 +55,14 @@ class Roles:
 
 
 class Observer:
-    """Asks whatever node answers (`anybody`), and for its history each (`each`, by name).
+    """Asks whatever node answers (`anybody`), and for its history and its term each (`each`, by name).
 
-    reports: of the staleness, while `report` runs.
+    reports, standings: of the staleness and of terms, while `report` runs.
     """
 
     def __init__(self, anybody: Administrator, each: Mapping[str, Administrator], logs: object) -> None:
         self.reports: list[Report] = []
+        self.standings: list[Standing] = []
         self._anybody = anybody
         self._each = each
         self._logs = logs
@@ -142,18 +144,34 @@ class Observer:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     async def report(self) -> None:
-        """Ask for the staleness, again and again, until it is cancelled."""
+        """Ask for the staleness and for terms, again and again, until it is cancelled."""
+        await asyncio.gather(self._ask_for_the_staleness(), *map(self._ask_for_the_term, self._each))
+
+    async def _ask_for_the_staleness(self) -> None:
         while True:
             asked_ns = time.monotonic_ns()
             try:
                 program = await self.ask(self._anybody.program())
+                told_ns = time.monotonic_ns()
                 status = await self.ask(self._anybody.status(program["primary"]))
             except (DemoError, TimeoutError):
                 pass
             else:
                 lag_ms = status["lag_ms"] if status["token"] == program["token"] else None
-                self.reports.append(Report(program["program"], asked_ns, program["token"], program["primary"], lag_ms))
+                told = (program["token"], program["primary"], lag_ms)
+                self.reports.append(Report(program["program"], asked_ns, told_ns, *told))
             await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _ask_for_the_term(self, name: str) -> None:
+        while True:
+            asked_ns = time.monotonic_ns()
+            try:
+                health = await self.ask(self._each[name].health())
+            except (DemoError, TimeoutError):
+                pass
+            else:
+                self.standings.append(Standing(name, asked_ns, time.monotonic_ns(), health["term"]))
+            await asyncio.sleep(_TERMS_EVERY_S)
 
 
 def what_is_missing(nodes: Sequence[Json], program: Json, status: Json | None) -> str:

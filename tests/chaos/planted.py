@@ -20,11 +20,11 @@ from tests.chaos.checkers.recovery import (
     registries_are_equal,
 )
 from tests.chaos.checkers.registry import registry_is_linearizable
-from tests.chaos.checkers.serving import one_serves_at_a_time
-from tests.chaos.checkers.tokens import grants, tokens_rise
+from tests.chaos.checkers.serving import LATE_MS, LEASE_MS, none_serves_without_a_lease, one_serves_at_a_time
+from tests.chaos.checkers.tokens import grants, terms_rise, tokens_rise
 from tests.chaos.checkers.verdict import Checker
 from tests.chaos.checkers.writes import nothing_comes_back, nothing_is_invented, nothing_is_lost
-from tests.chaos.evidence import NS_PER_S, Evidence, Operation, RegistryOperation, Serving
+from tests.chaos.evidence import NS_PER_MS, NS_PER_S, Evidence, Operation, RegistryOperation, Serving, Struck
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,40 @@ def _two_take_turns(evidence: Evidence) -> None:
 
 def _served_without_a_token(evidence: Evidence) -> None:
     evidence.servings.insert(0, replace(evidence.servings[0], node="stranger"))
+
+
+def _answered_after_it_was_told(evidence: Evidence) -> None:
+    """Under the first token, though it is the last that is known: nobody takes turns, the packet is merely too late."""
+    granted = grants(evidence.history, evidence.program)
+    first, last = granted[0], granted[-1]
+    at_ns = evidence.reports[-1].told_ns + 1
+    evidence.servings = [
+        Serving(first.node, evidence.servings[0].first_ns, at_ns, 2),
+        *(Serving(grant.node, at_ns + grant.token, at_ns + grant.token, 1) for grant in granted[1:]),
+    ]
+    evidence.reports = [one for one in evidence.reports if one.token in (first.token, last.token)]
+
+
+def _serves_without_a_lease(evidence: Evidence) -> None:
+    longest = max(evidence.servings, key=lambda one: one.last_ns - one.first_ns)
+    begun_ns = (longest.first_ns, longest.first_ns + 1)
+    over_ns = longest.first_ns + 2 * (LEASE_MS + LATE_MS) * NS_PER_MS
+    over = replace(longest, last_ns=over_ns + 1)
+    evidence.servings[evidence.servings.index(longest)] = over
+    times_ns = (*begun_ns, over_ns, over_ns + 2, over_ns + 3)
+    number = max(one.number for one in evidence.struck) + 1
+    evidence.struck.append(Struck(number, "isolated", "primary", longest.node, "staleness", *times_ns, "lost packets"))
+
+
+def _a_term_goes_back(evidence: Evidence) -> None:
+    last = evidence.standings[-1]
+    at_ns = max(one.told_ns for one in evidence.standings)
+    evidence.standings.append(replace(last, asked_ns=at_ns + 1, told_ns=at_ns + 2, term=last.term - 1))
+
+
+def _two_lead_in_one_term(evidence: Evidence) -> None:
+    event = next(one for one in evidence.history if one.kind == "leader-changed")
+    evidence.history.append(replace(event, index=max(one.index for one in evidence.history) + 1, node="stranger"))
 
 
 def _granted_twice(evidence: Evidence) -> None:
@@ -77,6 +111,28 @@ def _appends(evidence: Evidence) -> list[Operation]:
 def _lost_without_a_fault(evidence: Evidence) -> None:
     evidence.struck.clear()
     _forget(evidence, _appends(evidence)[3])
+
+
+def _lost_when_all_was_whole(evidence: Evidence) -> None:
+    """Long after the last fault, which could have cost everything."""
+    evidence.struck = [replace(one, loses="everything") for one in evidence.struck]
+    whole_ns = max(one.whole_ns or 0 for one in evidence.struck)
+    _forget(evidence, next(one for one in _appends(evidence) if one.begun_ns > whole_ns))
+
+
+def _lost_though_it_was_seen_again(evidence: Evidence) -> None:
+    """It was written before the fault, and still there when all was whole again; it is gone in the end."""
+    evidence.struck = [replace(one, loses="everything") for one in evidence.struck]
+    begun_ns = min(one.begun_ns for one in evidence.struck)
+    write = next(one for one in _appends(evidence) if one.ended_ns < begun_ns)
+    place = next(place for place, one in enumerate(evidence.contents) if one.client == write.client)
+    numbers = tuple(one for one in evidence.contents[place].numbers if one != write.number)
+    evidence.contents[place] = replace(evidence.contents[place], numbers=numbers)
+    # Nothing else was lost, and nothing was without an answer.
+    evidence.operations = [one for one in evidence.operations if one.ok and one.client == write.client]
+    for at, one in enumerate(evidence.operations):
+        if one.kind == "append":
+            evidence.operations[at] = replace(one, length=one.number)
 
 
 def _lost_though_nothing_may_be(evidence: Evidence) -> None:
@@ -110,14 +166,19 @@ def _out_of_order(evidence: Evidence) -> None:
 
 def _answered_from_the_past(evidence: Evidence) -> None:
     last = _appends(evidence)[-1]
-    at_ns = last.ended_ns
-    evidence.operations.append(Operation(last.client, "read", 0, last.length - 1, at_ns + 1, at_ns + 2, True))
+    at_ns = (last.ended_ns + 1, last.ended_ns + 2)
+    evidence.operations.append(Operation(last.client, "read", 0, last.length - 1, *at_ns, True, "somebody"))
 
 
 def _told_another_place(evidence: Evidence) -> None:
     place = evidence.operations.index(_appends(evidence)[-1])
     one = evidence.operations[place]
     evidence.operations[place] = replace(one, length=one.length + 1)
+
+
+def _told_of_more_than_there_was(evidence: Evidence) -> None:
+    place = next(place for place, one in enumerate(evidence.operations) if one.kind == "read" and one.ok)
+    evidence.operations[place] = replace(evidence.operations[place], length=1_000_000)
 
 
 def _registered(*done: tuple[Literal["create", "delete", "pause", "read"], int | None]) -> list[RegistryOperation]:
@@ -155,6 +216,11 @@ def _an_event_is_missing(evidence: Evidence) -> None:
     evidence.history.remove(of_it[len(of_it) // 2])
 
 
+def _a_node_remembers_nothing(evidence: Evidence) -> None:
+    teller = evidence.history[-1].teller
+    evidence.history = [one for one in evidence.history if one.teller != teller]
+
+
 def _never_whole(evidence: Evidence) -> None:
     evidence.struck[-1] = replace(evidence.struck[-1], whole_ns=None, unhealed="nobody serves")
 
@@ -165,12 +231,13 @@ def _late(evidence: Evidence) -> None:
 
 
 def _a_client_hangs(evidence: Evidence) -> None:
+    """It alone: others are answered, also of its list."""
     last = evidence.struck[-1]
     evidence.struck[-1] = replace(last, whole_ns=last.healed_ns)
     late_ns = last.healed_ns + int((ANSWERED_S_MAX + 1) * NS_PER_S)
-    client = evidence.operations[0].client
-    kept = [one for one in evidence.operations if one.client != client or one.ended_ns <= last.healed_ns]
-    evidence.operations = [*kept, Operation(client, "read", 0, 0, last.healed_ns, late_ns, False)]
+    client = evidence.operations[0].asker
+    kept = [one for one in evidence.operations if one.asker != client or one.ended_ns <= last.healed_ns]
+    evidence.operations = [*kept, Operation(client, "read", 0, 0, last.healed_ns, late_ns, False, client)]
 
 
 def _a_process_too_many(evidence: Evidence) -> None:
@@ -193,14 +260,21 @@ def _memory_grows(evidence: Evidence) -> None:
 PLANTED = (
     Planted("two nodes answer in turns", one_serves_at_a_time, "I1", _two_take_turns),
     Planted("a node answers that was granted nothing", one_serves_at_a_time, "I1", _served_without_a_token),
+    Planted("a node answers under a token that is over", one_serves_at_a_time, "I1", _answered_after_it_was_told),
+    Planted("a node that is cut off serves on", none_serves_without_a_lease, "I3", _serves_without_a_lease),
+    Planted("a term goes back", terms_rise, "I11", _a_term_goes_back),
+    Planted("two lead in one term", terms_rise, "I11", _two_lead_in_one_term),
     Planted("a token is granted twice", tokens_rise, "I2", _granted_twice),
     Planted("a token goes back", tokens_rise, "I2", _token_goes_back),
     Planted("a write is lost without a fault", nothing_is_lost, "I5", _lost_without_a_fault),
+    Planted("a write is lost when all was whole", nothing_is_lost, "I5", _lost_when_all_was_whole),
+    Planted("a write is lost that was seen after the fault", nothing_is_lost, "I5", _lost_though_it_was_seen_again),
     Planted("a write is lost by a fault that costs nothing", nothing_is_lost, "I5", _lost_though_nothing_may_be),
     Planted("a write older than the reported staleness is lost", nothing_is_lost, "I5", _lost_more_than_reported),
     Planted("something is there that nobody wrote", nothing_is_invented, "I8", _never_written),
     Planted("a write is done twice", nothing_is_invented, "I8", _written_twice),
     Planted("two writes change places", nothing_is_invented, "I8", _out_of_order),
+    Planted("a list is longer than what was written", nothing_is_invented, "I8", _told_of_more_than_there_was),
     Planted("a question is answered from an older state", nothing_comes_back, "I1", _answered_from_the_past),
     Planted("a write is not where it was said to be", nothing_comes_back, "I1", _told_another_place),
     Planted("a program is there again that was not", registry_is_linearizable, "I6", _there_again),
@@ -209,6 +283,7 @@ PLANTED = (
     Planted("somebody sees what never was", registry_is_linearizable, "I6", _looked_at_what_never_was),
     Planted("a node tells another history", registries_are_equal, "I10", _another_history),
     Planted("a node has missed an event", registries_are_equal, "I10", _an_event_is_missing),
+    Planted("a node remembers nothing", registries_are_equal, "I10", _a_node_remembers_nothing),
     Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
     Planted("it takes too long to be whole again", all_is_whole_again, "I12", _late),
     Planted("a client is not answered any more", all_are_answered_again, "I12", _a_client_hangs),
@@ -231,12 +306,35 @@ def _little_load(evidence: Evidence) -> None:
     evidence.operations = [first, replace(last, ended_ns=last.ended_ns + 60 * NS_PER_S)]
 
 
+def _all_unanswered(evidence: Evidence) -> None:
+    evidence.registry = [replace(one, outcome="unknown") for one in evidence.registry if one.kind != "read"]
+
+
+def _staleness_unknown(evidence: Evidence) -> None:
+    evidence.struck = [replace(one, loses="staleness") for one in evidence.struck]
+    evidence.reports = [replace(one, lag_ms=3_600_000.0) for one in evidence.reports]
+
+
+def _a_list_was_not_read(evidence: Evidence) -> None:
+    evidence.contents = [replace(evidence.contents[0], client="nobody"), *evidence.contents[1:]]
+
+
+def _words_are_others(evidence: Evidence) -> None:
+    evidence.history = [replace(one, text=one.text.replace("token", "number")) for one in evidence.history]
+
+
 INVALID: dict[str, Callable[[Evidence], None]] = {
     "a fault without an effect": _no_effect,
     "no fault at all": _no_fault,
     "too little load": _little_load,
     "no load at all": lambda evidence: evidence.operations.clear(),
     "nobody looked at the bridge": lambda evidence: evidence.servings.clear(),
+    "the staleness was an hour": _staleness_unknown,
+    "a list was not read": _a_list_was_not_read,
+    "no change of the registry had an answer": _all_unanswered,
+    "the history tells of no token": _words_are_others,
+    "nobody asked for the terms": lambda evidence: evidence.standings.clear(),
+    "nobody counted processes": lambda evidence: evidence.census.clear(),
     "nobody asked for the staleness": lambda evidence: evidence.reports.clear(),
     "the lists were not read": lambda evidence: evidence.contents.clear(),
     "nobody changed the registry": lambda evidence: evidence.registry.clear(),

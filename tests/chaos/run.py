@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from tests.chaos.checkers.all import violations
 from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.verdict import Violation
 from tests.chaos.disk import IMAGE
-from tests.chaos.evidence import NS_PER_S, Evidence
+from tests.chaos.evidence import NS_PER_S, Evidence, Struck
 from tests.chaos.faults.all import FAULTS
 from tests.chaos.merged_log import write_merged
 from tests.chaos.nemesis import Nemesis, Notes
@@ -36,7 +37,7 @@ Verdict = Literal["kept", "violated", "invalid", "broken"]
 @dataclass(slots=True)
 class Outcome:
     """What came of it. about: of the cluster, for the figures. ours: whether it is one of our own, see `why_invalid`.
-    kept_in: the directory with all logs, the evidence and the plan; "" after a good run."""
+    kept_in: the directory with all logs, the evidence and the plan; "" after a good run. took_s: each part of it."""
 
     plan: Plan
     about: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Outcome:
     invalid: list[str] = field(default_factory=list)
     broken: str = ""
     kept_in: str = ""
+    took_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -68,12 +70,16 @@ class Outcome:
             "violations": [asdict(one) for one in self.violations],
             "invalid": self.invalid,
             "broken": self.broken,
+            "struck": [_told(one) for one in evidence.struck],
             "writes_acknowledged": len(written),
             "writes_lost": sum((one.client, one.number) not in there for one in written) if there else None,
+            "reads_answered": sum(one.kind == "read" and one.ok for one in evidence.operations),
             "unanswered": sum(not one.ok for one in evidence.operations),
+            "registry": dict(sorted(Counter(one.outcome for one in evidence.registry).items())),
             "whole_again_s": [
                 round((one.whole_ns - one.healed_ns) / NS_PER_S, 2) for one in evidence.struck if one.whole_ns
             ],
+            "took_s": self.took_s,
             "kept_in": self.kept_in,
         }
 
@@ -83,6 +89,28 @@ class Outcome:
         (path / "plan.json").write_text(self.plan.text())
         self.evidence.save(path / "evidence.jsonl")
         write_merged(path, path / "merged.log")
+
+
+def _told(one: Struck) -> dict[str, Any]:
+    """Of one fault, for the figures. lasted_s: until it was healed."""
+    whole_s = None if one.whole_ns is None else round((one.whole_ns - one.healed_ns) / NS_PER_S, 2)
+    lasted_s = round((one.healed_ns - one.begun_ns) / NS_PER_S, 2)
+    about = {"number": one.number, "kind": one.kind, "target": one.target, "node": one.node, "loses": one.loses}
+    return {**about, "had_effect": bool(one.effect), "lasted_s": lasted_s, "whole_again_s": whole_s}
+
+
+class _Laps:
+    """How long each part of a run takes."""
+
+    def __init__(self, took_s: dict[str, float]) -> None:
+        self._took_s = took_s
+        self._since_s = time.monotonic()
+
+    def end(self, part: str) -> None:
+        """That part is over, and the next one begins."""
+        now_s = time.monotonic()
+        self._took_s[part] = round(now_s - self._since_s, 1)
+        self._since_s = now_s
 
 
 async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _PLAIN, keep: bool = False) -> Outcome:
@@ -116,18 +144,25 @@ async def judged(make: Callable[[], Stage], outcome: Outcome, logs: Path, tell: 
 
 async def _play(stage: Stage, outcome: Outcome, logs: Path, tell: Callable[[str], None]) -> None:
     evidence = outcome.evidence
+    laps = _Laps(outcome.took_s)
     try:
         await stage.open()
+        laps.end("begin")
         nemesis = Nemesis(stage, outcome.plan, Notes(logs / "nemesis.log", tell))
         try:
             await nemesis.run()
         finally:
+            laps.end("plan")
             evidence.struck, evidence.census = nemesis.struck, nemesis.census
-            evidence.reports, evidence.registry = stage.reports, await stage.registered()
+            evidence.reports, evidence.standings = stage.reports, stage.standings
+            evidence.registry = await stage.registered()
         for file in await stage.witnesses():
             await asyncio.to_thread(evidence.add, file)
         evidence.history = await stage.history()
+        laps.end("witnesses")
     finally:
         await stage.close()
+        laps.end("end")
         outcome.violations = violations(evidence)
         outcome.invalid = [] if outcome.broken else list(why_invalid(evidence, ours=outcome.ours))
+        laps.end("judge")

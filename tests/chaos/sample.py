@@ -13,10 +13,11 @@ from tests.chaos.evidence import (
     RegistryOperation,
     Report,
     Serving,
+    Standing,
     Struck,
 )
 
-WRITES = 200
+WRITES = 400
 _EVERY_NS = 10 * NS_PER_MS
 _TAKEOVER_AFTER = 100
 """So many writes are done before the node dies; the newest LOST of them are lost."""
@@ -24,7 +25,8 @@ LOST = 2
 
 
 def good_run() -> Evidence:
-    """One client writes every 10 ms and reads after each write; after half of it node a dies, and b goes on."""
+    """One client writes every 10 ms, and another reads after each write; after a second node a dies, and b goes on. In
+    the end a is whole again for a second."""
     evidence = Evidence()
     struck_ns = _TAKEOVER_AFTER * _EVERY_NS + 1
     length = 0
@@ -35,19 +37,19 @@ def good_run() -> Evidence:
         there.append(number)
         length = len(there)
         at_ns = number * _EVERY_NS
-        evidence.operations.append(Operation("one", "append", number, length, at_ns - 2 * NS_PER_MS, at_ns, True))
-        evidence.operations.append(Operation("one", "read", 0, length, at_ns + NS_PER_MS, at_ns + 2 * NS_PER_MS, True))
+        evidence.operations.append(
+            Operation("one", "append", number, length, at_ns - 2 * NS_PER_MS, at_ns, True, "one")
+        )
+        read_ns = (at_ns + NS_PER_MS, at_ns + 2 * NS_PER_MS)
+        evidence.operations.append(Operation("one", "read", 0, length, *read_ns, True, "two"))
     evidence.contents.append(Content("one", tuple(there)))
     end_ns = WRITES * _EVERY_NS
     evidence.servings += [Serving("a", 0, struck_ns, 100), Serving("b", struck_ns + NS_PER_MS, end_ns, 100)]
     # The staleness of 50 ms covers what is lost.
-    evidence.reports += [Report("redis", at_ns, 1, "a", 50.0) for at_ns in range(0, struck_ns, 10 * _EVERY_NS)]
-    evidence.reports.append(Report("redis", end_ns, 2, "b", 20.0))
-    evidence.struck.append(
-        Struck(
-            1, "node-killed", "primary (a)", "staleness", struck_ns, struck_ns + NS_PER_S, 3 * NS_PER_S, "it is gone"
-        )
-    )
+    evidence.reports += [_report(at_ns, 1, "a", 50.0) for at_ns in range(0, struck_ns, 10 * _EVERY_NS)]
+    evidence.reports += [_report(at_ns, 2, "b", 20.0) for at_ns in range(struck_ns + NS_PER_S, end_ns, 10 * _EVERY_NS)]
+    times_ns = (struck_ns, struck_ns + NS_PER_MS, struck_ns + NS_PER_S - NS_PER_MS, struck_ns + NS_PER_S, 3 * NS_PER_S)
+    evidence.struck.append(Struck(1, "node-killed", "primary", "a", "staleness", *times_ns, "it is gone"))
     evidence.registry += [
         RegistryOperation("anna", "create", None, "a", 1, 2, "ok"),
         RegistryOperation("anna", "pause", 3, "a", 3, 4, "ok"),
@@ -69,4 +71,9 @@ def good_run() -> Evidence:
             Agreed(node, 6, "primary-promoted", "redis", "b", "redis@b goes on from checkpoint 9 under token 2"),
         ]
         evidence.census += [Census(at_ns, node, "daemon", 1, 30, 60_000) for at_ns in (0, end_ns)]
+        evidence.standings += [Standing(node, at_ns, at_ns + NS_PER_MS, 1) for at_ns in range(0, end_ns, NS_PER_S)]
     return evidence
+
+
+def _report(at_ns: int, token: int, primary: str, lag_ms: float) -> Report:
+    return Report("redis", at_ns, at_ns + NS_PER_MS, token, primary, lag_ms)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from tests.chaos.evidence import Agreed, Census, Loses, RegistryOperation, Report
+from tests.chaos.evidence import Agreed, Census, Loses, RegistryOperation, Report, Standing
 from tests.chaos.observer import Roles
 from tests.chaos.plan import TARGETS, Target
 
@@ -38,10 +38,14 @@ class Harm(ABC):
 
 
 class Stage(Protocol):
-    """Open it, harm it, close it. reports: of the staleness."""
+    """Open it, harm it, close it. reports, standings: of the staleness and of terms."""
 
     @property
     def reports(self) -> list[Report]:
+        """See above."""
+
+    @property
+    def standings(self) -> list[Standing]:
         """See above."""
 
     async def open(self) -> None:

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 import pytest
 
-from tests.chaos.checkers.registry import registry_is_linearizable
-from tests.chaos.evidence import Evidence, RegistryOperation
+from tests.chaos.checkers.registry import OLD_S, UNANSWERED_S, registry_is_linearizable
+from tests.chaos.evidence import NS_PER_S, Evidence, RegistryOperation
 
 Kind = Literal["create", "delete", "pause", "resume", "read"]
 Outcome = Literal["ok", "refused", "unknown"]
@@ -108,6 +108,39 @@ def test_a_look_may_be_old_but_not_of_what_never_was() -> None:
         assert found([*paused, look(degree, 10, 11)]) == []
     assert found([*paused, look(4, 10, 11)]) != []
     assert found([*paused, look(3, 1, 2)]) != [], "not before it was asked for"
+
+
+def test_what_had_no_answer_is_not_done_after_minutes() -> None:
+    late_ns = UNANSWERED_S * NS_PER_S
+    created, lost = change("create", 1, 2), change("delete", 3, 4, "unknown")
+    refused = change("pause", late_ns + 60, late_ns + 61, "refused", 1)
+    assert found([created, lost, refused]) == [], "it was done in time"
+    between = change("pause", late_ns + 40, late_ns + 41, "ok", 1)
+    assert found([created, lost, between]) == [], "it never was"
+    assert found([created, lost, between, refused]) != [], "it was not, and then it was"
+    many = [change("delete", 10 + number, 11 + number, "unknown") for number in range(9)]
+    assert found([created, lost, *many, between, refused]) != []
+
+
+def test_what_had_no_answer_may_be_done_by_way_of_another() -> None:
+    """Both are over before anybody sees what they have done."""
+    lost = [change("create", 1, 2, "unknown"), change("pause", 3, 4, "unknown", 7)]
+    late_ns = UNANSWERED_S * NS_PER_S + 100
+    assert found([*lost, change("read", late_ns, late_ns + 1, "ok", 7)]) == []
+    assert found([*lost, change("read", late_ns, late_ns + 1, "ok", 8)]) != []
+
+
+def test_a_look_may_be_old_but_not_for_ever() -> None:
+    old_ns = OLD_S * NS_PER_S
+    paused = [change("create", 1, 2), change("pause", 3, 4, "ok", 2), change("pause", 5, 6, "ok", 3)]
+    assert found([*paused, look(2, old_ns, old_ns + 1)]) == []
+    assert found([*paused, look(3, 2 * old_ns, 2 * old_ns + 1)]) == [], "it still is"
+    assert found([*paused, look(2, 2 * old_ns, 2 * old_ns + 1)]) != []
+
+
+def test_a_look_may_see_what_is_not_answered_yet() -> None:
+    assert found([change("create", 1, 9), look(0, 3, 4)]) == []
+    assert found([change("create", 5, 9), look(0, 3, 4)]) != []
 
 
 def test_many_that_have_no_answer_do_not_take_for_ever() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
-from tests.chaos.evidence import Serving
-from tests.chaos.sniffer import Runs
+from tests.chaos.evidence import SILENCE_NS, Serving
+from tests.chaos.sniffer import Runs, stamp_ns
 from tests.segments import has_data
 
 
@@ -33,3 +34,26 @@ def test_packets_of_one_node_without_another_between_are_one_run() -> None:
     for at_ns, node in enumerate("aabba"):
         runs.see(node, at_ns)
     assert runs.all() == [Serving("a", 0, 1, 2), Serving("b", 2, 3, 2), Serving("a", 4, 4, 1)]
+
+
+def test_a_silence_ends_a_run() -> None:
+    runs = Runs()
+    for at_ns in (0, SILENCE_NS - 1, 2 * SILENCE_NS - 1):
+        runs.see("a", at_ns)
+    assert runs.all() == [
+        Serving("a", 0, SILENCE_NS - 1, 2),
+        Serving("a", 2 * SILENCE_NS - 1, 2 * SILENCE_NS - 1, 1),
+    ]
+
+
+def test_the_time_of_a_packet_is_the_kernels() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, 35, 1)
+        before_ns = time.monotonic_ns()
+        theirs.send(b"x")
+        after_ns = time.monotonic_ns()
+        _, ancillary, _, _ = ours.recvmsg(1, 128)
+    # Much later than that, and no more exact than two clocks can be read.
+    assert before_ns - 1_000_000 < stamp_ns(ancillary) < after_ns + 1_000_000
+    assert stamp_ns([]) >= after_ns

@@ -11,15 +11,17 @@ from tests.chaos.checkers.recovery import (
     registries_are_equal,
 )
 from tests.chaos.checkers.registry import registry_is_linearizable
-from tests.chaos.checkers.serving import one_serves_at_a_time
-from tests.chaos.checkers.tokens import tokens_rise
+from tests.chaos.checkers.serving import none_serves_without_a_lease, one_serves_at_a_time
+from tests.chaos.checkers.tokens import terms_rise, tokens_rise
 from tests.chaos.checkers.verdict import Checker, Violation
 from tests.chaos.checkers.writes import nothing_comes_back, nothing_is_invented, nothing_is_lost
 from tests.chaos.evidence import Evidence
 
 CHECKERS: tuple[Checker, ...] = (
     one_serves_at_a_time,
+    none_serves_without_a_lease,
     tokens_rise,
+    terms_rise,
     nothing_is_lost,
     nothing_is_invented,
     nothing_comes_back,

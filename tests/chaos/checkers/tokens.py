@@ -1,4 +1,4 @@
-"""I2: fencing tokens rise by one with each grant, and none is granted twice."""
+"""I2 and I11: fencing tokens rise by one with each grant, and none is granted twice; nor does a term go back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.chaos.evidence import Agreed, Evidence
 
 _GRANTS = ("primary-promoted", "program-started")
 _TOKEN = re.compile(r" under token (\d+)")
+_TERM = re.compile(r" in term (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,23 @@ def tokens_rise(evidence: Evidence) -> Iterator[Violation]:
         if report.token < said:
             yield Violation("I2", f"the cluster said token {report.token} after it had said {said}")
         said = max(said, report.token)
+
+
+def terms_rise(evidence: Evidence) -> Iterator[Violation]:
+    """No node says that it is of a term that is over for it, though it was started anew between; each leader's term is
+    later than that of the leader before."""
+    said: dict[str, int] = {}
+    for one in sorted(evidence.standings, key=lambda one: one.asked_ns):
+        if one.term < said.get(one.node, 0):
+            yield Violation("I11", f"node {one.node} said term {one.term} after it had said {said[one.node]}")
+        said[one.node] = max(one.term, said.get(one.node, 0))
+    led: dict[tuple[int, str], int] = {
+        (one.index, one.node): int(match[1])
+        for one in evidence.history
+        if one.kind == "leader-changed" and (match := _TERM.search(one.text))
+    }
+    before = 0
+    for (_, node), term in sorted(led.items()):
+        if term <= before:
+            yield Violation("I11", f"node {node} led in term {term} after another leader's term {before}")
+        before = max(before, term)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from tests.chaos.checkers.tokens import grants
+from tests.chaos.checkers.writes import covered_ns
 from tests.chaos.evidence import NS_PER_S, Evidence
 
 WRITES_PER_S_MIN = 20.0
+UNCOVERED_S_MAX = 10.0
+"""So long before a fault may that be which was said to be safe."""
 
 
 def why_invalid(evidence: Evidence, *, ours: bool = True) -> Iterator[str]:
@@ -29,13 +33,42 @@ def why_invalid(evidence: Evidence, *, ours: bool = True) -> Iterator[str]:
             yield f"only {rate:.1f} writes a second were acknowledged, at least {WRITES_PER_S_MIN:g} are asked for"
     else:
         yield "no write was acknowledged"
-    for name, found in (
-        ("reads", [one for one in evidence.operations if one.kind == "read" and one.ok]),
-        ("packets of the program", evidence.servings),
-        ("reports of the staleness", [one for one in evidence.reports if one.lag_ms is not None]),
-        ("lists in the end", evidence.contents),
-        ("events", evidence.history),
-        ("changes of the registry", evidence.registry),
+    yield from _missing(evidence, ours=ours)
+    yield from _unknown(evidence)
+
+
+def _missing(evidence: Evidence, *, ours: bool) -> Iterator[str]:
+    """What nobody has seen."""
+    changes = [one for one in evidence.registry if one.kind not in ("look", "read") and one.outcome != "unknown"]
+    for name, found, is_wanted in (
+        ("reads", [one for one in evidence.operations if one.kind == "read" and one.ok], True),
+        ("packets of the program", evidence.servings, ours),
+        ("reports of the staleness", [one for one in evidence.reports if one.lag_ms is not None], True),
+        ("lists in the end", evidence.contents, True),
+        ("events", evidence.history, True),
+        ("grants of a token", grants(evidence.history, evidence.program), True),
+        ("terms", evidence.standings, True),
+        ("counts of processes", evidence.census, True),
+        ("answered changes of the registry", changes, ours),
+        ("reads of the registry", [one for one in evidence.registry if one.kind == "read"], ours),
+        (
+            "looks at the registry",
+            [one for one in evidence.registry if one.kind == "look" and one.outcome == "ok"],
+            ours,
+        ),
     ):
-        if not found and (ours or (found is not evidence.servings and found is not evidence.registry)):
+        if is_wanted and not found:
             yield f"there are no {name}"
+    read = {one.client for one in evidence.contents}
+    for client in sorted({one.client for one in evidence.operations} - read):
+        yield f"the list of {client} was not read in the end"
+
+
+def _unknown(evidence: Evidence) -> Iterator[str]:
+    """Faults before which nobody knew for long what they might cost: they could cost anything."""
+    for fault in evidence.struck:
+        if fault.loses == "staleness":
+            ago_s = (fault.begun_ns - covered_ns(fault, evidence)) / NS_PER_S
+            if ago_s > UNCOVERED_S_MAX:
+                since = f"what was safe {UNCOVERED_S_MAX:g} s before it"
+                yield f"fault {fault.number} ({fault.kind}): the cluster had not said {since}"

@@ -1,7 +1,8 @@
 """I4, I5 and the reads: what was acknowledged is there, nothing is there that nobody wrote, nothing comes back.
 
 Each client appends 1, 2, 3, ... to a list of its own. An acknowledgement says how long the list was, so each says where
-its number stands; what is shorter later has lost something, and shows when.
+its number stands; what is shorter later has lost something, and shows when. What was done to the program by one fault
+is not put down to another: a write that was still seen when all was whole again was not lost before.
 """
 
 from __future__ import annotations
@@ -30,17 +31,21 @@ def _of(client: str, operations: Sequence[Operation]) -> list[Operation]:
 
 
 def _judge(write: Operation, later: Sequence[Operation], evidence: Evidence) -> Iterator[Violation]:
-    noticed = next((one for one in later if _contradicts(one, write)), None)
-    fault = _fault_before(noticed.ended_ns if noticed else None, evidence.struck)
+    place = next((place for place, one in enumerate(later) if _contradicts(one, write)), None)
+    noticed_ns = None if place is None else later[place].ended_ns
+    seen_ns = max((one.begun_ns for one in later[:place] if _confirms(one, write)), default=write.begun_ns)
+    faults = _faults_between(seen_ns, noticed_ns, evidence.struck)
     name = f"write {write.number} of client {write.client}, which was acknowledged,"
-    if fault is None:
+    if not faults:
         yield Violation("I5", f"{name} is gone without any fault")
-    elif fault.loses == "nothing":
-        yield Violation("I5", f"{name} is gone since fault {fault.number} ({fault.kind}), which costs nothing")
-    elif fault.loses == "staleness":
-        covered_ns = _covered_ns(fault, evidence)
-        if write.ended_ns <= covered_ns:
-            older_ms = (covered_ns - write.ended_ns) / NS_PER_MS
+    elif all(fault.loses != "everything" for fault in faults):
+        safe_ns = {fault: covered_ns(fault, evidence) for fault in faults if fault.loses == "staleness"}
+        fault = faults[-1]
+        if not safe_ns:
+            yield Violation("I5", f"{name} is gone since fault {fault.number} ({fault.kind}), which costs nothing")
+        elif write.ended_ns <= min(safe_ns.values()):
+            fault, since_ns = max(safe_ns.items(), key=lambda one: one[0].number)
+            older_ms = (since_ns - write.ended_ns) / NS_PER_MS
             what = f"{older_ms:.1f} ms older than the staleness that was reported before"
             yield Violation("I5", f"{name} is gone since fault {fault.number} ({fault.kind}), though it was {what}")
 
@@ -52,27 +57,37 @@ def _contradicts(one: Operation, write: Operation) -> bool:
     return one.length < write.length + (one.kind == "append")
 
 
-def _fault_before(at_ns: int | None, struck: Sequence[Struck]) -> Struck | None:
-    """The fault that was the last to begin; of several that began together the one that may cost most."""
-    begun = [one for one in struck if at_ns is None or one.begun_ns <= at_ns]
-    if not begun:
-        return None
-    costs = ("nothing", "staleness", "everything")
-    last = max(one.number for one in begun)
-    return max((one for one in begun if one.number == last), key=lambda one: costs.index(one.loses))
+def _confirms(one: Operation, write: Operation) -> bool:
+    """Whether a later append shows that the write is there still: it has its place behind all that its client has
+    tried meanwhile. A list that had lost something would be shorter, whatever was done without an answer."""
+    if one.kind != "append" or one.begun_ns < write.ended_ns:
+        return False
+    return one.length - write.length >= one.number - write.number
 
 
-def _covered_ns(fault: Struck, evidence: Evidence) -> int:
+def _faults_between(seen_ns: int, noticed_ns: int | None, struck: Sequence[Struck]) -> list[Struck]:
+    """Those that can have taken what was there at first, and then was not: each that had begun when that was noticed,
+    and after which not all had been whole again when it was seen last."""
+    return [
+        one
+        for one in struck
+        if (noticed_ns is None or one.begun_ns <= noticed_ns) and (one.whole_ns is None or one.whole_ns >= seen_ns)
+    ]
+
+
+def covered_ns(fault: Struck, evidence: Evidence) -> int:
     """Until when everything was safe on a mirror, as the cluster had said before the fault."""
     before = (one for one in evidence.reports if one.asked_ns <= fault.begun_ns and one.lag_ms is not None)
     return max((one.asked_ns - int((one.lag_ms or 0.0) * NS_PER_MS) for one in before), default=0)
 
 
 def nothing_is_invented(evidence: Evidence) -> Iterator[Violation]:
-    """Every number was written by its client, is there once, and what was acknowledged stands in its order."""
+    """Every number was written by its client, is there once, and what was acknowledged stands in its order; nobody was
+    told of more than had been written."""
     for content in evidence.contents:
-        operations = [one for one in evidence.operations if one.client == content.client and one.kind == "append"]
-        written = {one.number for one in operations}
+        own = [one for one in evidence.operations if one.client == content.client]
+        appends = [one for one in own if one.kind == "append"]
+        written = {one.number for one in appends}
         for number in content.numbers:
             if number not in written:
                 yield Violation("I8", f"client {content.client} never wrote {number}, which is there")
@@ -81,7 +96,12 @@ def nothing_is_invented(evidence: Evidence) -> Iterator[Violation]:
             if number in seen:
                 yield Violation("I8", f"write {number} of client {content.client} is there more than once")
             seen.add(number)
-        yield from _out_of_order(content, {one.number for one in operations if one.ok})
+        yield from _out_of_order(content, {one.number for one in appends if one.ok})
+        begun_ns = sorted(one.begun_ns for one in appends)
+        for one in own:
+            if one.ok and one.length > (most := bisect_right(begun_ns, one.ended_ns)):
+                what = f"{one.length} entries when {most} had been written"
+                yield Violation("I8", f"client {one.asker} was told that the list of {one.client} had {what}")
 
 
 def _out_of_order(content: Content, acknowledged: set[int]) -> Iterator[Violation]:
