@@ -34,7 +34,6 @@ class Shell:
         self._printed = printed
         monkeypatch.setenv("KAGEMUSHA_ENDPOINTS", api.url)
         monkeypatch.setenv("KAGEMUSHA_TOKEN", api.tokens["admin"])
-        monkeypatch.setattr(client, "PATIENCE_S", 0.0)
         monkeypatch.setattr(
             client.AsyncClient.__init__, "__kwdefaults__", {"token": "", "authority": "", "patience_s": 0.0}
         )

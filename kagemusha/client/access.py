@@ -61,6 +61,14 @@ class Access:
             token = _token_in(token_file or environment.get(TOKEN_FILE_VARIABLE, DEFAULT_TOKEN_FILE))
         return Access(tuple(named), token, authority or environment.get(AUTHORITY_VARIABLE, DEFAULT_AUTHORITY))
 
+    @staticmethod
+    def given(endpoints: Sequence[str], token: str, authority: str) -> Access:
+        """With this token, or as `from_environment` where it is empty."""
+        if not token:
+            return Access.from_environment(endpoints, authority=authority)
+        named = tuple(endpoints) or tuple(os.environ.get(ENDPOINTS_VARIABLE, DEFAULT_ENDPOINT).split(","))
+        return Access(named, token, authority or os.environ.get(AUTHORITY_VARIABLE, DEFAULT_AUTHORITY))
+
     def urls(self) -> list[str]:
         """The endpoints as URLs. Raises ApiError: a token goes in the clear to this machine alone."""
         return [_url(endpoint) for endpoint in self.endpoints]

@@ -1,13 +1,9 @@
-"""The Python client against an API that is served for real."""
+"""The nodes that the client asks: what does not answer, answers late, or is no node."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,83 +12,18 @@ from cluster.admin.app import Settings, contexts_of
 from cluster.admin.models import ProgramView
 from cluster.admin.port import NotHere
 from cluster.raft.errors import NoQuorum
-from kagemusha import client as module
-from kagemusha.client import Access, ApiError, AsyncClient, Client
-from tests.cluster.admin.fake_cluster import FakeCluster, event
+from kagemusha.client import ApiError, AsyncClient, nodes
+from tests.cluster.admin.fake_cluster import FakeCluster
 from tests.cluster.admin.served import Served, served
+from tests.kagemusha.client.asking import asking
 from transport.pki import Authority
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(tmp_path) as one:
-        yield one
-
-
-def asking(api: Served, *more: str, patience_s: float = 0.0, scope: str = "admin") -> AsyncClient:
-    """A client of this API, and of other endpoints that are asked before it."""
-    return AsyncClient([*more, api.url], token=api.tokens[scope], patience_s=patience_s)
-
-
-async def test_the_three_names(api: Served) -> None:
-    async with asking(api) as client:
-        created = await client.create_mirrored_instance("web", "/etc/kagemusha/web.toml")
-        assert [one["instance"] for one in created["instances"]] == ["web@a", "web@b", "web@c"]
-        assert (await client.get_instance_status("web@b"))["role"] == "mirror"
-        assert (await client.force_switchover("web@b"))["new"] == "web@b"
-
-
-async def test_everything_else(api: Served) -> None:
-    async with asking(api) as client:
-        assert (await client.get_instance_context("redis@a"))["pid"] == 77
-        assert [one["program"] for one in await client.list_programs()] == ["redis"]
-        assert len(await client.list_nodes()) == 3
-        assert (await client.start_program("redis"))["program"] == "redis"
-        assert (await client.stop_program("redis"))["program"] == "redis"
-        assert (await client.shutdown_program("redis"))["shut_down"]
-        assert await client.delete_program("redis") == {"program": "redis"}
-        assert (await client.get_health())["quorum"]
-
-
-async def test_without_an_event_loop(api: Served) -> None:
-    def use() -> str:
-        with Client([api.url], token=api.tokens["admin"]) as client:
-            client.create_mirrored_instance("web", "/etc/kagemusha/web.toml", ["b", "a"])
-            client.force_switchover("web@a")
-            assert [len(client.list_nodes()), len(client.list_programs())] == [3, 2]
-            assert client.get_instance_context("web@a")["pid"] == 77
-            assert client.stop_program("web") == client.start_program("web")
-            assert client.shutdown_program("web")["shut_down"]
-            client.delete_program("web")
-            node = str(client.get_health()["node"])
-            client.close()
-            return node
-
-    assert await asyncio.to_thread(use) == "a"
-
-
-async def test_the_functions_take_the_environment(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAGEMUSHA_ENDPOINTS", api.url)
-    monkeypatch.setenv("KAGEMUSHA_TOKEN", api.tokens["admin"])
-
-    def use() -> list[str]:
-        created = module.create_mirrored_instance("web", "/etc/kagemusha/web.toml")
-        return [
-            created["program"],
-            module.get_instance_status("web@a")["role"],
-            module.force_switchover("web@b")["new"],
-        ]
-
-    assert await asyncio.to_thread(use) == ["web", "primary", "web@b"]
 
 
 async def test_a_node_that_hangs_is_passed_over_in_the_middle_of_a_request(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was well a moment ago, so there is a connection; its kernel acknowledges, and nobody answers."""
-    monkeypatch.setattr(module, "SILENCE_S", 0.1)
+    monkeypatch.setattr(nodes, "SILENCE_S", 0.1)
     hangs = False
 
     async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +45,7 @@ async def test_a_node_that_hangs_is_passed_over_in_the_middle_of_a_request(
 async def test_an_answer_that_takes_long_is_waited_for_while_the_node_lives(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SILENCE_S", 0.05)
+    monkeypatch.setattr(nodes, "SILENCE_S", 0.05)
     stop = api.cluster.stop
 
     async def slowly(program: str, request_id: str) -> ProgramView:
@@ -188,17 +119,6 @@ async def test_a_node_that_can_not_reach_the_leader(api: Served) -> None:
             await client.list_programs()
 
 
-async def test_events_go_on_where_they_ended(api: Served) -> None:
-    for index in (1, 2):
-        api.cluster.log.note(event(index))
-    async with asking(api) as client:
-        events = client.follow_events(after=1)
-        assert (await anext(events))["index"] == 2
-        api.cluster.log.note(event(3))
-        assert (await anext(events))["index"] == 3
-        await events.aclose()  # type: ignore[attr-defined]
-
-
 async def test_over_https(tmp_path: Path) -> None:
     Authority.create("test").issue("a").save(tmp_path / "pki")
     Authority.create("other").issue("a").save(tmp_path / "other")
@@ -231,48 +151,7 @@ async def test_something_that_is_no_api(tmp_path: Path) -> None:
             assert caught.value.hint == "is that the API of a node?"
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "line"),
-    [
-        ("", "is no endpoint"),
-        ("host", "is no endpoint"),
-        ("host:x", "is no endpoint"),
-        ("ftp://host:1", "is no endpoint"),
-        ("https://host:1/path", "is no endpoint"),
-        ("http://10.0.0.1:7402", "in the clear"),
-    ],
-)
-def test_endpoints_that_are_refused(endpoint: str, line: str) -> None:
-    with pytest.raises(ApiError, match=line):
-        AsyncClient([endpoint], token="kgm_x")
-
-
-def test_where_a_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "token"
-    file.write_text("kgm_file\n")
-    monkeypatch.setenv("KAGEMUSHA_TOKEN", "kgm_variable")
-    assert Access.from_environment().token == "kgm_variable"
-    assert Access.from_environment(token_file=str(file)).token == "kgm_file"
-    monkeypatch.delenv("KAGEMUSHA_TOKEN")
-    monkeypatch.setenv("KAGEMUSHA_TOKEN_FILE", str(file))
-    assert Access.from_environment().token == "kgm_file"
-    monkeypatch.setenv("KAGEMUSHA_TOKEN_FILE", str(tmp_path / "none"))
-    with pytest.raises(ApiError, match=r"no token: .*none: No such file"):
-        Access.from_environment()
-    file.write_text("two words\n")
-    with pytest.raises(ApiError, match="holds no token"):
-        Access.from_environment(token_file=str(file))
-
-
-def test_it_needs_nothing_else_of_kagemusha() -> None:
-    """Programs import it: neither the other packages nor what they need comes along."""
-    script = "import sys, json, kagemusha.client\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
-    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
-    assert not loaded & {"agent", "cluster", "transport", "pysyncobj", "numpy", "pydantic", "typer"}
-
-
 def test_a_connection_to_a_node_that_falls_silent_ends_by_itself() -> None:
-    with module._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as made:
-        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * module.SILENCE_S
+    with nodes._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as made:
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * nodes.SILENCE_S
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
