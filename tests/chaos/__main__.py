@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: harm a cluster by a seed or a plan, and judge; the last line is one JSON object with --json.
 
-The cluster is one of namespaces on this machine, or, with --inventory, one that is deployed.
+The cluster is one of namespaces on this machine, or, with --inventory, one that is deployed. With --seeds there are
+many runs, one after the other.
 
 Exit status: 0 everything was kept; 1 something was violated; 2 the command line or the plan is wrong; 3 the run is
 invalid, as too little was written or a fault had no effect; 4 the run could not be carried through.
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kagemusha.demo.story import PORT
+from tests.chaos.campaign import SeedsError
+from tests.chaos.campaign_command import run_campaign
 from tests.chaos.deployed.command import WRONG, run_there
 from tests.chaos.deployed.faults import SITE_KINDS
 from tests.chaos.faults.all import KINDS, kinds_with
@@ -34,6 +37,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the plan takes, about (default: 60)")
     parser.add_argument("--seed", type=int, help="what the plan is made of (default: by chance)")
+    parser.add_argument(
+        "--seeds", metavar="A-B", help="a run for each of these, 1-100 or 1-5,9, and a table in the end"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="with --seeds: what is known of each run; those in it are not repeated",
+    )
     parser.add_argument("--plan", type=Path, help="a plan to be carried out again")
     parser.add_argument(
         "--only", action="append", choices=sorted({*KINDS, *SITE_KINDS}), metavar="FAULT", help="again for more"
@@ -51,15 +63,17 @@ def main() -> int:
     there.add_argument("--port", type=int, default=PORT, help=f"where the program speaks redis (default: {PORT})")
     options = parser.parse_args()
     try:
+        if options.seeds is not None:
+            return run_campaign(options, _print)
         outcome = _there(options) if options.inventory is not None else _here(options)
-    except (*WRONG, PlanError) as error:
+    except (*WRONG, PlanError, SeedsError) as error:
         _say(str(error))
         return _WRONG
     if outcome is None:
         return 0
     _tell(outcome)
     if options.json:
-        sys.stdout.write(json.dumps(outcome.figures()) + "\n")
+        _print(json.dumps(outcome.figures()))
     return _EXIT_CODES[outcome.verdict]
 
 
@@ -119,6 +133,11 @@ def _tell(outcome: Outcome) -> None:
         _say(f"plan.json, evidence.jsonl and merged.log are in {outcome.kept_in}")
         if outcome.verdict == "violated":
             sys.stderr.write(outcome.plan.text())
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _say(line: str) -> None:
