@@ -28,8 +28,10 @@ class Facts:
 
     ended, failed, held, refused, waits: the last such news of this token. waits_s: when that was. confirmed: fences
     that its node confirmed. agent_lost_s: when its agent was lost (None: it is there); agent_alive: and whether its
-    program ran on. unhealthy: why, or "". reports: the last of each node, in this term. mirrors: what each mirror said
-    last. answered: nodes whose mirrors answered since they were asked. excluded: mirrors that were tried in vain.
+    program ran on. asked_s: when the primary's node last asked for its lease; until it has, when the token began, or
+    the primary was seen to serve. unhealthy: why, or "". reports: the last of each node, in this term. mirrors: what
+    each mirror said last. answered: nodes whose mirrors answered since they were asked. excluded: mirrors that were
+    tried in vain.
     """
 
     token: int = 0
@@ -42,13 +44,14 @@ class Facts:
     confirmed: set[str] = field(default_factory=set)
     agent_lost_s: float | None = None
     agent_alive: bool = True
+    asked_s: float = float("-inf")
     unhealthy: str = ""
     reports: dict[NodeId, InstanceReported] = field(default_factory=dict)
     mirrors: dict[InstanceId, Held] = field(default_factory=dict)
     answered: set[NodeId] = field(default_factory=set)
     excluded: dict[InstanceId, str] = field(default_factory=dict)
 
-    def next_token(self, token: int) -> Facts:
+    def next_token(self, now_s: float, token: int) -> Facts:
         """What stays true under another token: what instances reported, and who was tried in vain.
 
         What mirrors held does not: the primary before may have said it when it was one.
@@ -56,7 +59,7 @@ class Facts:
         failed = {}
         if self.failed is not None:
             failed = {str(Placement(self.failed.program, self.failed.node)): self.failed.reason}
-        return Facts(token, reports=self.reports, excluded={**self.excluded, **failed})
+        return Facts(token, asked_s=now_s, reports=self.reports, excluded={**self.excluded, **failed})
 
     def learn(self, now_s: float, entry: ProgramEntry, news: object) -> None:
         """Take in what was told; what is of another token says nothing of this primary."""

@@ -126,6 +126,7 @@ class Failover:
         office.until_s = news.until_s
         office.wall_ahead_s = news.wall_s - now_s
         if paused:
+            office.decides_since_s = now_s
             orders += self._repeat(now_s) + self._advance(now_s, list(office.registry.programs))
         return orders
 
@@ -146,7 +147,7 @@ class Failover:
             self._office.held = False
             return []
         if isinstance(command, TakeOffice):
-            self._office.held = isinstance(result, Ok)
+            self._office.held, self._office.decides_since_s = isinstance(result, Ok), now_s
             return self._advance(now_s, list(self._office.registry.programs))
         program: ProgramId = getattr(command, "program", "")
         watch = self._watches.get(program)
@@ -216,6 +217,7 @@ class Failover:
             one = entry.primary_instance
             replaced = news.token <= entry.token and (one is None or one.status not in ("starting", "fenced"))
             return [_refused(news, reason, replaced=replaced)]
+        self._watch(news.program).lease_asked(now_s)
         if not self._deserves(entry):
             return [_refused(news, "it is being fenced", replaced=False)]
         granted_s = office.grantor.grant(now_s, news.program, office.until_s)

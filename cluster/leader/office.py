@@ -36,7 +36,8 @@ class Patience:
     address_s: before a mirror whose address somebody else has is told again to serve; there is no end to that.
     clients_s: for the clients of a program that goes on elsewhere, before agents are started for its mirrors.
     switch_s: for a primary to be held. agent_s: for a new agent to seize a program whose agent died: without end, as
-    what a mirror holds is as old as that death, and the program serves. rebuild_s and start_again_s: before a rebuild
+    what a mirror holds is as old as that death, and the program serves. unasked_s: for the node of a primary to ask for
+    its lease again, when the last one has ended. rebuild_s and start_again_s: before a rebuild
     or a clean start is tried again, doubling up to longest_s.
     """
 
@@ -52,6 +53,7 @@ class Patience:
     start_s: float = 60.0
     switch_s: float = 10.0
     agent_s: float = float("inf")
+    unasked_s: float = 5.0
     rebuild_s: float = 1.0
     start_again_s: float = 0.5
     longest_s: float = 30.0
@@ -72,6 +74,8 @@ class Office:
     term: int = 0
     held: bool = False
     until_s: float = float("-inf")
+    decides_since_s: float = float("-inf")
+    """Since when `may_decide` has been so without a break."""
     wall_ahead_s: float = 0.0
     """CLOCK_REALTIME less CLOCK_BOOTTIME."""
     _names: int = 0

@@ -31,6 +31,7 @@ from cluster.leader.orders import (
 )
 from cluster.leader.takeover import Takeover
 from cluster.leader.time_line import time_line
+from cluster.leader.trouble import trouble_of
 from cluster.leader.wishes import against_change, against_switch, under_way
 from cluster.registry.commands import Command, DeleteProgram, Ok, Rejected, Result, Resume, SetInstance
 from cluster.registry.values import InstanceEntry, InstanceId, NodeId, Placement, ProgramEntry, ProgramId
@@ -141,6 +142,10 @@ class Watch:
             orders += self._care(now_s, entry)
         return orders
 
+    def lease_asked(self, now_s: float) -> None:
+        """The primary's node asks for its lease: it knows of it, and has it serve or means to."""
+        self.facts.asked_s = now_s
+
     def renewable(self, entry: ProgramEntry) -> bool:
         """Whether the primary under the present token may be granted a lease."""
         if entry.fence is not None or entry.token != self.facts.token:
@@ -182,7 +187,7 @@ class Watch:
                 self._led_here, self._agreed_s = self.takeover, now_s
             self.takeover = None
             self._arrival.forget()
-            self.facts = self.facts.next_token(entry.token)
+            self.facts = self.facts.next_token(now_s, entry.token)
             self._due_s.clear()
             self._mirrors.change_primary()
         return entry
@@ -243,31 +248,10 @@ class Watch:
 
     def _trouble(self, now_s: float, entry: ProgramEntry) -> str:
         """Why the primary can't stay, "" if it can."""
-        facts, patience = self.facts, self.office.patience
-        if facts.exited_well():
-            return ""
-        if facts.ended is not None:
-            return facts.ended.reason or f"the program ended with wait status {facts.ended.status:#x}"
-        if facts.failed is not None:
-            return facts.failed.reason
-        if self.office.lost(now_s, entry.primary) and entry.extension is None:
-            return f"node {entry.primary} is lost"
-        if self.office.lost(now_s, entry.primary):
-            ends_s = self.office.grantor.ended_at_s(self.program)
-            if now_s >= ends_s:
-                return f"node {entry.primary} did not come back from a restart of its daemon"
-            self._wake(ends_s)
-        if facts.agent_lost_s is not None:
-            limit_s = facts.agent_lost_s + patience.agent_s
-            if not facts.agent_alive or now_s >= limit_s:
-                return f"the agent on node {entry.primary} is lost" + ("" if facts.agent_alive else ", program and all")
-            self._wake(limit_s)
-        late_s = self._arrival.late_s(entry, facts)
-        if late_s is not None:
-            if now_s >= late_s:
-                return f"the program on node {entry.primary} did not come up in time"
-            self._wake(late_s)
-        return facts.unhealthy
+        begun_s = None if self.takeover is None else self.takeover.began_s
+        trouble = trouble_of(now_s, self.office, entry, self.facts, self._arrival, begun_s)
+        self._wake(trouble.wake_s)
+        return trouble.reason
 
     def _begin(self, now_s: float, entry: ProgramEntry) -> None:
         """Begin a change of the primary, if there must be one."""
@@ -428,7 +412,7 @@ class Watch:
         orders = self._set(one, "running", incarnation, "", "" if report is None else report.stream)
         if not orders:
             return []
-        self._arrival.begun_s = None
+        self._arrival.begun_s, self.facts.asked_s = None, now_s
         takeover, self._led_here = self._led_here, None
         if self._replaced is not None and self._replaced[0] not in ("", one.node):
             orders.append(ReleaseOn(self._replaced[0], self.program, self._replaced[1]))

@@ -12,6 +12,7 @@ from cluster.leader.news import (
     InstanceEnded,
     InstanceReported,
     Leading,
+    LeaseAsked,
     MirrorReported,
     News,
     NodeHeard,
@@ -67,6 +68,10 @@ class Leader:
             given += self.tell(Leading(self.term, self.now_s + 0.29, 1e6 + self.now_s - 100))
             given += self.tell(*(NodeHeard(node) for node in NODES[:2] if node not in self.silent), Tick())
         return given
+
+    def asks(self, node: str = "n1", token: int = 1) -> list[Order]:
+        """That node asks for the lease of its primary."""
+        return self.tell(LeaseAsked(node, "p", token, 5.0))
 
     @property
     def entry(self) -> ProgramEntry:

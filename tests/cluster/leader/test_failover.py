@@ -51,10 +51,6 @@ from tests.cluster.leader.a_leader import KILLED, Leader, commands, names, of, p
 from transport.checkpoint import Version
 
 
-def _ask(leader: Leader, node: str = "n1", token: int = 1) -> list[object]:
-    return list(leader.tell(LeaseAsked(node, "p", token, 5.0)))
-
-
 def test_a_new_program_is_started_on_its_first_node_and_mirrored_on_the_others() -> None:
     leader = Leader()
     assert names(leader.orders) == ["TakeOffice", "Started", "RestartOn"]
@@ -101,12 +97,12 @@ def test_the_last_checkpoint_is_asked_for_again_and_again() -> None:
 def test_a_lost_node_is_waited_out() -> None:
     leader = up()
     leader.wait(1.0)
-    assert of(_ask(leader), GrantLease)  # type: ignore[arg-type]
+    assert of(leader.asks(), GrantLease)
     leader.silent.add("n1")
     orders = leader.wait(0.38)
     assert of(orders, AskFence)
     assert not commands(orders)
-    assert names(_ask(leader)) == ["RefuseLease"]  # type: ignore[arg-type]
+    assert names(leader.asks()) == ["RefuseLease"]
     fenced = commands(leader.wait(0.05))
     assert [(type(one), getattr(one, "confirmed", None)) for one in fenced] == [(Fenced, False)]
     leader.mirrored("n2", 5, asked=True)
@@ -120,7 +116,7 @@ def test_a_lost_node_is_waited_out() -> None:
 def test_a_closed_connection_is_a_loss_at_once_and_a_confirmed_fence_needs_no_wait() -> None:
     leader = up()
     leader.wait(1.0)
-    _ask(leader)
+    leader.asks()
     [asked] = of(leader.tell(NodeClosed("n1")), AskFence)
     orders = leader.tell(FenceConfirmed("p", 1, "n1", asked.fence_id))
     assert names(orders) == ["Fenced", "AskMirrors"]
@@ -131,19 +127,19 @@ def test_a_closed_connection_is_a_loss_at_once_and_a_confirmed_fence_needs_no_wa
 def test_a_node_that_comes_back_in_time_serves_on() -> None:
     leader = up()
     leader.wait(1.0)
-    _ask(leader)
+    leader.asks()
     leader.silent.add("n1")
     [asked] = of(leader.wait(0.2), AskFence)
     leader.silent.clear()
     assert of(leader.wait(0.02), ResumeOn) == [ResumeOn("n1", "p", 1, asked.fence_id)]
-    assert of(_ask(leader), GrantLease)  # type: ignore[arg-type]
+    assert of(leader.asks(), GrantLease)
     assert leader.entry.token == 1
 
 
 def test_a_late_confirmation_of_another_fence_is_none() -> None:
     leader = up()
     leader.wait(1.0)
-    _ask(leader)
+    leader.asks()
     assert not commands(leader.tell(NodeClosed("n1"), FenceConfirmed("p", 1, "n1", "1.99.fence")))
 
 
@@ -169,10 +165,10 @@ def test_during_maintenance_nothing_is_taken_over() -> None:
 def test_a_switchover_loses_nothing_and_is_answered_when_the_new_primary_serves() -> None:
     leader = up()
     [hold] = of(leader.tell(SwitchRequested("r", "p@n2")), SwitchOn)
-    assert of(_ask(leader), GrantLease)  # type: ignore[arg-type]
+    assert of(leader.asks(), GrantLease)
     assert of(leader.tell(SwitchRequested("r2", "p@n3")), Answer)[0].request_id == "r2"
     leader.tell(SwitchHeld("p", 1, "n1", hold.fence_id, Version(1, 9, 7)))
-    assert of(_ask(leader), RefuseLease)  # type: ignore[arg-type]
+    assert of(leader.asks(), RefuseLease)
     leader.mirrored("n3", 9, asked=True)
     assert of(leader.mirrored("n2", 9, asked=True), ActivateOn) == [ActivateOn("n2", "p", 2, Version(1, 9, 7))]
     assert of(leader.serves("n2"), Answer) == [Answer("r", Ok("p@n2"))]
@@ -195,7 +191,7 @@ def test_the_original_of_a_switchover_is_taken_back_if_the_new_primary_does_not_
     leader.mirrored("n3", 9, asked=True)
     assert of(leader.mirrored("n2", 9, asked=True), ActivateOn)
     # It is not let go of: nobody serves yet.
-    assert not of(_ask(leader), RefuseLease)[0].replaced  # type: ignore[arg-type]
+    assert not of(leader.asks(), RefuseLease)[0].replaced
     leader.tell(ActivateFailed("p", 2, "n2", True, "it does not start"))
     original = Held("p@n1", 1, "fenced", final)
     leader.tell(MirrorReported("p", "n1", original, asked=True))
@@ -216,7 +212,7 @@ def test_a_switchover_whose_last_checkpoint_does_not_arrive_is_undone() -> None:
         "Answer",
     ]
     assert isinstance(of(orders, Answer)[0].result, Rejected)
-    assert of(_ask(leader), GrantLease)  # type: ignore[arg-type]
+    assert of(leader.asks(), GrantLease)
 
 
 def test_a_switchover_that_the_agent_refuses_is_given_up() -> None:
@@ -392,7 +388,7 @@ def test_a_leader_whose_own_lease_ran_out_decides_nothing_until_it_holds_again()
     leader = up()
     leader.now_s += 0.4
     assert not leader.tell(KILLED)
-    assert not _ask(leader)
+    assert not leader.asks()
     assert names(leader.tell(Leading(1, leader.now_s + 0.3, 1e6)))[:2] == ["Fenced", "AskMirrors"]
 
 
@@ -435,10 +431,12 @@ def test_a_mirror_that_does_not_come_up_is_followed_by_the_next() -> None:
 def test_an_agent_that_dies_alone_is_waited_for_as_nothing_newer_is_held_elsewhere() -> None:
     leader = up()
     leader.tell(AgentLost("p", 1, "n1", True))
-    assert not of(leader.wait(70.0), AskFence)
+    for _ in range(70):
+        leader.asks()
+        assert not of(leader.wait(1.0), AskFence)
     leader.tell(InstanceReported("p", "n1", "primary", "running", 2, 1))
     leader.tell(AgentLost("p", 1, "n1", True))
-    _ask(leader)
+    leader.asks()
     assert of(leader.tell(AgentLost("p", 1, "n1", False)), AskFence)
 
 
@@ -449,7 +447,7 @@ def test_an_agent_that_takes_the_program_along_is_a_failure_at_once() -> None:
 def test_a_program_that_does_not_answer_is_fenced_and_continued() -> None:
     leader = up()
     leader.wait(1.0)
-    _ask(leader)
+    leader.asks()
     assert of(leader.tell(HealthChanged("p", 1, "port 6379 refuses")), AskFence)
     assert of(leader.tell(HealthChanged("p", 1, "")), ResumeOn)
 
@@ -471,7 +469,7 @@ def test_an_instance_of_an_older_token_is_told_so() -> None:
     leader.mirrored("n2", 6, asked=True)
     leader.mirrored("n3", 6, asked=True)
     leader.serves("n2")
-    [refused] = of(_ask(leader), RefuseLease)  # type: ignore[arg-type]
+    [refused] = of(leader.asks(), RefuseLease)
     assert refused.replaced
 
 
