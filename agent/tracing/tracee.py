@@ -15,19 +15,20 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent.errors import CheckpointAbandoned, TraceeGone
-from agent.kernel import pidfd, procfs, ptrace, registers, wait
+from agent.kernel import pidfd, procfs, ptrace, wait
 from agent.kernel.lent_priority import LentPriority
-from agent.kernel.libc import NR
 from agent.kernel.register_block import RegisterBlock
 from agent.kernel.wait import StopEvent
 from agent.tracing.attaching import attach
-from agent.tracing.program_event import ChildForked, DeathKind, Dying, Executed, Exited, ProgramEvent, death_kind
+from agent.tracing.program_event import ChildForked, DeathKind, Executed, ProgramEvent
 from agent.tracing.remote import CALL_DEADLINE_S, Remote, syscall_instruction
+from agent.tracing.repair import Repair
 from agent.tracing.restart import RestartTable
 from agent.tracing.socket_timeout import socket_timeout
 from agent.tracing.thread_table import ThreadTable
 from agent.tracing.traced_memory import TracedMemory
 from agent.tracing.traced_thread import State, TracedThread
+from agent.tracing.way_out import WayOut
 
 OPTIONS = (
     ptrace.TRACECLONE | ptrace.TRACEFORK | ptrace.TRACEVFORK | ptrace.TRACEEXEC | ptrace.TRACEEXIT | ptrace.TRACESYSGOOD
@@ -38,13 +39,6 @@ _PROMPT_S = 0.000_1
 """A thread that has a processor stops sooner than that."""
 _NAP_S = 0.001
 _STOPPED = 0x80057F
-_TO_REPAIR = frozenset(
-    {
-        registers.word(-registers.EINTR),
-        registers.word(-registers.ERESTART_RESTARTBLOCK),
-        NR.RESTART_SYSCALL,  # a restart that is prepared and not made yet
-    }
-)
 
 
 class Tracee:
@@ -52,14 +46,12 @@ class Tracee:
 
     clock: the program's CLOCK_MONOTONIC in nanoseconds; the agent's own, unless they are in different time namespaces.
     children_forked: how many children the program has made. abandoned: how many stops did not succeed. remote_scopes:
-    how often `remote` was called. missed: a thread was killed in the microsecond in which it could not be held; of this
-    death no state is complete.
+    how often `remote` was called.
     block: the registers of all threads in the order of `threads`, as of the last stop.
     """
 
     def __init__(self, pid: int, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.pid = pid
-        self.leader = pid
         self._memory = TracedMemory(pid)
         self.pidfd = pidfd.open_pidfd(pid)
         self._tasks = procfs.TaskDirectory(pid)
@@ -68,14 +60,12 @@ class Tracee:
         self.children_forked = 0
         self.remote_scopes = 0
         self.abandoned = 0
-        self.missed = False
         self._threads = ThreadTable(pid)
         self._events: list[ProgramEvent] = []
+        self._way_out = WayOut(pid, self._threads, lambda event: self._events.append(event))
+        self._repair = Repair(self.block, self.restarts)
         self._stopping = False
         self._disturbance = ""
-        self._fatal_status = 0
-        self._dying_told = False
-        self._ended = False
         self._instruction: int | None = None
         self._lent: dict[int, Remote] = {}
         self._priority = LentPriority()
@@ -154,12 +144,18 @@ class Tracee:
     @property
     def dying(self) -> DeathKind | None:
         """How the program is dying, from the first thread that is held on its way out; None: it lives, or has ended."""
-        return death_kind(self._fatal_status) if self._fatal_status and not self._ended else None
+        return self._way_out.dying
 
     @property
     def ended(self) -> bool:
         """Whether the program has ended and was reaped."""
-        return self._ended
+        return self._way_out.ended
+
+    @property
+    def missed(self) -> bool:
+        """Whether a thread was killed in the microsecond in which it could not be held: of this death no state is
+        complete."""
+        return self._way_out.missed
 
     # ---- stopping and resuming
 
@@ -171,7 +167,7 @@ class Tracee:
         """
         self._drain()
         self._stopping = True
-        self._disturbance = "it has ended" if self._ended else "it is dying" if self._fatal_status else ""
+        self._disturbance = "it has ended" if self.ended else "it is dying" if self._way_out.is_struck else ""
         try:
             for tid in tuple(self._threads.moving):
                 self._interrupt(tid)
@@ -179,7 +175,7 @@ class Tracee:
                 self._await_all(deadline_s)
             finally:
                 self._priority.take_back()
-            self._read_registers()
+            self._repair.read(list(self.threads))
         except (CheckpointAbandoned, TraceeGone) as error:
             self.abandoned += 1
             # A stop that comes to nothing has interrupted calls all the same.
@@ -208,8 +204,7 @@ class Tracee:
         """Handle everything that the running program's threads have waiting, without blocking; what has happened since
         the last call, in order."""
         self._drain()
-        if self._fatal_status and not self._dying_told:
-            self._miss_leader()
+        self._way_out.look()
         events, self._events = self._events, []
         return events
 
@@ -247,10 +242,7 @@ class Tracee:
 
     def release_dying(self) -> None:
         """Let a program that is held on its way out die; its end will be told by `pump`."""
-        for thread in self._threads:
-            if thread.state is State.HELD:
-                ptrace.raw(ptrace.CONT, thread.tid, 0, 0)
-                self._threads.put(thread, State.LEAVING)
+        self._way_out.release()
 
     # ---- the events
 
@@ -278,7 +270,8 @@ class Tracee:
     def _handle_stop(self, thread: TracedThread, event: StopEvent) -> None:
         match event.event:
             case wait.EVENT_EXIT:
-                self._leave(thread)
+                if self._way_out.leave(thread):
+                    self._disturbance = "a fatal signal has struck it"
             case wait.EVENT_EXEC:
                 self._become_another(thread)
             case wait.EVENT_CLONE:
@@ -296,7 +289,7 @@ class Tracee:
             case 0:
                 # Repaired first: a handler turns -ERESTARTNOHAND into the EINTR that is due; an ignored signal must
                 # not.
-                self._repair(thread.tid)
+                self._repair.one(thread.tid)
                 self._go_on(thread, event.signal)
             case _:
                 self._go_on(thread)
@@ -326,7 +319,7 @@ class Tracee:
             self._threads.put(thread, State.LISTENING)
         else:
             # A stop that came too late, or the end of a group stop: it has interrupted the thread's call all the same.
-            self._repair(thread.tid)
+            self._repair.one(thread.tid)
             ptrace.cont(thread.tid)
             self._threads.put(thread, State.RUNNING)
 
@@ -337,46 +330,11 @@ class Tracee:
         ptrace.cont(thread.tid, signal)
         self._threads.put(thread, State.RUNNING)
 
-    def _leave(self, thread: TracedThread) -> None:
-        status = ptrace.event_message(thread.tid)
-        if death_kind(status) == "exited":
-            self._threads.put(thread, State.LEAVING)
-            ptrace.cont(thread.tid)
-        else:
-            self._threads.put(thread, State.HELD)
-            self._fatal_status = status
-            self._disturbance = "a fatal signal has struck it"
-        self._tell_dying()
-
-    def _tell_dying(self) -> None:
-        """Once nobody runs any more: those that end by themselves will be gone, all others are held."""
-        if self._fatal_status and not self._dying_told and self._threads.all_in(State.HELD, State.LEAVING):
-            self._dying_told = True
-            self._events.append(Dying(self._fatal_status))
-
-    def _miss_leader(self) -> None:
-        """A leader that was killed between a stop and its resumption goes by unheld, and is not reported before all
-        other threads are gone."""
-        leader = self._threads.get(self.leader)
-        if leader is None or leader.state in (State.HELD, State.LEAVING):
-            return
-        if procfs.stat(self.pid, self.leader).state == "Z":
-            self.missed = True
-            self._threads.put(leader, State.LEAVING)
-            self._tell_dying()
-
     def _lose(self, thread: TracedThread, status: int) -> None:
-        self.missed |= thread.state not in (State.HELD, State.LEAVING)
-        self._threads.remove(thread.tid)
         self._lent.pop(thread.tid, None)
         self.restarts.forget(thread.tid)
-        self._tell_dying()
-        if thread.tid == self.leader:
-            # The kernel tells the end of the leader after that of all others.
-            self._threads.keep_only()
-            self._ended = True
+        if self._way_out.lose(thread, status):
             self._disturbance = "it has ended"
-            self._events.append(Exited(status))
 
     def _become_another(self, thread: TracedThread) -> None:
         """All other threads are gone, and the one that called execve(2) has the leader's id now."""
@@ -411,7 +369,7 @@ class Tracee:
                 else:
                     self._handle(StopEvent(tid, status))
                 continue
-            if self._forget_zombie():
+            if self._way_out.forget_zombie():
                 continue
             if now_s >= deadline_s:
                 what = f"program {self.pid}: {self._threads.who_moves()}"
@@ -449,40 +407,13 @@ class Tracee:
             # Gone (ESRCH): its end will be told.
             ptrace.raw(ptrace.INTERRUPT, tid, 0, 0)
 
-    def _forget_zombie(self) -> bool:
-        """A leader that has ended before its threads stays in the list until they have ended too."""
-        leader = self._threads.get(self.leader)
-        if leader is None or leader.state is not State.LEAVING or self.leader not in self._threads.moving:
-            return False
-        if procfs.stat(self.pid, self.leader).state == "Z":
-            self._threads.moving.discard(self.leader)
-            return True
-        return False
-
-    def _read_registers(self) -> None:
-        tids = list(self.threads)
-        self.block.read(tids)
-        values = self.block.registers
-        results = values[:, registers.RAX].tolist()
-        for row, result in enumerate(results):
-            tid = tids[row]
-            if result not in _TO_REPAIR and self.restarts.blocked(tid) is None:
-                continue
-            if self.restarts.repair(tid, values[row]):
-                ptrace.set_registers(tid, values[row])
-
     def _repair_stopped(self) -> None:
         for thread in self._threads:
             if thread.state is State.STOPPED:
                 try:
-                    self._repair(thread.tid)
+                    self._repair.one(thread.tid)
                 except TraceeGone:  # its death will be told
                     pass
-
-    def _repair(self, tid: int) -> None:
-        values = ptrace.get_registers(tid)
-        if self.restarts.repair(tid, values):
-            ptrace.set_registers(tid, values)
 
     # ---- small things
 

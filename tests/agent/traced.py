@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import CheckpointAbandoned
+from agent.kernel import registers
+from agent.kernel.libc import NR
 from agent.tracing.program_event import Exited, ProgramEvent
 from agent.tracing.tracee import Tracee
 from tests.compiled import compiled
@@ -78,10 +80,24 @@ class Running:
             assert time.monotonic() < end_s, f"no {kind.__name__} came"
             signal.sigtimedwait({signal.SIGCHLD}, 0.05)
 
+    def stop(self) -> None:
+        """Bring it to a stand."""
+        self.tracee.stop(time.monotonic() + STOP_S)
+
+    def stop_asleep(self) -> None:
+        """Stop "deaths" where it waits: its leader for a line, all others for a signal. Born a moment ago, they may not
+        have come to that yet."""
+        while True:
+            self.stop()
+            leader, *others = self.tracee.block.registers[:, registers.ORIG_RAX].tolist()
+            if leader == NR.READ and set(others) == {NR.PAUSE}:
+                return
+            self.tracee.resume()
+
     def stop_and_go(self) -> bool:
         """One stop of the whole program; False if it was abandoned."""
         try:
-            self.tracee.stop(time.monotonic() + STOP_S)
+            self.stop()
         except CheckpointAbandoned:
             return False
         self.tracee.resume()

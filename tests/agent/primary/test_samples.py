@@ -44,7 +44,7 @@ class Sampled:
         """One of the whole memory."""
         self.samples.renew()
         self.memory.precopy()
-        self.program.tracee.stop(time.monotonic() + STOP_S)
+        self.program.stop()
         captured = self.memory.copy_stopped()
         self.program.tracee.resume()
         number = self.version.number + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,13 +16,13 @@ from agent.kernel.libc import NR
 from agent.kernel.pidfd import get_descriptor
 from agent.tracing.program_event import Dying
 from agent.tracing.remote import SCRATCH_BYTES
-from tests.agent.traced import STOP_S, Running, running
+from tests.agent.traced import Running, running
 
 
 @contextmanager
 def stopped(*program: str) -> Iterator[Running]:
     with running(*program) as found:
-        found.tracee.stop(time.monotonic() + STOP_S)
+        found.stop()
         yield found
 
 
@@ -80,7 +79,7 @@ def test_an_interrupted_call_goes_on_after_injections() -> None:
 
         def inject() -> None:
             with suppress(CheckpointAbandoned):  # It has said its line, and ended.
-                program.tracee.stop(time.monotonic() + STOP_S)
+                program.stop()
                 with program.tracee.remote(program.pid) as call:
                     assert call(NR.GETPID) == program.pid
                 program.tracee.resume()
@@ -96,7 +95,7 @@ def test_an_ignored_sigtrap_stays_ignored() -> None:
         program.go()
         while not procfs.status(program.pid).ignored & trap:
             program.pump()
-        program.tracee.stop(time.monotonic() + STOP_S)
+        program.stop()
         with program.tracee.remote(program.pid) as call:
             call(NR.GETPID)
         assert procfs.status(program.pid).ignored & trap
@@ -161,7 +160,7 @@ def test_a_group_stopped_program_can_be_called_into() -> None:
         os.kill(program.pid, signal.SIGSTOP)
         while not program.tracee.group_stopped:
             program.pump()
-        program.tracee.stop(time.monotonic() + STOP_S)
+        program.stop()
         with program.tracee.remote(program.pid) as call:
             assert call(NR.GETPID) == program.pid
         program.tracee.resume()

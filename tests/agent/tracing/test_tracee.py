@@ -1,4 +1,4 @@
-"""Real programs under a tracer: births, deaths, signals, exec and children, in stops that come all the time."""
+"""Real programs under a tracer: births, signals, exec and children, in stops that come all the time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from agent.errors import CheckpointAbandoned, KernelError, TraceeGone
 from agent.kernel import procfs, ptrace, registers
 from agent.kernel.libc import NR
-from agent.tracing.program_event import ChildForked, Dying, Executed, Exited
+from agent.tracing.program_event import ChildForked, Executed
 from agent.tracing.tracee import OPTIONS, Tracee
-from tests.agent.traced import STOP_S, Running, running
+from tests.agent.traced import STOP_S, running
 
 TRACED_STATES = frozenset("tZX")
 
@@ -32,21 +32,6 @@ def states(pid: int) -> dict[int, str]:
     return found
 
 
-def stop(program: Running) -> None:
-    program.tracee.stop(time.monotonic() + STOP_S)
-
-
-def stop_asleep(program: Running) -> None:
-    """Stop "deaths" where it waits: its leader for a line, all others for a signal. Born a moment ago, they may not
-    have come to that yet."""
-    while True:
-        stop(program)
-        leader, *others = program.tracee.block.registers[:, registers.ORIG_RAX].tolist()
-        if leader == NR.READ and set(others) == {NR.PAUSE}:
-            return
-        program.tracee.resume()
-
-
 def test_in_a_stop_nobody_runs_however_many_are_born() -> None:
     stops = 0
     with running("births") as program:
@@ -54,7 +39,7 @@ def test_in_a_stop_nobody_runs_however_many_are_born() -> None:
         def check() -> None:
             nonlocal stops
             try:
-                stop(program)
+                program.stop()
             except CheckpointAbandoned:
                 assert program.tracee.ended, "it must not be abandoned before its end"
                 return
@@ -77,7 +62,7 @@ def test_in_a_stop_nobody_runs_however_many_are_born() -> None:
 
 def test_threads_are_known_by_both_of_their_ids() -> None:
     with running("deaths", "thread") as program:
-        stop(program)
+        program.stop()
         assert list(program.tracee.threads) == procfs.tasks(program.pid)
         assert program.tracee.threads == {tid: tid for tid in procfs.tasks(program.pid)}
         assert program.tracee.threads[program.pid] == program.pid
@@ -85,7 +70,7 @@ def test_threads_are_known_by_both_of_their_ids() -> None:
 
 def test_registers_are_read_at_each_stop() -> None:
     with running("deaths", "thread") as program:
-        stop_asleep(program)
+        program.stop_asleep()
         tracee = program.tracee
         assert tracee.block.registers.shape == (3, registers.COUNT)
         for row, tid in enumerate(tracee.threads):
@@ -94,88 +79,12 @@ def test_registers_are_read_at_each_stop() -> None:
             assert ptrace.signal_mask(tid) == tracee.block.masks[row]
 
 
-def test_a_thread_that_ends_by_itself_is_let_go() -> None:
-    with running("deaths", "thread") as program:
-        program.go()
-        assert program.await_line(do=program.stop_and_go) == "joined"
-        stop(program)
-        assert len(program.tracee.threads) == 3
-        assert program.tracee.dying is None
-
-
-def test_a_leader_may_end_before_its_threads() -> None:
-    with running("deaths", "leader") as program:
-        program.go()
-        assert program.await_line() == "leaving"
-        while procfs.stat(program.pid, program.pid).state != "Z":
-            program.pump()
-        stop(program)
-        assert len(program.tracee.threads) == 2
-        program.tracee.resume()
-        stop(program)
-
-
-@pytest.mark.parametrize(
-    ("way", "number", "kind"),
-    [
-        ("crash", signal.SIGSEGV, "crashed"),
-        ("abort", signal.SIGABRT, "crashed"),
-        ("term", signal.SIGTERM, "terminated"),
-    ],
-)
-def test_a_fatal_signal_of_its_own_holds_it(way: str, number: int, kind: str) -> None:
-    with running("deaths", way) as program:
-        program.go()
-        event = program.await_event(Dying)
-        assert isinstance(event, Dying)
-        assert event.status & 0x7F == number
-        assert event.kind == kind == program.tracee.dying
-        program.tracee.release_dying()
-        exited = program.await_event(Exited)
-        assert isinstance(exited, Exited)
-        assert exited.status & 0x7F == number
-        assert program.tracee.dying is None
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_killed_program_can_be_read_until_it_is_released(stopped: bool) -> None:
-    with running("deaths", "thread") as program:
-        stop_asleep(program)
-        before = program.tracee.block.registers.copy()
-        if not stopped:
-            program.tracee.resume()
-        os.kill(program.pid, signal.SIGKILL)
-        event = program.await_event(Dying)
-        assert isinstance(event, Dying)
-        assert event.kind == "killed"
-        assert len(program.tracee.threads) == 3
-        program.tracee.read_dying()
-        after = program.tracee.block.registers
-        assert (after[:, registers.RSP] == before[:, registers.RSP]).all()
-        # At their system call instruction again, if they were just about to restart their calls.
-        assert set((before[:, registers.RIP] - after[:, registers.RIP]).tolist()) <= {0, 2}
-        assert os.pread(program.tracee.memory, 8, int(after[0, registers.RSP]))
-        assert procfs.descriptors(program.pid)[:3] == [0, 1, 2]
-        with pytest.raises(CheckpointAbandoned):
-            stop(program)
-        program.tracee.release_dying()
-        assert program.await_event(Exited) == Exited(signal.SIGKILL)
-
-
-def test_an_ordinary_end_is_not_held() -> None:
-    with running("deaths", "thread") as program:
-        program.go(b"x\n")
-        assert program.await_event(Exited) == Exited(3 << 8)
-        assert not any(isinstance(event, Dying) for event in program.events)
-        assert program.tracee.ended
-
-
 @pytest.mark.parametrize("way", ["exec", "exec_thread"])
 def test_exec_is_told_and_leaves_one_thread(way: str) -> None:
     with running("deaths", way) as program:
         program.go()
         program.await_event(Executed)
-        stop(program)
+        program.stop()
         assert list(program.tracee.threads) == [program.pid]
         assert procfs.command_line(program.pid) == ["cat"]
         with program.tracee.remote(program.pid) as call:
@@ -203,7 +112,7 @@ def test_a_stop_that_a_vfork_prevents_is_abandoned_and_costs_nothing() -> None:
         assert program.tracee.abandoned == 1
         program.go(b"x")
         assert program.await_line() == "vfork done"
-        stop(program)
+        program.stop()
 
 
 def test_a_stop_does_not_undo_a_group_stop() -> None:
@@ -212,7 +121,7 @@ def test_a_stop_does_not_undo_a_group_stop() -> None:
         while not program.tracee.group_stopped:
             program.pump()
         for _ in range(3):
-            stop(program)
+            program.stop()
             assert program.tracee.group_stopped
             assert len(program.tracee.block.registers) == 3
             program.tracee.resume()
@@ -229,7 +138,7 @@ def test_sigcont_while_stopped_is_not_lost() -> None:
         os.kill(program.pid, signal.SIGSTOP)
         while not program.tracee.group_stopped:
             program.pump()
-        stop(program)
+        program.stop()
         os.kill(program.pid, signal.SIGCONT)
         program.tracee.resume()
         program.go()
@@ -238,7 +147,7 @@ def test_sigcont_while_stopped_is_not_lost() -> None:
 
 def test_an_untraced_program_can_be_seized_again_after_detach() -> None:
     with running("deaths", "thread") as program:
-        stop(program)
+        program.stop()
         program.tracee.detach()
         assert set(states(program.pid).values()) <= set("SR")
         second = Tracee(program.pid)
@@ -321,7 +230,7 @@ def test_the_block_grows_with_the_program() -> None:
     with running("births") as program:
         program.tracee.block.read([])
         assert program.tracee.block.registers.shape == (0, registers.COUNT)
-        stop(program)
+        program.stop()
         assert program.tracee.block.count == len(program.tracee.threads)
         assert program.tracee.block.registers.dtype == np.uint64
 
