@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 from tests.chaos.deployed.remote import RemoteError
 from tests.chaos.deployed.site import Site
+from tests.chaos.faults.all import FAULTS
 from tests.chaos.plan import Target
 from tests.chaos.stage import Harm
 
@@ -20,14 +21,22 @@ _GONE_S: Final = 5.0
 _BOOT_S: Final = 240.0
 _LOOK_AGAIN_S: Final = 0.5
 _HOURS_S: Final = 5 * 3600
-_OF_KEEPALIVED: Final[tuple[Target, ...]] = ("primary", "mirror")
 
 
 class SiteHarm(Harm):
-    """needs: what a node must have for it (see `node.sh`, probe). driver: what must carry the address; "": any."""
+    """needs: what a node must have for it (see `node.sh`, probe). driver: what must carry the address; "": any.
+
+    Where it may strike, what it may cost and which driver it needs is told once for a kind, by the fault of a scene.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ()
     driver: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        fault = FAULTS.get(cls.__dict__.get("kind", ""))
+        if fault is not None:
+            cls.targets, cls.loses, cls.driver = fault.targets, fault.loses, fault.driver
 
     def __init__(self, site: Site, node: str, chance: random.Random) -> None:
         self.site = site
@@ -71,7 +80,6 @@ class AgentKilled(_Killed):
     """The agents of a node."""
 
     kind = "agent-killed"
-    targets = ("primary", "mirror")
     role = "agent"
 
 
@@ -79,7 +87,6 @@ class DaemonKilled(_Killed):
     """A daemon."""
 
     kind = "daemon-killed"
-    loses = "nothing"
     role = "daemon"
 
 
@@ -87,7 +94,6 @@ class WatchdogKilled(_Killed):
     """The watchdog of a node."""
 
     kind = "watchdog-killed"
-    targets = ("primary", "mirror")
     role = "watchdog"
 
 
@@ -95,9 +101,6 @@ class KeepalivedKilled(_Killed):
     """All of keepalived."""
 
     kind = "keepalived-killed"
-    targets = _OF_KEEPALIVED
-    loses = "nothing"
-    driver = "keepalived"
     role = "keepalived"
 
 
@@ -105,8 +108,6 @@ class _InstanceKilled(_Killed):
     """The process of the program's instance there."""
 
     role = "program"
-    loses = "nothing"
-
     pid = "PID"
 
     def words(self) -> Sequence[str]:
@@ -123,21 +124,18 @@ class ProgramKilled(_InstanceKilled):
     """The program itself."""
 
     kind = "program-killed"
-    targets = ("primary",)
 
 
 class ShadowKilled(_InstanceKilled):
     """The frozen process of a mirror."""
 
     kind = "shadow-killed"
-    targets = ("mirror",)
 
 
 class DaemonRestarted(_Killed):
     """A daemon is ended in order, and started again."""
 
     kind = "daemon-restarted"
-    loses = "nothing"
     role = "daemon"
 
     def words(self) -> Sequence[str]:
@@ -164,8 +162,11 @@ class _Stopped(_Undone):
 
     async def effect(self) -> str:
         """See `Harm`."""
-        stopped = self.said and set(await self.do("state", *self.said)) <= {"T", "t"}
-        return f"processes {' '.join(self.said)}, the {self.role} of node {self.node}, stand still" if stopped else ""
+        states = set(await self.do("state", *self.said)) if self.said else {""}
+        # Whoever does nothing may be killed for it (WatchdogSec of its unit), and started again.
+        end = "stand still" if states <= {"T", "t"} else "stood still and were killed for it"
+        stopped = states <= {"T", "t", "X", "Z"}
+        return f"processes {' '.join(self.said)}, the {self.role} of node {self.node}, {end}" if stopped else ""
 
 
 class DaemonStopped(_Stopped):
@@ -179,7 +180,6 @@ class AgentStopped(_Stopped):
     """Agents that hang."""
 
     kind = "agent-stopped"
-    targets = ("primary", "mirror")
     role = "agent"
 
 
@@ -187,7 +187,6 @@ class WatchdogStopped(_Stopped):
     """A watchdog that hangs."""
 
     kind = "watchdog-stopped"
-    targets = ("primary", "mirror")
     role = "watchdog"
 
 
@@ -195,9 +194,6 @@ class KeepalivedStopped(_Stopped):
     """keepalived hangs."""
 
     kind = "keepalived-stopped"
-    targets = _OF_KEEPALIVED
-    loses = "nothing"
-    driver = "keepalived"
     role = "keepalived"
 
 
@@ -292,8 +288,6 @@ class SwitchedOver(SiteHarm):
     """A planned switchover to a mirror, through the API."""
 
     kind = "switched-over"
-    targets = ("mirror",)
-    loses = "nothing"
 
     async def begin(self) -> None:
         """See `Harm`."""
@@ -363,7 +357,6 @@ class WallClockForward(_Undone):
     """The wall clock of a node is five hours fast."""
 
     kind = "wall-clock-forward"
-    loses = "nothing"
     needs = ("own-kernel",)
     by_s: ClassVar[int] = _HOURS_S
 
@@ -387,9 +380,6 @@ class TrackGarbage(_Undone):
     """The primary's keepalived is told nothing that it understands, for as long as the daemon lets it."""
 
     kind = "track-garbage"
-    targets = ("primary",)
-    loses = "nothing"
-    driver = "keepalived"
 
     def words(self) -> Sequence[str]:
         """See `SiteHarm`."""

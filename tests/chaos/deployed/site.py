@@ -142,7 +142,9 @@ class Site(Observed):
         except (RemoteError, DemoError, TimeoutError):
             return []
         at_ns = time.monotonic_ns()
-        counts = (line.split() for line in lines)
+        # Where keepalived carries nothing it is none of the product's.
+        carried = self._service.served.driver == "keepalived"
+        counts = (line.split() for line in lines if carried or not line.startswith("keepalived "))
         return [Census(at_ns, name, role, *map(int, numbers)) for role, *numbers in counts]
 
 
