@@ -82,7 +82,8 @@ _ISSUE: Final = "issue the node's certificate again from the cluster's authority
 class Authority:
     """The cluster's certificate authority: who has its key decides which nodes belong to the cluster.
 
-    before: the one that it replaces, while nodes have certificates of that one.
+    before: the one that it replaces, while nodes have certificates of that one. unborn: a successor whose key was never
+    written, because `renew` was interrupted; it is trusted and has issued nothing.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Authority:
         certificate: x509.Certificate,
         key: ec.EllipticCurvePrivateKey,
         before: tuple[x509.Certificate, ...] = (),
+        unborn: tuple[x509.Certificate, ...] = (),
     ) -> None:
         self._certificate = certificate
         self._key = key
         self._before = before
+        self._unborn = unborn
 
     @property
     def is_being_replaced(self) -> bool:
@@ -118,10 +121,10 @@ class Authority:
         """Read what `save` wrote. Raises ConfigError."""
         path, key = directory / AUTHORITY_CERTIFICATE, _key(directory / AUTHORITY_KEY)
         certificates = _certificates(path)
-        own = [one for one in certificates if one.public_key() == key.public_key()]
-        if not own:
+        place = next((at for at, one in enumerate(certificates) if one.public_key() == key.public_key()), None)
+        if place is None:
             raise ConfigError(f"{directory / AUTHORITY_KEY}: is the key of another authority")
-        return Authority(own[0], key, tuple(one for one in certificates if one != own[0]))
+        return Authority(certificates[place], key, tuple(certificates[place + 1 :]), tuple(certificates[:place]))
 
     def save(self, directory: Path) -> None:
         """Write `authority.pem` and `authority.key`. Raises ConfigError; never replaces an authority."""
@@ -157,7 +160,7 @@ class Authority:
         _write(directory, {AUTHORITY_KEY: _key_pem(self._key)})
 
     def _trusted(self) -> bytes:
-        return _bundle((self._certificate, *self._before))
+        return _bundle((*self._unborn, self._certificate, *self._before))
 
     def issue(self, node: str, days: int = NODE_DAYS) -> Identity:
         """Make a key and a certificate for `node`. Raises ConfigError when that is no node id ([a-z0-9-], 1 to 63)."""

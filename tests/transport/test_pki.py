@@ -128,6 +128,25 @@ def test_a_renewal_that_was_interrupted_leaves_an_authority_that_can_be_used(tmp
     assert Identity.load(tmp_path / "b").node == "b"
 
 
+def test_a_renewal_that_was_interrupted_is_not_taken_for_one_that_was_done(tmp_path: Path) -> None:
+    Authority.create("test").save(tmp_path)
+    old_key = (tmp_path / AUTHORITY_KEY).read_bytes()
+    Authority.load(tmp_path).issue("a").save(tmp_path / "a")
+    Authority.load(tmp_path).renew(tmp_path)
+    (tmp_path / AUTHORITY_KEY).write_bytes(old_key)
+    # What it issues meanwhile trusts whom its own file says.
+    Authority.load(tmp_path).issue("b").save(tmp_path / "b")
+    assert (tmp_path / "b/authority.pem").read_bytes() == (tmp_path / "authority.pem").read_bytes()
+    Authority.load(tmp_path).renew(tmp_path)
+    Authority.load(tmp_path).issue("b").save(tmp_path / "b")
+    Authority.load(tmp_path).retire(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name / "authority.pem").write_bytes((tmp_path / "authority.pem").read_bytes())
+    assert Identity.load(tmp_path / "b").node == "b"
+    with pytest.raises(ConfigError, match="was not issued"):
+        Identity.load(tmp_path / "a")
+
+
 def test_a_certificate_is_valid_no_longer_than_its_authority(tmp_path: Path) -> None:
     authority = Authority.create("test")
     authority.issue("a", days=10).save(tmp_path / "short")
