@@ -90,6 +90,7 @@ PURE = {
     "cluster/registry/state_machine.py",
     "cluster/leader/selection.py",
     "cluster/leader/takeover.py",
+    "cluster/leader/trouble.py",
     "cluster/registry/values.py",
     "cluster/leader/watch.py",
     "cluster/leader/wishes.py",

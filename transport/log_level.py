@@ -7,10 +7,10 @@ which everything is as it was: nobody has to remember to take it back, and no re
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from transport.clock import boottime_s
 from transport.errors import KagemushaError
 
 LevelName = Literal["debug", "info", "warning", "error"]
@@ -33,7 +33,7 @@ class LogLevel:
         """Log so much from now on, for so long. Raises KagemushaError when that can't be written."""
         beside = self._path.with_name(f".{_FILE}.{os.getpid()}")
         try:
-            beside.write_text(f"{level} {_now_s() + for_s:.3f}\n", encoding="ascii")
+            beside.write_text(f"{level} {boottime_s() + for_s:.3f}\n", encoding="ascii")
             os.replace(beside, self._path)
         except OSError as error:
             raise KagemushaError(f"{self._path}: can't be written: {error.strerror}", hint="make room there") from None
@@ -41,7 +41,7 @@ class LogLevel:
     def now(self) -> tuple[LevelName, float]:
         """The level, and for how many seconds it holds; 0.0: without end, it is the default."""
         self._look()
-        left_s = self._until_s - _now_s()
+        left_s = self._until_s - boottime_s()
         return (self._level, left_s) if left_s > 0 else (DEFAULT, 0.0)
 
     def admits(self, method: str) -> bool:
@@ -59,7 +59,3 @@ class LogLevel:
             self._level = next(one for one in LEVELS if one == level)
         except (OSError, ValueError, StopIteration):
             self._seen, self._level, self._until_s = None, DEFAULT, 0.0
-
-
-def _now_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

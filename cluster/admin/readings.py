@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -114,6 +115,7 @@ class Readings:
         yield Sample("kagemusha_watchdog", float(runner.guard.is_watched))
         yield Sample("kagemusha_lease_seconds", runner.config.times.lease_ms / 1000)
         yield Sample("kagemusha_registry_commands", float(runner.registry.applied))
+        yield Sample("kagemusha_tasks", float(len(asyncio.all_tasks())))
         for node, age_s in runner.heartbeat_ages_s().items():
             if node != runner.node:
                 yield Sample("kagemusha_peer_heartbeat_age_seconds", age_s, (node,))

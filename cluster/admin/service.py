@@ -55,12 +55,13 @@ from cluster.node.questions import (
     SeenStructures,
     SetLogLevel,
 )
-from cluster.node.runner import HEARD_S, Runner, boottime_s
+from cluster.node.runner import HEARD_S, Runner
 from cluster.raft.errors import NoQuorum, UnknownOutcome
 from cluster.registry.commands import Command, CreateProgram, Drain, Ok, Pause, Rejected, Result, Resume, ShutDown
 from cluster.registry.refusals import shared_with
 from cluster.registry.values import InstanceId, NodeEntry, NodeId, Placement, ProgramEntry, ProgramId
 from transport.checkpoint import NOTHING
+from transport.clock import boottime_s
 from transport.context_schema import Context
 from transport.errors import KagemushaError
 from transport.log_level import LevelName
@@ -87,7 +88,7 @@ class ClusterService:
         self._readings.remember(before)
         self._served: dict[tuple[ProgramId, int], Served] = {}
         runner.on_applied.append(self._applied)
-        runner.on_note.append(self._noted)
+        runner.decisions.on_note.append(self._noted)
 
     # ------------------------------------------------------------ what changes something
 
@@ -329,7 +330,7 @@ class ClusterService:
     def _require_leadership(self) -> None:
         """Raise NotHere where another node leads, NoQuorum where none does."""
         runner = self._runner
-        if runner.leader.holds(boottime_s()) and runner.failover.leads:
+        if runner.leader.holds(boottime_s()) and runner.decisions.failover.leads:
             return
         leader = self._leader()
         if leader is not None and leader != runner.node:
@@ -355,7 +356,7 @@ class ClusterService:
     async def _request(self, request_id: str, news: News) -> None:
         """Have the leader's decisions carry it out. Raises Refusal, UnknownOutcome."""
         try:
-            result = await self._runner.request(request_id, news, REQUEST_S)
+            result = await self._runner.decisions.request(request_id, news, REQUEST_S)
         except KagemushaError as error:
             raise UnknownOutcome(error.what, hint=error.hint) from error
         _checked(result)
@@ -374,10 +375,10 @@ class ClusterService:
     def _lease_age_ms(self, entry: ProgramEntry) -> float | None:
         """Since the lease was granted last, where this node leads and so knows it."""
         runner = self._runner
-        if not runner.failover.leads:
+        if not runner.decisions.failover.leads:
             return None
         times = runner.config.times.lease_times()
-        left_s = runner.failover.lease_ends_s(entry.program_id) - boottime_s()
+        left_s = runner.decisions.failover.lease_ends_s(entry.program_id) - boottime_s()
         return max((times.awaited(times.lease_s) - left_s) * 1000, 0.0)
 
     def _view(self, entry: ProgramEntry) -> ProgramView:

@@ -22,17 +22,13 @@ from cluster.fencing.process_tree import ProcessTree
 from cluster.leader.lease import LeaseTimes, ServingLease
 from cluster.node.program import ProgramFile
 from cluster.registry.values import ProgramId
+from transport.clock import boottime_s
 from transport.errors import KagemushaError
 
 log = structlog.get_logger()
 
 FENCE_S: Final = 1.0
 _LOOK_S: Final = 0.002
-
-
-def now_s() -> float:
-    """CLOCK_BOOTTIME, which leases are counted in."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class NoLease(KagemushaError):
@@ -92,7 +88,7 @@ class Tenure:
 
     def granted(self, token: int, sent_s: float, granted_s: float) -> bool:
         """The leader grants what was asked for at `sent_s`; whether that counts."""
-        if self.lease is None or not self.lease.granted(now_s(), token, sent_s, granted_s):
+        if self.lease is None or not self.lease.granted(boottime_s(), token, sent_s, granted_s):
             return False
         self._leased.set()
         self._asked_s = max(self._asked_s or sent_s, sent_s)
@@ -100,7 +96,7 @@ class Tenure:
 
     def extended(self, token: int, sent_s: float, seconds: int) -> bool:
         """It is agreed that the lease holds for so long from `sent_s` on; whether that counts."""
-        return self.lease is not None and self.lease.extended(now_s(), token, sent_s, seconds)
+        return self.lease is not None and self.lease.extended(boottime_s(), token, sent_s, seconds)
 
     async def be_ready(self, lease: ServingLease, *ahead: Callable[[], Awaitable[None]]) -> None:
         """Return when the lease holds and all of that is done: both before it serves. Raises what one of them
@@ -112,12 +108,12 @@ class Tenure:
 
     async def wait_for_lease(self, lease: ServingLease) -> None:
         """Return when it holds. Raises NoLease when it is not granted in time."""
-        limit_s = now_s() + self._times.lease_s
-        while not lease.may_serve(now_s()):
+        limit_s = boottime_s() + self._times.lease_s
+        while not lease.may_serve(boottime_s()):
             self._leased.clear()
             self._ask_lease(self._place.program, lease.token)
             try:
-                async with asyncio.timeout(max(limit_s - now_s(), 0.0)):
+                async with asyncio.timeout(max(limit_s - boottime_s(), 0.0)):
                     await self._leased.wait()
             except TimeoutError:
                 raise NoLease(
@@ -127,12 +123,12 @@ class Tenure:
     @property
     def lease_age_s(self) -> float | None:
         """Since the newest grant that counts was asked for; None: there is no lease."""
-        return None if self.lease is None or self._asked_s is None else max(now_s() - self._asked_s, 0.0)
+        return None if self.lease is None or self._asked_s is None else max(boottime_s() - self._asked_s, 0.0)
 
     @property
     def may_serve(self) -> bool:
         """Whether the lease holds, and the watchdog keeps nothing still."""
-        return self.lease is not None and self.lease.may_serve(now_s()) and self.fencing is None
+        return self.lease is not None and self.lease.may_serve(boottime_s()) and self.fencing is None
 
     def extend(self, pid: int) -> None:
         """Let the watchdog know how long the lease holds now, and which process it is for."""

@@ -20,8 +20,9 @@ import structlog
 
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import NO_LEASE_NS, SLOTS, Fencing, LeaseFile, Watched
-from cluster.fencing.watchdog import WAKE, Watchdog, boottime_ns
+from cluster.fencing.watchdog import WAKE, Watchdog
 from cluster.node.spawn import reap, spawn
+from transport.clock import boottime_ns
 from transport.errors import KagemushaError
 
 log = structlog.get_logger()
@@ -103,7 +104,7 @@ class Guard:
 
     def extend(self, program: str, deadline_s: float) -> None:
         """Its lease holds until then (CLOCK_BOOTTIME). A program that the watchdog stopped goes on."""
-        was_out = self._leases.deadline_ns(self._slots[program]) <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        was_out = self._leases.deadline_ns(self._slots[program]) <= boottime_ns()
         self._leases.extend(self._slots[program], int(deadline_s * 1e9))
         if was_out:
             self._wake()
@@ -142,7 +143,7 @@ class Guard:
         if slot is None:
             return
         self._leases.clear(slot)
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now_ns = boottime_ns()
         self._wake()
         limit_s = time.monotonic() + TURN_S
         while self._leases.beat_ns <= now_ns and self.is_watched and time.monotonic() < limit_s:
@@ -169,7 +170,7 @@ class Guard:
 
     async def _have_watchdog(self) -> None:
         if not self._is_locked():
-            started_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            started_ns = boottime_ns()
             self._child = spawn(self._command, self._log_file, os.environ)
             await self._until_it_looks(started_ns)
         self._watch_process()

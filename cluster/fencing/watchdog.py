@@ -25,6 +25,7 @@ from cluster.fencing.cgroup import CgroupError, ProgramCgroup
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import SLOTS, Fencing, LeaseFile, Watched
 from cluster.fencing.process_tree import ProcessTree
+from transport.clock import boottime_ns
 from transport.errors import ConfigError, KagemushaError
 
 LOOK_S: Final = 0.05
@@ -162,11 +163,6 @@ def _freezer(watched: Watched) -> ProgramCgroup | ProcessTree | None:
     if watched.cgroup:
         return ProgramCgroup(Path(watched.cgroup))
     return ProcessTree(watched.pid) if watched.pid else None
-
-
-def boottime_ns() -> int:
-    """The clock of leases."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def lock(leases: Path) -> int:

@@ -102,6 +102,7 @@ _OF_NODE: Final = Section(
             "kagemusha_lease_seconds", "gauge", "seconds", "How long a primary may serve by one lease (node.toml)."
         ),
         Measure("kagemusha_registry_commands", "gauge", "commands", "Commands that were applied to the registry here."),
+        Measure("kagemusha_tasks", "gauge", "tasks", "Tasks of this daemon's event loop that have not ended."),
         Measure("kagemusha_leader_changes_total", "counter", "times", "New leaders, since this daemon was started."),
         _flag("kagemusha_keepalived", "1 while keepalived runs. None where no program wants it."),
         Measure(

@@ -12,6 +12,7 @@ from cluster.node.condition import Condition
 from cluster.node.messages import Load
 from cluster.node.round_trips import RoundTrips
 from cluster.registry.values import NodeId
+from transport.clock import boottime_s
 
 INTERVAL_S: Final = 1.0
 
@@ -36,7 +37,7 @@ class LoadMeter:
             self._cpu, self._memory = psutil.cpu_percent() / 100, psutil.virtual_memory()
         free_bytes, total_bytes = int(self._memory.available), int(self._memory.total)
         trouble = self.condition.trouble(
-            time.clock_gettime(time.CLOCK_BOOTTIME),
+            boottime_s(),
             watched=self._is_watched(),
             free_bytes=free_bytes,
             total_bytes=total_bytes,

@@ -7,7 +7,6 @@ news, with the clock of this node.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,9 @@ from cluster.config import NodeConfig, host_and_port
 from cluster.fencing.guard import Guard
 from cluster.leader.detector import DetectorTimes
 from cluster.leader.failover import Failover
-from cluster.leader.news import Committed, Leading, LeaseAsked, News, NodeClosed, NotLeading, RegistryChanged, Tick
-from cluster.leader.orders import Answer, Commit, GrantLease, Note, Order, RefuseLease
+from cluster.leader.news import LeaseAsked, NodeClosed, RegistryChanged
+from cluster.node.decisions import Decisions
 from cluster.node.desk import Desk
-from cluster.node.errands import Errands
 from cluster.node.lasting import first_failure
 from cluster.node.messages import (
     AnswerBody,
@@ -56,6 +54,7 @@ from cluster.registry.commands import (
 )
 from cluster.registry.state_machine import Registry
 from cluster.registry.values import NodeId, ProgramId
+from transport.clock import boottime_ns, boottime_s
 from transport.errors import ConfigError, FrameError, KagemushaError
 from transport.tls import Tls
 
@@ -79,11 +78,6 @@ class Given:
     preflight: PreflightProgram = nothing_against
 
 
-def boottime_s() -> float:
-    """CLOCK_BOOTTIME, as leases and the failover's decisions count."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def _make(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -93,9 +87,9 @@ def _make(directory: Path) -> None:
 
 
 class Runner:
-    """One node. `registry`, `peers`, `supervisor`, `desk` and `failover` may be read by whoever serves the API.
+    """One node. `registry`, `peers`, `supervisor`, `desk` and `decisions` may be read by whoever serves the API.
 
-    on_note: hears of what the leader did, on the node that leads. on_applied: of every command that was applied here.
+    on_applied: hears of every command that was applied here.
     """
 
     def __init__(self, config: NodeConfig, tls: Tls, given: Given) -> None:
@@ -103,10 +97,9 @@ class Runner:
         self.node = config.node.id
         self.registry = Registry()
         self.desk = Desk()
-        self.on_note: list[Callable[[Note], None]] = []
         self.on_applied: list[Callable[[Command, Result], None]] = []
         times = config.times
-        self.failover = Failover(
+        failover = Failover(
             self.node,
             self.registry,
             times.lease_times(),
@@ -131,24 +124,23 @@ class Runner:
             given.preflight,
         )
         self.member = self._make_member(tls, data / "raft")
-        self._errands = Errands(
+        self.decisions = Decisions(
+            self.node,
+            failover,
+            self.registry,
             self.peers,
             self.desk,
-            lambda: self.registry.programs,
-            lambda: self._leading_term,
-            self._step,
+            self.member.leadership,
+            self.propose,
+            self._deliver,
             times.request_ms / 1000,
         )
-        self._leading_term = 0
         self._term_seen = 0
-        self._own: set[str] = set()
-        self._waiting: dict[str, asyncio.Future[Result]] = {}
         self._heard_at_s: dict[NodeId, float] = {}
         self._beats = 0
         self._beat_due = False
         self._started = False
         self._caught_up = False
-        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lasting: list[asyncio.Task[None]] = []
 
@@ -162,7 +154,7 @@ class Runner:
             self._apply,
             self.registry.snapshot,
             self._restore,
-            lambda _: self._see_leadership(),
+            lambda _: self.decisions.see_leadership(),
             cluster=config.cluster.id,
             epoch=config.cluster.epoch,
             times=RaftTimes(
@@ -187,6 +179,7 @@ class Runner:
             await self.close()
             raise
         self._started = True
+        self.decisions.begin()
         self._lasting = [self._keep(self._beat()), self._keep(self._announce())]
 
     async def extend(self) -> None:
@@ -210,9 +203,7 @@ class Runner:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
-        await self._errands.close()
+        await self.decisions.close()
         await self.supervisor.close()
         await self.peers.close()
         await self.member.close()
@@ -232,24 +223,6 @@ class Runner:
     async def propose(self, command: Command) -> Result:
         """Have a command agreed. Raises the errors of `cluster.raft.errors`."""
         return decode_result(await self.member.propose(encode(command), COMMIT_S))
-
-    async def request(self, request_id: str, news: News, timeout_s: float) -> Result:
-        """Ask the leader's decisions, on the node that leads, for what a person wants; `news` has that request id.
-
-        Raises KagemushaError when there is no answer in time: then it is not known what becomes of it.
-        """
-        future = self._waiting.get(request_id)
-        if future is None:
-            future = self._waiting[request_id] = asyncio.get_running_loop().create_future()
-            self._step(news)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise KagemushaError(f"no answer within {timeout_s:g} s", hint="look at its status") from None
-        finally:
-            if future.done():
-                self._waiting.pop(request_id, None)
 
     def heartbeat_ages_s(self) -> dict[NodeId, float]:
         """Of every node that was heard from: seconds since then."""
@@ -285,15 +258,15 @@ class Runner:
             hear(command, decode_result(result))
         self._term_seen = max(self._term_seen, self.registry.term)
         program: ProgramId = getattr(command, "program", "") or getattr(command, "program_id", "")
-        if command.request_id not in self._own:
-            self._later(self._step, RegistryChanged(program))
+        if not self.decisions.proposed(command):
+            self._later(self.decisions.tell, RegistryChanged(program))
         if isinstance(command, DeleteProgram):
             self._later(self._forget_deleted, program)
         return result
 
     def _restore(self, data: bytes) -> None:
         self.registry.load(data)
-        self._later(self._step, RegistryChanged(""))
+        self._later(self.decisions.tell, RegistryChanged(""))
 
     def _forget_deleted(self, program: ProgramId) -> None:
         """End what is here of a program that was deleted; not before this node knows all that was decided meanwhile."""
@@ -305,23 +278,6 @@ class Runner:
             await job
         except KagemushaError as error:
             log.warning("not done", reason=error.what, hint=error.hint)
-
-    def _see_leadership(self) -> None:
-        """Tell the decisions whether this node leads, if that has changed."""
-        if not self._started:
-            return
-        leadership, now_s = self.member.leadership(), boottime_s()
-        if leadership.holds(now_s) and leadership.lease_until_s is not None:
-            if leadership.term != self._leading_term:
-                log.info("this node leads", term=leadership.term)
-                self._leading_term = leadership.term
-                self.desk.forget_told()
-            news = Leading(leadership.term, leadership.lease_until_s, time.time(), leadership.heard_s)
-            self._perform(self.failover.step(now_s, news))
-        elif self._leading_term and leadership.leader != self.node:
-            log.info("this node leads no more", term=self._leading_term)
-            self._leading_term = 0
-            self._perform(self.failover.step(now_s, NotLeading()))
 
     async def _announce(self) -> None:
         """Tell the registry where this node can be reached; then it is known here what was decided meanwhile."""
@@ -348,57 +304,6 @@ class Runner:
                 extension_id = entry.extension.extension_id
                 await self._quietly(self.propose(EndExtension(name, entry.program_id, entry.token, extension_id)))
 
-    # ------------------------------------------------------------ decisions
-
-    def _step(self, news: News) -> None:
-        """Tell the decisions, and do what they order."""
-        if not self._started:
-            return
-        self._see_leadership()
-        self._perform(self.failover.step(boottime_s(), news))
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline_s = self.failover.deadline_s
-        if deadline_s is not None:
-            wait_s = max(deadline_s - boottime_s(), 0.001)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._step, Tick())
-
-    def _perform(self, orders: Sequence[Order]) -> None:
-        for order in orders:
-            match order:
-                case Commit(command):
-                    self._own.add(command.request_id)
-                    self._keep(self._commit(command))
-                case GrantLease(node, program, token, sent_s, granted_s):
-                    self._deliver(node, Grant(program, token, sent_s, granted_s))
-                case RefuseLease(node, program, token, reason, replaced):
-                    self._deliver(node, LeaseRefused(program, token, reason, replaced))
-                case Answer(request_id, result):
-                    future = self._waiting.pop(request_id, None)
-                    if future is not None and not future.done():
-                        future.set_result(result)
-                case Note(program, what, token, parts):
-                    # As one value: names of steps are no names of fields.
-                    log.info(what, program=program, token=token, **({"timeline": dict(parts)} if parts else {}))
-                    for hear in self.on_note:
-                        hear(order)
-                case _:
-                    self._errands.run(order)
-
-    async def _commit(self, command: Command) -> None:
-        result: Result | None
-        try:
-            result = await self.propose(command)
-        except (RaftError, FrameError) as error:
-            log.warning("a command is without an outcome", command=type(command).__name__, reason=error.what)
-            result = None
-        self._own.discard(command.request_id)
-        self._step(Committed(command, result))
-
     # ------------------------------------------------------------ other nodes
 
     def _deliver(self, node: NodeId, message: NodeMessage) -> None:
@@ -412,12 +317,12 @@ class Runner:
             case Heartbeat():
                 self._heard_at_s[node] = boottime_s()
                 if node != self.node:
-                    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+                    now_ns = boottime_ns()
                     self.supervisor.meter.round_trips.heard(now_ns, node, message.sent_ns, message.echoes)
                 for news in self.desk.heartbeat(node, message):
-                    self._step(news)
+                    self.decisions.tell(news)
             case RenewLease(program, token, sent_s):
-                self._step(LeaseAsked(node, program, token, sent_s))
+                self.decisions.tell(LeaseAsked(node, program, token, sent_s))
             case Grant(program, token, sent_s, granted_s):
                 self.supervisor.granted(program, token, sent_s, granted_s)
             case LeaseRefused(program, token, reason, replaced):
@@ -438,7 +343,7 @@ class Runner:
 
     def _lost(self, node: NodeId) -> None:
         self.supervisor.meter.round_trips.forget(node)
-        self._step(NodeClosed(node))
+        self.decisions.tell(NodeClosed(node))
 
     # ------------------------------------------------------------ heartbeats and leases
 
@@ -463,7 +368,7 @@ class Runner:
     def _beat_now(self) -> None:
         self._beat_due = False
         self._beats += 1
-        sent_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        sent_ns = boottime_ns()
         echoes = self.supervisor.meter.round_trips.echoes(sent_ns)
         beat = Heartbeat(self._beats, sent_ns, self.supervisor.load, self.supervisor.states(), echoes)
         self.peers.send_to_all(beat)

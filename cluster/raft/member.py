@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from cluster.raft.times import Times
 from cluster.raft.transport import Address, Transport
 from cluster.raft.wire import COMMAND_BYTES_MAX, WIRE_FORMAT, Hello, RaftMessage
 from cluster.raft.writer import Writer
+from transport.clock import boottime_s
 from transport.errors import ConfigError
 from transport.tls import Tls
 
@@ -48,11 +48,6 @@ _NOT_TAKEN: Final = {1, 2, 3, 4, 6}
 NOT_LEADER, REQUEST_DENIED. After the others (LEADER_CHANGED, UNKNOWN_OUTCOME) it may be."""
 
 log = structlog.get_logger()
-
-
-def boottime_s() -> float:
-    """Return CLOCK_BOOTTIME: it never steps, and it goes on while the machine is suspended (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Member:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from cluster.raft.member import boottime_s
 from tests.cluster.raft.group import NODES
 from tests.cluster.raft.test_processes import Processes, three_processes
+from transport.clock import boottime_s
 
 
 def _say(name: str, values_s: list[float]) -> None:

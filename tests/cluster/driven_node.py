@@ -18,11 +18,12 @@ from cluster.leader.news import SwitchRequested
 from cluster.leader.orders import Note
 from cluster.node.messages import ProgramRead, ReadProgram
 from cluster.node.questions import Look, Seen
-from cluster.node.runner import Given, Runner, boottime_s
+from cluster.node.runner import Given, Runner
 from cluster.registry.commands import CreateProgram, Ok
 from kagemusha.inherited_signals import hear_all
 from kagemusha.program_reader import read_program
 from kagemusha.promptness import DAEMON_PRIORITY, be_punctual, punctual_workers
+from transport.clock import boottime_s
 from transport.errors import KagemushaError
 from transport.tls import Tls
 
@@ -39,7 +40,7 @@ class Driven:
         tls = Tls.load(Path(self.config.node.pki))
         self.runner = Runner(self.config, tls, Given((*PYTHON, "agent"), (*PYTHON, "watchdog"), read_program))
         self.notes: list[Note] = []
-        self.runner.on_note.append(self.notes.append)
+        self.runner.decisions.on_note.append(self.notes.append)
 
     async def answer(self, question: dict[str, Any]) -> object:
         """Do what is asked."""
@@ -48,7 +49,7 @@ class Driven:
             case "view":
                 leader = runner.leader
                 return {
-                    "leads": leader.holds(boottime_s()) and runner.failover.leads,
+                    "leads": leader.holds(boottime_s()) and runner.decisions.failover.leads,
                     "term": leader.term,
                     "nodes": sorted(runner.registry.nodes),
                     "programs": {name: dataclasses.asdict(one) for name, one in runner.registry.programs.items()},
@@ -62,10 +63,13 @@ class Driven:
                 return dataclasses.asdict(await runner.propose(command))
             case "switch":
                 request = SwitchRequested(question["id"], question["instance"])
-                result = await runner.request(question["id"], request, SWITCH_S)
+                result = await runner.decisions.request(question["id"], request, SWITCH_S)
                 return {"ok": isinstance(result, Ok), "result": dataclasses.asdict(result)}
             case "set wall clock":
                 set_wall_clock(question["by_s"])
+                return {}
+            case "forbid watchdogs":
+                runner.guard._command = ["/bin/false"]
                 return {}
             case "look":
                 seen = await runner.ask(question["node"], Look(question["program"]))

@@ -143,7 +143,7 @@ def test_json_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_level_holds_for_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 1000.0
-    monkeypatch.setattr(log_level, "_now_s", lambda: now_s)
+    monkeypatch.setattr(log_level, "boottime_s", lambda: now_s)
     daemon, agent = LogLevel(tmp_path), LogLevel(tmp_path)
     assert agent.now() == ("info", 0.0)
     daemon.set("debug", 60)

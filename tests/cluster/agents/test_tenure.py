@@ -12,11 +12,12 @@ from cluster.agents.place import Place
 from cluster.agents.tenure import Tenure
 from cluster.fencing.guard import Guard
 from cluster.fencing.lease_file import LeaseFile, Watched
-from cluster.fencing.watchdog import Watchdog, boottime_ns
+from cluster.fencing.watchdog import Watchdog
 from cluster.leader.lease import LeaseTimes
 from cluster.node.program import ProgramFile
 from cluster.registry.values import Policy
 from tests.cluster.cluster_of import configs
+from transport.clock import boottime_ns
 from transport.errors import ConfigError, KagemushaError
 
 FAR_S = 3600.0

@@ -10,11 +10,11 @@ from cluster.raft.disk import Disk
 from cluster.raft.errors import StorageError
 from cluster.raft.journal import Journal
 from cluster.raft.machine import Machine
-from cluster.raft.member import boottime_s
 from cluster.raft.snapshots import SnapshotStore
 from cluster.raft.times import Times
 from cluster.raft.wire import NO_OP, Appended, AppendEntries, RaftMessage, Vote
 from tests.cluster.raft.group import Counter
+from transport.clock import boottime_s
 
 PEERS = ("b", "c")
 NOTHING = bytes([NO_OP])

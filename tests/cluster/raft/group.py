@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cluster.raft.lease import Leadership
-from cluster.raft.member import Member, boottime_s
+from cluster.raft.member import Member
 from cluster.raft.times import Times
 from cluster.raft.transport import Address
 from transport.acceptor import Acceptor
+from transport.clock import boottime_s
 from transport.pki import Authority
 from transport.tls import Tls
 

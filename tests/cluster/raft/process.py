@@ -16,9 +16,10 @@ from typing import Any
 import uvloop
 
 from cluster.raft.lease import Leadership
-from cluster.raft.member import Member, boottime_s
+from cluster.raft.member import Member
 from cluster.raft.times import Times
 from tests.cluster.raft.group import Counter
+from transport.clock import boottime_s
 from transport.errors import KagemushaError
 from transport.tls import Tls
 

@@ -16,10 +16,10 @@ from cluster.raft.errors import (
     StorageError,
     UnknownOutcome,
 )
-from cluster.raft.member import boottime_s
 from cluster.raft.times import Times
 from cluster.raft.wire import COMMAND_BYTES_MAX
 from tests.cluster.raft.group import DEADLINE_S, NODES, Counter, Group, free_ports, three
+from transport.clock import boottime_s
 from transport.errors import ConfigError, PeerRefused
 
 WAIT_S = 10.0
