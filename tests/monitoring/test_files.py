@@ -72,6 +72,7 @@ def test_what_is_in_no_query_is_meant_so() -> None:
         "kagemusha_leader_known",
         "kagemusha_nodes",
         "kagemusha_registry_commands",
+        "kagemusha_tasks",
         "kagemusha_instance_token",
         "kagemusha_program_token",
         "kagemusha_checkpoint",
