@@ -20,22 +20,31 @@ from pathlib import Path
 from kagemusha.demo.story import PORT
 from tests.chaos.campaign import SeedsError
 from tests.chaos.campaign_command import run_campaign
+from tests.chaos.checkers.growth import lives
 from tests.chaos.deployed.command import WRONG, run_there
 from tests.chaos.deployed.faults import SITE_KINDS
 from tests.chaos.faults.all import KINDS, kinds_with
-from tests.chaos.plan import Plan, PlanError, Step, make_plan
+from tests.chaos.leak_report import report_lines
+from tests.chaos.plan import Plan, PlanError, Step, make_plan, make_soak
 from tests.chaos.programs import DRIVERS, PROGRAMS, Setup
 from tests.chaos.run import Outcome, Verdict, carry_out
 from tests.chaos.shrink import shrink
 
 _EXIT_CODES: dict[Verdict, int] = {"kept": 0, "violated": 1, "invalid": 3, "broken": 4}
 _WRONG = 2
+_SECONDS = 60.0
+_SOAK_SECONDS = 3600.0
 
 
 def main() -> int:
     """One run; with --shrink, after a violation, as many as it takes."""
     parser = argparse.ArgumentParser(prog="make chaos ARGS=...", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the plan takes, about (default: 60)")
+    parser.add_argument("--seconds", type=float, help=f"how long the plan takes, about (default: {_SECONDS:g})")
+    parser.add_argument(
+        "--soak",
+        action="store_true",
+        help=f"look for leaks: daemons are left alive (default: {_SOAK_SECONDS:g} seconds)",
+    )
     parser.add_argument("--seed", type=int, help="what the plan is made of (default: by chance)")
     parser.add_argument(
         "--seeds", metavar="A-B", help="a run for each of these, 1-100 or 1-5,9, and a table in the end"
@@ -62,6 +71,7 @@ def main() -> int:
     there.add_argument("--authority", type=Path, metavar="DIR", help="of the cluster's authority and the token")
     there.add_argument("--port", type=int, default=PORT, help=f"where the program speaks redis (default: {PORT})")
     options = parser.parse_args()
+    options.seconds = options.seconds or (_SOAK_SECONDS if options.soak else _SECONDS)
     try:
         if options.seeds is not None:
             return run_campaign(options, _print)
@@ -86,8 +96,8 @@ def _here(options: argparse.Namespace) -> Outcome:
 
 
 def _there(options: argparse.Namespace) -> Outcome | None:
-    if options.shrink:
-        raise PlanError("--shrink is for clusters on this machine: it takes many runs")
+    if options.shrink or options.soak:
+        raise PlanError("--shrink and --soak are for clusters on this machine: nobody sees the processes of another")
     return run_there(options, _say)
 
 
@@ -95,11 +105,11 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.plan is not None:
         return Plan.parse(options.plan.read_text(), KINDS)
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
-    there = kinds_with(options.driver, options.program)
+    there = kinds_with(options.driver, options.program, daemons_live=options.soak)
     kinds = {kind: targets for kind, targets in there.items() if options.only is None or kind in options.only}
     if not kinds:
         raise PlanError(f"none of these faults is possible with the driver {options.driver}")
-    return make_plan(seed, options.seconds, kinds)
+    return (make_soak if options.soak else make_plan)(seed, options.seconds, kinds)
 
 
 async def _carry_out(plan: Plan, setup: Setup, keep: bool, shorten: bool) -> Outcome:
@@ -127,6 +137,8 @@ def _tell(outcome: Outcome) -> None:
         _say(f"invalid: {why}")
     if outcome.broken:
         _say(f"could not be carried through: {outcome.broken}")
+    for line in report_lines(lives(outcome.evidence)):
+        _say(line)
     figures = outcome.figures()
     _say(f"{outcome.verdict}: {figures['writes_acknowledged']} writes acknowledged, {figures['writes_lost']} lost")
     if outcome.kept_in:

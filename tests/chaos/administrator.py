@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from kagemusha.client import Json
+from kagemusha.client.access import Access
+from kagemusha.client.nodes import Nodes
 from kagemusha.demo.cluster.operator import Operator
+from kagemusha.demo.errors import DemoError
 from kagemusha.demo.story import PROGRAM_ID
+
+_PATIENCE_S = 1.0
+_TASKS = re.compile(r"^kagemusha_tasks\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
 class Administrator(Operator):
@@ -18,6 +25,8 @@ class Administrator(Operator):
     ) -> None:
         super().__init__(endpoints, token, authority, logs, program)
         self.program_id = program
+        self._metrics = Nodes(Access(tuple(endpoints), token, str(authority)), _PATIENCE_S)
+        self._reads_metrics = False
 
     async def stay(self) -> None:
         """Ask from here; before anything is asked."""
@@ -26,6 +35,26 @@ class Administrator(Operator):
     async def health(self) -> Json:
         """What the first node that answers knows of the group."""
         return await self._call(self._client.get_health())
+
+    async def tasks(self) -> int:
+        """How many the event loop of the first node's daemon has that answers."""
+        text = await self._call(self._metrics_text())
+        found = _TASKS.search(text)
+        if found is None:
+            raise DemoError("the metrics tell of no tasks")
+        return int(float(found[1]))
+
+    async def _metrics_text(self) -> str:
+        if not self._reads_metrics:
+            self._metrics.open()
+            self._reads_metrics = True
+        async with self._metrics.answer("GET", "/metrics", {}) as answer:
+            return await answer.text()
+
+    async def close(self) -> None:
+        """See `Operator`."""
+        await self._call(self._metrics.close())
+        await super().close()
 
     async def programs(self) -> list[Json]:
         """All of them."""

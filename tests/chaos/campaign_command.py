@@ -27,7 +27,7 @@ _ENDS_FACTOR: Final = 10.0
 def run_campaign(options: argparse.Namespace, tell: Tell) -> int:
     """Gives the exit status. tell: gets a line for each run, and the table. Raises SeedsError, OSError."""
     given = {"--seed": options.seed, "--plan": options.plan, "--inventory": options.inventory}
-    given["--shrink"] = options.shrink or None
+    given |= {"--shrink": options.shrink or None, "--soak": options.soak or None}
     for name, value in given.items():
         if value is not None:
             raise SeedsError(f"--seeds is for many runs on this machine, and {name} for one: leave one of them out")

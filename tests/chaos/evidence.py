@@ -146,6 +146,22 @@ class Census:
     resident_kib: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One process at any time. owed: so many of its descriptors are another's doing. tasks: of its event loop; None:
+    nobody could ask."""
+
+    at_ns: int
+    node: str
+    role: str
+    pid: int
+    descriptors: int
+    owed: int
+    resident_kib: int
+    threads: int
+    tasks: int | None
+
+
 @dataclass(slots=True)
 class Evidence:
     """All of it."""
@@ -158,6 +174,7 @@ class Evidence:
     history: list[Agreed] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
     census: list[Census] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     registry: list[RegistryOperation] = field(default_factory=list)
 
     @property
@@ -198,5 +215,6 @@ _KINDS: dict[str, type[Any]] = {
     "history": Agreed,
     "struck": Struck,
     "census": Census,
+    "samples": Sample,
     "registry": RegistryOperation,
 }

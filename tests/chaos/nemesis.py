@@ -41,7 +41,7 @@ class Notes:
 
 
 class Nemesis:
-    """struck: the faults that there were. census: taken whenever all was whole."""
+    """struck: the faults that there were. census: taken whenever all was whole, also in the end."""
 
     def __init__(self, stage: Stage, plan: Plan, notes: Notes) -> None:
         self.struck: list[Struck] = []
@@ -59,6 +59,12 @@ class Nemesis:
             if not await self._step(number, step):
                 return
             await asyncio.sleep(step.rest_s)
+        if missing := await self._stage.until_whole():
+            # It was whole, and nothing was done to it since.
+            self.struck[-1] = replace(self.struck[-1], whole_ns=None, unhealed=missing)
+            self._notes.tell(f"NOT WHOLE ANY MORE: {missing}")
+        else:
+            self.census += await self._stage.census()
 
     async def _step(self, number: int, step: Step) -> bool:
         roles = await self._stage.roles()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from tests.chaos.administrator import Administrator
-from tests.chaos.evidence import Agreed, Report, Standing
+from tests.chaos.evidence import Agreed, Report, Sample, Standing
 from tests.chaos.observer import Observer, Roles, SceneError
 
 
@@ -15,7 +16,7 @@ class Observed:
     def __init__(self) -> None:
         self._operators: dict[str, Administrator] = {}
         self._observer: Observer | None = None
-        self._reporter: asyncio.Task[None] | None = None
+        self._reporter: asyncio.Future[Any] | None = None
 
     @property
     def operator(self) -> Administrator:
@@ -38,6 +39,11 @@ class Observed:
     def standings(self) -> list[Standing]:
         """See `Stage`."""
         return [] if self._observer is None else self._observer.standings
+
+    @property
+    def samples(self) -> list[Sample]:
+        """See `Stage`: none, where nobody can look."""
+        return []
 
     async def roles(self) -> Roles:
         """See `Stage`."""

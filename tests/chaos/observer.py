@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ LOOK_AGAIN_S = 0.1
 _ASK_S = 3.0
 _TERMS_EVERY_S = 0.5
 _HISTORY_MAX = 1000
+_HISTORY_EVERY_S = 30.0
 _TRIES = 5
 
 
@@ -63,6 +64,7 @@ class Observer:
     def __init__(self, anybody: Administrator, each: Mapping[str, Administrator], logs: object) -> None:
         self.reports: list[Report] = []
         self.standings: list[Standing] = []
+        self._remembered: dict[Agreed, None] = {}
         self._anybody = anybody
         self._each = each
         self._logs = logs
@@ -87,8 +89,9 @@ class Observer:
         raise SceneError("there is no primary, or no leader")
 
     async def history(self) -> list[Agreed]:
-        """As each node tells it. A node that was away may be some events behind when all is whole again: it has time,
-        and what they tell then is what they tell. Raises SceneError."""
+        """As each node tells it, and has told it: nodes remember their last thousand events. A node that was away may
+        be some events behind when all is whole again: it has time, and what they tell then is what they tell. Raises
+        SceneError."""
         end_s = time.monotonic() + QUIET_S
         while True:
             by_node = {name: await self._history_of(name) for name in self._each}
@@ -96,11 +99,9 @@ class Observer:
             if len(newest) == 1 or time.monotonic() > end_s:
                 break
             await asyncio.sleep(LOOK_AGAIN_S)
-        return [
-            Agreed(teller=name, **{key: event[key] for key in ("index", "kind", "program", "node", "text")})
-            for name, events in by_node.items()
-            for event in events
-        ]
+        for name, events in by_node.items():
+            self._remember(name, events)
+        return list(self._remembered)
 
     async def _history_of(self, name: str) -> list[Json]:
         trouble: Exception | None = None
@@ -144,8 +145,9 @@ class Observer:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     async def report(self) -> None:
-        """Ask for the staleness and for terms, again and again, until it is cancelled."""
-        await asyncio.gather(self._ask_for_the_staleness(), *map(self._ask_for_the_term, self._each))
+        """Ask for the staleness, for terms and for what was agreed, again and again, until it is cancelled."""
+        terms = map(self._ask_for_the_term, self._each)
+        await asyncio.gather(self._ask_for_the_staleness(), *terms, *map(self._ask_for_the_history, self._each))
 
     async def _ask_for_the_staleness(self) -> None:
         while True:
@@ -172,6 +174,18 @@ class Observer:
             else:
                 self.standings.append(Standing(name, asked_ns, time.monotonic_ns(), health["term"]))
             await asyncio.sleep(_TERMS_EVERY_S)
+
+    async def _ask_for_the_history(self, name: str) -> None:
+        while True:
+            await asyncio.sleep(_HISTORY_EVERY_S)
+            try:
+                self._remember(name, await self.ask(self._each[name].history(_HISTORY_MAX)))
+            except (DemoError, TimeoutError):
+                pass
+
+    def _remember(self, name: str, events: Iterable[Json]) -> None:
+        keys = ("index", "kind", "program", "node", "text")
+        self._remembered.update((Agreed(name, *(event[key] for key in keys)), None) for event in events)
 
 
 def what_is_missing(nodes: Sequence[Json], program: Json, status: Json | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 from typing import Literal as _Literal
 
@@ -95,6 +95,20 @@ def make_plan(seed: int, seconds: float, kinds: Mapping[str, Sequence[Target]]) 
         step = Step(tuple(strikes), round(chance.uniform(0.3, 3.0), 2), round(chance.uniform(0.5, 2.0), 2))
         steps.append(step)
         left_s -= step.for_s + step.rest_s + RECOVERY_S
+    return Plan(seed, tuple(steps))
+
+
+def make_soak(seed: int, seconds: float, kinds: Mapping[str, Sequence[Target]]) -> Plan:
+    """A plan for finding leaks, which takes about so many seconds: for half of them one fault after the other with much
+    rest between, then nothing at all. kinds: as in `make_plan`; none of them should end what is looked at."""
+    chance = random.Random(seed)
+    steps: list[Step] = []
+    left_s, bag = seconds / 2, list[str]()
+    while left_s > 0 or not steps:
+        strike = _strike(chance, bag, kinds)
+        steps.append(Step((strike,), round(chance.uniform(0.3, 3.0), 2), round(chance.uniform(10.0, 20.0), 2)))
+        left_s -= steps[-1].for_s + steps[-1].rest_s + RECOVERY_S
+    steps[-1] = replace(steps[-1], rest_s=seconds / 2)
     return Plan(seed, tuple(steps))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from tests.chaos.checkers.growth import nothing_grows
 from tests.chaos.checkers.recovery import (
     ANSWERED_S_MAX,
     GROWTH_MAX,
@@ -216,6 +217,10 @@ def _an_event_is_missing(evidence: Evidence) -> None:
     evidence.history.remove(of_it[len(of_it) // 2])
 
 
+def _history_is_changed(evidence: Evidence) -> None:
+    evidence.history.append(replace(evidence.history[0], text="something else"))
+
+
 def _a_node_remembers_nothing(evidence: Evidence) -> None:
     teller = evidence.history[-1].teller
     evidence.history = [one for one in evidence.history if one.teller != teller]
@@ -257,6 +262,19 @@ def _memory_grows(evidence: Evidence) -> None:
     evidence.census.append(replace(last, resident_kib=most + (MEMORY_MIB_MAX[""] + 1) * 1024))
 
 
+def _grows(name: str, by: int) -> Callable[[Evidence], None]:
+    """Half an hour in which one quantity of a daemon grows, little by little."""
+
+    def plant(evidence: Evidence) -> None:
+        last = next(one for one in reversed(evidence.samples) if one.role == "daemon")
+        calm = replace(last, pid=0, tasks=last.tasks or 0)
+        for minute in range(31):
+            grown = {name: getattr(calm, name) + by * minute // 30}
+            evidence.samples.append(replace(calm, at_ns=last.at_ns + 60 * minute * NS_PER_S, **grown))
+
+    return plant
+
+
 PLANTED = (
     Planted("two nodes answer in turns", one_serves_at_a_time, "I1", _two_take_turns),
     Planted("a node answers that was granted nothing", one_serves_at_a_time, "I1", _served_without_a_token),
@@ -283,6 +301,7 @@ PLANTED = (
     Planted("somebody sees what never was", registry_is_linearizable, "I6", _looked_at_what_never_was),
     Planted("a node tells another history", registries_are_equal, "I10", _another_history),
     Planted("a node has missed an event", registries_are_equal, "I10", _an_event_is_missing),
+    Planted("a node tells its history otherwise than before", registries_are_equal, "I10", _history_is_changed),
     Planted("a node remembers nothing", registries_are_equal, "I10", _a_node_remembers_nothing),
     Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
     Planted("it takes too long to be whole again", all_is_whole_again, "I12", _late),
@@ -290,6 +309,10 @@ PLANTED = (
     Planted("a process is left over", nothing_leaks, "I13", _a_process_too_many),
     Planted("descriptors are left open", nothing_leaks, "I13", _descriptors_grow),
     Planted("memory is not given back", nothing_leaks, "I13", _memory_grows),
+    Planted("descriptors grow, little by little", nothing_grows, "I13", _grows("descriptors", 20)),
+    Planted("memory grows, little by little", nothing_grows, "I13", _grows("resident_kib", 60 << 10)),
+    Planted("threads grow, little by little", nothing_grows, "I13", _grows("threads", 8)),
+    Planted("tasks grow, little by little", nothing_grows, "I13", _grows("tasks", 30)),
 )
 
 
@@ -335,6 +358,7 @@ INVALID: dict[str, Callable[[Evidence], None]] = {
     "the history tells of no token": _words_are_others,
     "nobody asked for the terms": lambda evidence: evidence.standings.clear(),
     "nobody counted processes": lambda evidence: evidence.census.clear(),
+    "nobody looked at processes": lambda evidence: evidence.samples.clear(),
     "nobody asked for the staleness": lambda evidence: evidence.reports.clear(),
     "the lists were not read": lambda evidence: evidence.contents.clear(),
     "nobody changed the registry": lambda evidence: evidence.registry.clear(),

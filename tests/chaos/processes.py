@@ -68,6 +68,14 @@ def open_descriptors(pid: int) -> list[int]:
         return []
 
 
+def threads_of(pid: int) -> int:
+    """How many it has (proc(5)); 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[17])
+    except (OSError, IndexError):
+        return 0
+
+
 def resident_kib(pid: int) -> int:
     """How much of its memory is resident (proc(5), statm); 0 where it is gone."""
     try:

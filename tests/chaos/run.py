@@ -15,11 +15,13 @@ from kagemusha.demo.errors import DemoError
 from kagemusha.demo.nodes import Directory, clear_crashed_runs, new_run_id
 from tests.chaos.cgroup import clear_crashed_cgroups
 from tests.chaos.checkers.all import violations
+from tests.chaos.checkers.growth import lives
 from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.verdict import Violation
 from tests.chaos.disk import IMAGE
 from tests.chaos.evidence import NS_PER_S, Evidence, Struck
 from tests.chaos.faults.all import FAULTS
+from tests.chaos.leak_report import report
 from tests.chaos.merged_log import write_merged
 from tests.chaos.nemesis import Nemesis, Notes
 from tests.chaos.observer import SceneError
@@ -79,6 +81,7 @@ class Outcome:
             "whole_again_s": [
                 round((one.whole_ns - one.healed_ns) / NS_PER_S, 2) for one in evidence.struck if one.whole_ns
             ],
+            "leaks": report(lives(evidence)),
             "took_s": self.took_s,
             "kept_in": self.kept_in,
         }
@@ -155,7 +158,7 @@ async def _play(stage: Stage, outcome: Outcome, logs: Path, tell: Callable[[str]
             laps.end("plan")
             evidence.struck, evidence.census = nemesis.struck, nemesis.census
             evidence.reports, evidence.standings = stage.reports, stage.standings
-            evidence.registry = await stage.registered()
+            evidence.samples, evidence.registry = stage.samples, await stage.registered()
         for file in await stage.witnesses():
             await asyncio.to_thread(evidence.add, file)
         evidence.history = await stage.history()

@@ -12,6 +12,7 @@ from tests.chaos.evidence import (
     Operation,
     RegistryOperation,
     Report,
+    Sample,
     Serving,
     Standing,
     Struck,
@@ -71,6 +72,7 @@ def good_run() -> Evidence:
             Agreed(node, 6, "primary-promoted", "redis", "b", "redis@b goes on from checkpoint 9 under token 2"),
         ]
         evidence.census += [Census(at_ns, node, "daemon", 1, 30, 60_000) for at_ns in (0, end_ns)]
+        evidence.samples += [Sample(at_ns, node, "daemon", 7, 30, 0, 60_000, 5, 20) for at_ns in (0, end_ns)]
         evidence.standings += [Standing(node, at_ns, at_ns + NS_PER_MS, 1) for at_ns in range(0, end_ns, NS_PER_S)]
     return evidence
 

@@ -16,13 +16,14 @@ from kagemusha.demo.story import PORT
 from tests.chaos.administrator import Administrator
 from tests.chaos.carrier import Keepalived
 from tests.chaos.daemon import ReleasedDaemon
-from tests.chaos.evidence import Census, RegistryOperation
+from tests.chaos.evidence import Census, RegistryOperation, Sample
 from tests.chaos.keeper import Keeper
 from tests.chaos.observed import Observed
 from tests.chaos.observer import START_S, Observer, SceneError
 from tests.chaos.processes import REGISTERED, Role, open_descriptors, pid_of, processes, resident_kib
 from tests.chaos.programs import Setup, command_of, definition_of
 from tests.chaos.registrars import DEFINITION, PROGRAM, Registrars
+from tests.chaos.sampler import Sampler
 from tests.chaos.stage import Harm
 from tests.chaos.witness import Witness
 from transport.pki import AUTHORITY_CERTIFICATE, Authority
@@ -47,6 +48,7 @@ class Scene(Observed):
         }
         self._faults = faults
         self._registrars: Registrars | None = None
+        self._sampler: Sampler | None = None
         self._definition = definition_of(setup, directory)
         self._program = str(command_of(setup.program, directory)[0]).encode()
         self._load = Witness("load", directory.path)
@@ -64,7 +66,9 @@ class Scene(Observed):
         await self.assemble()
         await self._sniffer.start(["nsenter", f"--net={self.bridge.path}", "--"], "tests.chaos.sniffer", ADDRESS)
         await self._load.start(self.machines.client.command(), "tests.chaos.load", ADDRESS, str(PORT), "")
-        self._reporter = asyncio.ensure_future(self.observer.report())
+        each = {name: self._operators[name] for name in NAMES}
+        self._sampler = Sampler(self.nodes, each, self._program)
+        self._reporter = asyncio.gather(self.observer.report(), self._sampler.run())
         through = {name: self._operators[f"registrar-{name}"] for name in NAMES}
         self._registrars = Registrars(through, self.directory.node / REGISTERED)
         self._registrars.start()
@@ -131,6 +135,11 @@ class Scene(Observed):
             await keeper.close()
 
     # ------------------------------------------------------------ what is known of it
+
+    @property
+    def samples(self) -> list[Sample]:
+        """See `Stage`."""
+        return [] if self._sampler is None else self._sampler.samples
 
     async def registered(self) -> list[RegistryOperation]:
         """See `Stage`."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from tests.chaos.evidence import Agreed, Census, Loses, RegistryOperation, Report, Standing
+from tests.chaos.evidence import Agreed, Census, Loses, RegistryOperation, Report, Sample, Standing
 from tests.chaos.observer import Roles
 from tests.chaos.plan import TARGETS, Target
 
@@ -38,7 +38,7 @@ class Harm(ABC):
 
 
 class Stage(Protocol):
-    """Open it, harm it, close it. reports, standings: of the staleness and of terms."""
+    """Open it, harm it, close it. reports, standings: of the staleness and of terms. samples: of all processes."""
 
     @property
     def reports(self) -> list[Report]:
@@ -46,6 +46,10 @@ class Stage(Protocol):
 
     @property
     def standings(self) -> list[Standing]:
+        """See above."""
+
+    @property
+    def samples(self) -> list[Sample]:
         """See above."""
 
     async def open(self) -> None:

@@ -123,7 +123,9 @@ def test_the_last_line_of_a_run_is_taken_and_none_is_a_broken_run() -> None:
 
 
 def test_what_is_for_one_run_does_not_go_with_many() -> None:
-    options = argparse.Namespace(seeds="1-2", seed=None, plan=Path("plan.json"), inventory=None, shrink=False)
+    options = argparse.Namespace(
+        seeds="1-2", seed=None, plan=Path("plan.json"), inventory=None, shrink=False, soak=False
+    )
     with pytest.raises(SeedsError, match="--plan"):
         run_campaign(options, lambda line: None)
 

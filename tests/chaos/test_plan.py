@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.faults.all import FAULTS, KINDS, kinds_with
 from tests.chaos.nemesis import loss_of
 from tests.chaos.observer import Roles
-from tests.chaos.plan import Plan, PlanError, Target, make_plan
+from tests.chaos.plan import RECOVERY_S, Plan, PlanError, Target, make_plan, make_soak
 from tests.chaos.shrink import shrink
 
 FEW: dict[str, Sequence[Target]] = {"one": ("primary",), "two": ("mirror", "leader"), "three": ("follower",)}
@@ -37,6 +37,23 @@ def test_every_kind_comes_before_any_comes_again() -> None:
     kinds = [strike.kind for step in make_plan(3, 300, FEW).steps for strike in step.strikes]
     for start in range(0, len(kinds) - 3, 3):
         assert set(kinds[start : start + 3]) == set(FEW)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_soak_is_half_harm_and_half_quiet(seed: int) -> None:
+    kinds = kinds_with("address", daemons_live=True)
+    plan = make_soak(seed, 3600, kinds)
+    *harm, last = plan.steps
+    assert last.rest_s == 1800
+    assert 1700 < sum(step.for_s + step.rest_s + RECOVERY_S for step in harm) < 1830
+    assert all(len(step.strikes) == 1 for step in plan.steps)
+    assert {strike.kind for step in plan.steps for strike in step.strikes} == set(kinds)
+
+
+def test_what_ends_a_daemon_is_in_no_soak() -> None:
+    kinds = kinds_with("address", daemons_live=True)
+    assert {"program-killed", "agent-killed", "switched-over", "isolated"} <= set(kinds)
+    assert not {"daemon-killed", "node-killed", "power-lost", "upgraded", "wrong-cluster", "disk-lost"} & set(kinds)
 
 
 def test_now_and_then_two_are_done_at_once() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from kagemusha.demo.nodes import CHECKOUT
 
 READY_S = 30.0
-WRITE_S = 60.0
+WRITE_S = 300.0
+"""What hours have shown is much."""
 
 
 def say_ready() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from tests.chaos.checkers.growth import nothing_grows
 from tests.chaos.checkers.recovery import (
     all_are_answered_again,
     all_is_whole_again,
@@ -30,6 +31,7 @@ CHECKERS: tuple[Checker, ...] = (
     all_is_whole_again,
     all_are_answered_again,
     nothing_leaks,
+    nothing_grows,
 )
 _OF_EACH_MAX = 20
 

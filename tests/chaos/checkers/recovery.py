@@ -21,10 +21,13 @@ MEMORY_MIB_MAX = {"agent": 512, "": 64}
 
 
 def registries_are_equal(evidence: Evidence) -> Iterator[Violation]:
-    """Every node tells the same history, as far back as both remember, and none tells nothing."""
+    """Every node tells the same history, as far back as both remember; none tells nothing, or once this, once that."""
     told: dict[str, dict[int, tuple[str, str, str, str]]] = {}
     for one in evidence.history:
-        told.setdefault(one.teller, {})[one.index] = (one.kind, one.program, one.node, one.text)
+        event = (one.kind, one.program, one.node, one.text)
+        before = told.setdefault(one.teller, {}).setdefault(one.index, event)
+        if before != event:
+            yield Violation("I10", f"node {one.teller} told of event {one.index} as {before}, and later as {event}")
     if not told:
         return  # Nobody was asked, and the run is invalid.
     nodes = {one.node for one in evidence.census} | {one.node for one in evidence.standings}

@@ -49,6 +49,7 @@ def _missing(evidence: Evidence, *, ours: bool) -> Iterator[str]:
         ("grants of a token", grants(evidence.history, evidence.program), True),
         ("terms", evidence.standings, True),
         ("counts of processes", evidence.census, True),
+        ("looks at processes", evidence.samples, ours),
         ("answered changes of the registry", changes, ours),
         ("reads of the registry", [one for one in evidence.registry if one.kind == "read"], ours),
         (

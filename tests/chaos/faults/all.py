@@ -82,10 +82,13 @@ KINDS: dict[str, tuple[Target, ...]] = {fault.kind: fault.targets for fault in _
 """All that a plan may have."""
 
 
-def kinds_with(driver: str, program: str = "redis") -> dict[str, tuple[Target, ...]]:
-    """Those that are possible where this program is mirrored and its address is carried by this driver."""
+def kinds_with(driver: str, program: str = "redis", *, daemons_live: bool = False) -> dict[str, tuple[Target, ...]]:
+    """Those that are possible where this program is mirrored and its address is carried by this driver. daemons_live:
+    only those of which no daemon or watchdog ends."""
     return {
         kind: targets
         for kind, targets in KINDS.items()
-        if FAULTS[kind].driver in ("", driver) and (not FAULTS[kind].programs or program in FAULTS[kind].programs)
+        if FAULTS[kind].driver in ("", driver)
+        and (not FAULTS[kind].programs or program in FAULTS[kind].programs)
+        and not (daemons_live and FAULTS[kind].ends_daemons)
     }

@@ -69,6 +69,7 @@ class DiskLost(Fault):
     is what had reached the bad one."""
 
     kind = "disk-lost"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""

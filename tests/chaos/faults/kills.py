@@ -65,6 +65,7 @@ class DaemonKilled(_Killed):
     kind = "daemon-killed"
     loses = "nothing"
     role = "daemon"
+    ends_daemons = True
 
 
 class WatchdogKilled(_Killed):
@@ -73,3 +74,4 @@ class WatchdogKilled(_Killed):
     kind = "watchdog-killed"
     targets = ("primary", "mirror")
     role = "watchdog"
+    ends_daemons = True

@@ -85,6 +85,7 @@ class DaemonOutOfMemory(_OutOfMemory):
 
     kind = "daemon-out-of-memory"
     role = "daemon"
+    ends_daemons = True
 
 
 class MemoryStarved(Fault):

@@ -26,6 +26,8 @@ _LOOK_AGAIN_S = 0.1
 class _WrongFiles(Fault):
     """A daemon is started again with files that can't be right; then with the right ones."""
 
+    ends_daemons = True
+
     @abstractmethod
     def spoil(self) -> None:
         """Make them wrong."""

@@ -41,6 +41,7 @@ class DaemonRestarted(Fault):
 
     kind = "daemon-restarted"
     loses = "nothing"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""
@@ -59,6 +60,7 @@ class AllRestarted(Fault):
     kind = "all-daemons-restarted"
     targets = ("primary",)
     loses = "staleness"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""
@@ -81,6 +83,7 @@ class Upgraded(Fault):
     kind = "upgraded"
     targets = ("primary",)
     loses = "nothing"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""

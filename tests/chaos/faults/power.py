@@ -11,6 +11,7 @@ class ProcessesKilled(Fault):
     """Every process of a node is gone at once; its kernel goes on, and answers for the addresses that it has."""
 
     kind = "processes-killed"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""
@@ -62,6 +63,7 @@ class AllKilled(Fault):
     kind = "all-nodes-killed"
     targets = ("primary",)
     loses = "everything"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""

@@ -44,6 +44,7 @@ class DaemonOutOfDescriptors(_NoDescriptors):
 
     kind = "daemon-out-of-descriptors"
     role = "daemon"
+    ends_daemons = True
 
 
 class AgentOutOfDescriptors(_NoDescriptors):
@@ -58,6 +59,7 @@ class DiskFull(Fault):
     """Nothing more can be written to the disk of a node (ENOSPC)."""
 
     kind = "disk-full"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""
