@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
+import os
 import re
 import struct
 from pathlib import Path
@@ -81,15 +83,26 @@ def test_the_example_says_all_that_is_required() -> None:
     assert {name for name in required if name.startswith("kagemusha_")} <= set(example["vars"])
 
 
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    """The collection's own module."""
-    spec = importlib.util.spec_from_file_location("node_facts", COLLECTION / "plugins/modules/node_facts.py")
+def loaded(name: str) -> ModuleType:
+    """A module of the collection's own."""
+    spec = importlib.util.spec_from_file_location(name, COLLECTION / "plugins/modules" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    """What preflight looks with."""
+    return loaded("node_facts")
+
+
+@pytest.fixture(scope="module")
+def unread() -> ModuleType:
+    """What sees whether a unit goes by its files."""
+    return loaded("unread")
 
 
 def test_a_kernel_without_an_option_is_told_from_one_whose_options_are_not_known(module: ModuleType) -> None:
@@ -119,6 +132,51 @@ def test_who_answers_for_an_address_is_read_from_the_answer(module: ModuleType) 
 def test_only_the_first_processor_counts_and_its_features_are_in_order(module: ModuleType) -> None:
     text = "model name\t: A\nflags\t\t: sse avx\n\nmodel name\t: B\nflags\t\t: none\n"
     assert module.processor(text) == {"model": "A", "flags": ["avx", "sse"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "release"),
+    [
+        (("/opt/kagemusha/releases/1-ab/bin/python", "-m", "kagemusha", "agent", "--program", "redis"), "1-ab"),
+        (("/opt/kagemusha/releases/1-ab/bin/python3", "/opt/kagemusha/current/bin/kagemusha", "node"), "1-ab"),
+        (("/opt/kagemusha/releases/1-ab/bin/python", "/opt/kagemusha/releases/1-ab/bin/pip", "install"), ""),
+        (("/usr/bin/python3", "-m", "kagemusha", "agent"), ""),
+        ((), ""),
+    ],
+)
+def test_the_release_of_a_process_is_known_by_its_command_line(
+    module: ModuleType, words: tuple[str, ...], release: str
+) -> None:
+    assert module.release_of(b"".join(word.encode() + b"\0" for word in words)) == release
+
+
+def test_a_unit_has_not_read_what_is_newer_than_its_last_reload(unread: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.touch()
+    at_s = file.stat().st_ctime
+
+    def said(read_s: float, **other: str) -> dict[str, Any]:
+        moment = datetime.datetime.fromtimestamp(read_s, datetime.UTC)
+        shown = {
+            "ActiveState": "active",
+            "ConditionResult": "yes",
+            "MainPID": str(os.getpid()),
+            "StateChangeTimestamp": f"{moment:%a %Y-%m-%d %H:%M:%S.%f} UTC",
+            **other,
+        }
+        files = [str(file), str(tmp_path / "none")]
+        return dict(unread.judged(shown, files, "reload", other.get("directory", "")))
+
+    assert said(at_s - 0.1)["newer"] == [str(file)]
+    assert said(at_s - 0.1)["unread"]
+    assert not said(at_s + 0.1)["unread"]
+    # What has never run has nothing to read again: it reads all of it at its start.
+    for never in ({"ConditionResult": "no"}, {"StateChangeTimestamp": ""}, {"StateChangeTimestamp": "n/a"}):
+        assert not said(at_s - 0.1, **never)["unread"]
+    # It has read its files, but runs from elsewhere.
+    assert said(at_s + 0.1, directory="/opt/nowhere")["unread"]
+    assert not said(at_s + 0.1, directory=str(Path(said(at_s)["executable"]).parent))["unread"]
+    assert not said(at_s + 0.1, directory="/opt/nowhere", ActiveState="inactive")["unread"]
 
 
 def test_the_example_finds_what_make_dist_makes() -> None:

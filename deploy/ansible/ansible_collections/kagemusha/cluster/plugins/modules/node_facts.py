@@ -89,6 +89,14 @@ release:
   description: The release of kagemusha that is installed; empty where there is none.
   type: str
   returned: always
+running:
+  description: The releases of kagemusha that run.
+  type: list
+  returned: always
+drained:
+  description: Whether an upgrade has drained the node and not come to its end.
+  type: bool
+  returned: always
 """
 
 import ctypes
@@ -101,7 +109,7 @@ import struct
 import subprocess
 import time
 
-CURRENT = "/opt/kagemusha/current"
+ROOT = "/opt/kagemusha"
 NETWORK = "/sys/class/net"
 ARP, ARP_REQUEST, ARP_REPLY = 0x0806, 1, 2
 ARP_TIMES, ARP_WAIT_S = 3, 0.3
@@ -262,6 +270,26 @@ def macs():
     return [mac for mac in found if mac.strip("0:")]
 
 
+def release_of(command_line):
+    """The release that a process of kagemusha is of, by its command line; empty for any other process."""
+    words = [os.fsdecode(word) for word in command_line.split(b"\0")]
+    start = ROOT + "/releases/"
+    is_ours = words[1:3] == ["-m", "kagemusha"] or words[1:2] == [ROOT + "/current/bin/kagemusha"]
+    return words[0][len(start) :].split("/", 1)[0] if is_ours and words[0].startswith(start) else ""
+
+
+def running():
+    """The releases that processes of this machine are of."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                found.add(release_of(file.read()))
+        except OSError:
+            continue
+    return sorted(found - {""})
+
+
 def python_version(command):
     """Of a Python; empty where it can't be run."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -286,7 +314,7 @@ def main():
         supports_check_mode=True,
     )
     given = module.params
-    release = os.uname().release
+    release, current = os.uname().release, ROOT + "/current"
     with open("/proc/cpuinfo") as file:
         cpu = processor(file.read())
     interface = given["interface"] or default_interface()
@@ -307,7 +335,9 @@ def main():
         interfaces=interfaces(),
         macs=macs(),
         python=python_version(given["python"]),
-        release=os.path.basename(os.path.realpath(CURRENT)) if os.path.exists(CURRENT) else "",
+        release=os.path.basename(os.path.realpath(current)) if os.path.exists(current) else "",
+        running=running(),
+        drained=os.path.exists(ROOT + "/drained-by-upgrade"),
     )
 
 
