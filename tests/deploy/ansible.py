@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,10 +118,52 @@ class Operator:
 
     def attempt(self, playbook: str, *arguments: str, timeout_s: float = 900.0, **variables: Any) -> Outcome:
         """Run a playbook of the collection."""
+        start_s = time.monotonic()
+        command = self._command(playbook, *arguments, **variables)
+        status, said = attempt(command, timeout_s=timeout_s, env=self._environment(), cwd=DIRECTORY)
+        self._note(f"{playbook} {' '.join(arguments)} {variables}", said)
+        changed = {name: int(count) for name, _, count, _, _ in _RECAP.findall(said)}
+        return Outcome(status, said, changed, time.monotonic() - start_s)
+
+    def interrupt(self, playbook: str, task: str, host: str, timeout_s: float = 900.0, **variables: Any) -> str:
+        """Run a playbook, and kill it as soon as it says that this task has changed something on `host`. Gives what it
+        said. Raises TrialError when it ends before."""
+        said, now = "", ""
+        with subprocess.Popen(
+            self._command(playbook, **variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment(),
+            cwd=DIRECTORY,
+            start_new_session=True,
+        ) as process:
+            kill = partial(os.killpg, process.pid, signal.SIGKILL)
+            limit = threading.Timer(timeout_s, kill)
+            limit.start()
+            for line in process.stdout or ():
+                said += line
+                now = line if line.startswith("TASK ") else now
+                if task in now and re.match(rf"changed: \[{host}[\] ]", line):
+                    kill()
+                    break
+            else:
+                now = ""
+            limit.cancel()
+        self._note(f"{playbook} {variables}, killed in its task {task!r} on {host}", said)
+        if not now:
+            raise TrialError(f"{playbook} ends before it changes something by {task!r} on {host}: {failure(said)}")
+        return said
+
+    def _command(self, playbook: str, *arguments: str, **variables: Any) -> list[str]:
         argv = [str(COMMANDS / "ansible-playbook"), "-i", str(self._inventory), f"kagemusha.cluster.{playbook}"]
         if variables:
             argv += ["-e", yaml.safe_dump(variables, default_flow_style=True, width=10_000).strip()]
-        environment = {
+        return self._lan.command(*argv, *arguments)
+
+    def _environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "PATH": f"{COMMANDS}:{os.environ['PATH']}",
             "ANSIBLE_CONFIG": str(DIRECTORY / "ansible.cfg"),
@@ -127,13 +173,10 @@ class Operator:
             "ANSIBLE_FORCE_COLOR": "0",
             "LC_ALL": "C.UTF-8",
         }
-        start_s = time.monotonic()
-        command = self._lan.command(*argv, *arguments)
-        status, said = attempt(command, timeout_s=timeout_s, env=environment, cwd=DIRECTORY)
+
+    def _note(self, command: str, said: str) -> None:
         with self.log.open("a") as log:
-            log.write(f"$ {playbook} {' '.join(arguments)} {variables}\n{said}\n")
-        changed = {name: int(count) for name, _, count, _, _ in _RECAP.findall(said)}
-        return Outcome(status, said, changed, time.monotonic() - start_s)
+            log.write(f"$ {command}\n{said}\n")
 
     def run(self, playbook: str, *arguments: str, timeout_s: float = 900.0, **variables: Any) -> Outcome:
         """The same; TrialError when it fails."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from tests.deploy.ansible import Outcome
 from tests.deploy.errors import TrialError
 from tests.deploy.trial import Figures
+
+SWITCHOVER_MS_MAX: Final = 3000.0
+"""What a client may wait at most where programs are handed over: bounded here, measured by `make bench-takeover`."""
 
 
 def kept(seen: Figures) -> Figures:
@@ -26,3 +32,8 @@ def changes(said: str) -> str:
         elif line.startswith("changed:"):
             lines.append(f"{task} {line}")
     return "\n".join(lines)
+
+
+def changes_nothing(outcome: Outcome) -> None:
+    """TrialError if a playbook has changed something."""
+    require(outcome.changes == 0, f"changed=0, not {dict(outcome.changed)}:\n{changes(outcome.said)}")

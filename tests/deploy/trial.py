@@ -61,9 +61,9 @@ class Trial:
         """Of all programs."""
         return [str(one["program"]) for one in self.kagemusha("list")]
 
-    def alive(self) -> set[str]:
-        """The nodes that are heard."""
-        return {str(node["node"]) for node in self.kagemusha("topology")["nodes"] if node["alive"]}
+    def alive(self, at: str = "") -> set[str]:
+        """The nodes that are heard, by this one if it is named."""
+        return {str(node["node"]) for node in self.kagemusha("topology", at=at)["nodes"] if node["alive"]}
 
     def await_mirrored(self, mirrors: int, limit_s: float = 90.0, name: str = "redis") -> float:
         """Wait until a program has so many mirrors that are mirrored; gives the seconds."""
