@@ -6,6 +6,7 @@ for it (a stopped program, a client during a takeover) must not wait for another
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from typing import Final
@@ -68,6 +69,18 @@ class Netlink:
         if size < 0:
             raise KernelError("answer", self.name, -size)
         return self._buffer[:size]
+
+    def answers(self, datagram: bytes) -> list[bytes]:
+        """Send messages that are whole already, and give all datagrams that answer them: they are there by then."""
+        self.send_datagram(datagram)
+        found: list[bytes] = []
+        while True:
+            try:
+                found.append(self.receive(wait=False).tobytes())
+            except KernelError as error:
+                if error.errno == errno.EAGAIN:
+                    return found
+                raise
 
     def header(self, at: int) -> tuple[int, int, int]:
         """Length, kind and sequence number of the message at offset `at` of the last datagram."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
-from agent.errors import KernelError
 from agent.kernel.netlink import Netlink
 from transport.barrier import NETLINK_NETFILTER, Barriers
 
@@ -15,19 +12,8 @@ class BarrierSocket:
     def __init__(self) -> None:
         """Raises KernelError: no nftables in this kernel."""
         self._netlink = Netlink(NETLINK_NETFILTER, "nftables")
-        self.barriers = Barriers(self._exchange)
+        self.barriers = Barriers(self._netlink.answers)
 
     def close(self) -> None:
         """Close the socket; the barriers stay as they are."""
         self._netlink.close()
-
-    def _exchange(self, datagram: bytes) -> list[bytes]:
-        self._netlink.send_datagram(datagram)
-        answers: list[bytes] = []
-        while True:
-            try:
-                answers.append(self._netlink.receive(wait=False).tobytes())
-            except KernelError as error:
-                if error.errno == errno.EAGAIN:
-                    return answers
-                raise

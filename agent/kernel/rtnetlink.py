@@ -16,6 +16,7 @@ from agent.errors import KernelError
 from agent.kernel.libc import NR, attempt_held
 from agent.kernel.netlink import Netlink
 from transport.netlink_format import ACK, CREATE, DUMP, REPLACE, REQUEST, attribute, attributes
+from transport.waiting import Waiting
 
 NETLINK_ROUTE: Final = 0
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR, RTM_GETROUTE = 16, 18, 20, 21, 22, 26
@@ -55,6 +56,7 @@ class RouteSocket:
 
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_ROUTE, "rtnetlink")
+        self.waiting = Waiting(self._netlink.answers)
 
     def close(self) -> None:
         """Close the netlink socket."""

@@ -46,8 +46,11 @@ class ServiceAddress:
         return all(heard)
 
     def drop(self) -> bool:
-        """Take the addresses off the interface; False when none of them was there."""
+        """Take the addresses off the interface; False when none of them was there. What was to be sent from them, and
+        waited for a neighbour to answer, is not sent any more."""
         found = [self._routes.delete_address(self.link, address) for address in self.addresses]
+        for version in {address.version for address in self.addresses}:
+            self._routes.waiting.drop(version)
         return any(found)
 
     def is_here(self) -> bool:

@@ -12,15 +12,16 @@ To freeze the program comes after that: it takes the longest.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from pathlib import Path
 
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.lease_file import Watched
 from cluster.fencing.netlink import Netlink
-from cluster.fencing.waiting import Waiting
 from transport.barrier import NETLINK_NETFILTER, Barriers
 from transport.errors import KagemushaError
 from transport.track_file import TrackFile
+from transport.waiting import Waiting
 
 
 class Hands:
@@ -30,7 +31,8 @@ class Hands:
         """Raises KagemushaError: this kernel has no nftables."""
         self._nftables = Netlink(NETLINK_NETFILTER)
         self._addresses = Addresses()
-        self._waiting = Waiting()
+        self._routes = Netlink(socket.NETLINK_ROUTE)
+        self._waiting = Waiting(self._routes.exchange)
         self.barriers = Barriers(self._nftables.exchange)
 
     def cut_off(self, watched: Watched) -> None:
@@ -51,7 +53,7 @@ class Hands:
         """Close the sockets."""
         self._nftables.close()
         self._addresses.close()
-        self._waiting.close()
+        self._routes.close()
 
     def _silence(self, watched: Watched) -> None:
         if watched.address and watched.instance:

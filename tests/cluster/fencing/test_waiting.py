@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from cluster.fencing.waiting import Waiting
+from agent.kernel.nftables import BarrierSocket
+from agent.kernel.rtnetlink import RouteSocket
+from agent.network.address import ServiceAddress
 from tests.cluster.fencing.frames import DEADLINE_S, Segment
 from tests.cluster.fencing.test_hands import BOTH, Talker, talking
+from transport.waiting import Waiting
 
 NOBODY = 7301
 """The client listens nowhere there."""
@@ -35,11 +38,11 @@ def unanswered(talker: Talker) -> Iterator[None]:
     talker.sniffer.forget()
     talker.client.sendall(b"hello")
     with talker.lan.inside("first"):
-        waiting = Waiting()
+        routes = RouteSocket()
     limit_s = time.monotonic() + DEADLINE_S
-    while not waiting.silent(talker.address.version):
+    while not routes.waiting.silent(talker.address.version):
         assert time.monotonic() < limit_s
-    waiting.close()
+    routes.close()
     yield
     for family in ("arp", "ip6"):
         at(talker, "client", "nft", "delete", "table", family, "asleep")
@@ -58,22 +61,46 @@ def heard_until_another_comes(talker: Talker) -> list[Segment]:
     return list(filter(talker.is_heard, found))
 
 
+def by_watchdog(talker: Talker) -> None:
+    """As the watchdog does it."""
+    talker.hands.cut_off(talker.watched)
+
+
+def by_agent(talker: Talker) -> None:
+    """As an agent does it."""
+    with talker.lan.inside("first"):
+        network = BarrierSocket(), ServiceAddress([talker.watched.address], "eth0")
+    barrier, address = network
+    barrier.barriers.put(talker.watched.instance, talker.address)
+    assert address.drop()
+    barrier.close()
+    address.close()
+
+
+CUT_OFF = pytest.mark.parametrize("cut_off", [by_watchdog, by_agent])
+
+
+def said_after(talker: Talker, cut_off: Callable[[Talker], None]) -> list[Segment]:
+    """What the client hears of a program that was cut off, when it is awake again."""
+    cut_off(talker)
+    talker.freeze()
+    at(talker, "client", "nft", "flush", "ruleset")
+    at(talker, "client", "nft", ASLEEP.replace("drop", "accept"))
+    return heard_until_another_comes(talker)
+
+
 @BOTH
-def test_what_waits_for_a_neighbour_is_not_sent_after_the_fence(interface: object) -> None:
+@CUT_OFF
+def test_what_waits_for_a_neighbour_is_not_sent_after_the_fence(
+    interface: object, cut_off: Callable[[Talker], None]
+) -> None:
     with talking(str(interface)) as talker, unanswered(talker):
-        talker.hands.cut_off(talker.watched)
-        talker.freeze()
-        at(talker, "client", "nft", "flush", "ruleset")
-        at(talker, "client", "nft", ASLEEP.replace("drop", "accept"))
-        assert heard_until_another_comes(talker) == []
+        assert said_after(talker, cut_off) == []
 
 
 @BOTH
-def test_it_would_be(interface: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@CUT_OFF
+def test_it_would_be(interface: object, cut_off: Callable[[Talker], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Waiting, "drop", lambda *_: 0)
     with talking(str(interface)) as talker, unanswered(talker):
-        talker.hands.cut_off(talker.watched)
-        talker.freeze()
-        at(talker, "client", "nft", "flush", "ruleset")
-        at(talker, "client", "nft", ASLEEP.replace("drop", "accept"))
-        assert heard_until_another_comes(talker)
+        assert said_after(talker, cut_off)

@@ -4,6 +4,8 @@ While a link is down its kernel forgets its neighbours, and keeps what it sends 
 some segments each, for some seconds. A fence in between would be too late for them: they left when the link was back,
 up to a second after it. To forget a neighbour that has not answered drops them (rtnetlink(7); net/core/neighbour.c,
 `neigh_invalidate`).
+
+Whoever stops a program does that, an agent or the watchdog, each with a netlink socket of its own.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
-from cluster.fencing.netlink import Netlink
 from transport.errors import KagemushaError
-from transport.netlink_format import ACK, DUMP, attribute, attributes, message, messages
+from transport.netlink_format import ACK, DUMP, ERROR, attribute, attributes, errno_of, message, messages
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _NDA_DST: Final = 1
@@ -25,12 +27,15 @@ _NEIGHBOUR: Final = struct.Struct("=BBHiHBB")
 """struct ndmsg: family, padding, interface, state, flags, type."""
 
 
-class Waiting:
-    """One netlink socket, opened ahead."""
+Exchange = Callable[[bytes], list[bytes]]
+"""Sends one datagram to rtnetlink and gives all datagrams that answer it, which are there when it was sent."""
 
-    def __init__(self) -> None:
-        """Raises KagemushaError."""
-        self._netlink = Netlink(socket.NETLINK_ROUTE)
+
+class Waiting:
+    """What waits in one network namespace. exchange: of a socket that was opened in it."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
     def drop(self, version: int) -> int:
         """Drop what waits for neighbours that have not answered yet, of IPv4 (4) or IPv6 (6); gives for how many.
@@ -41,7 +46,7 @@ class Waiting:
         silent = self.silent(version)
         for index, address in silent:
             head = _NEIGHBOUR.pack(family, 0, 0, index, 0, 0, 0)
-            code = self._netlink.change(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
+            code = self._change(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
             if code not in (0, errno.ENOENT):
                 raise KagemushaError(f"can't drop what waits for a neighbour: {os.strerror(code)}")
         return len(silent)
@@ -50,7 +55,7 @@ class Waiting:
         """Neighbours that were asked and have not answered: interface and address. Raises KagemushaError."""
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         found: list[tuple[int, bytes]] = []
-        for answer in self._netlink.exchange(message(_RTM_GETNEIGH, DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0, 0))):
+        for answer in self._exchange(message(_RTM_GETNEIGH, DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0, 0))):
             for kind, body in messages(answer):
                 if kind == _RTM_NEWNEIGH:
                     _, _, _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
@@ -59,6 +64,9 @@ class Waiting:
                         found.append((index, address))
         return found
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._netlink.close()
+    def _change(self, request: bytes) -> int:
+        for answer in self._exchange(request):
+            for kind, content in messages(answer):
+                if kind == ERROR:
+                    return errno_of(content)
+        raise KagemushaError("rtnetlink: the kernel does not answer")
