@@ -98,7 +98,11 @@ class Directory:
 
 
 def _lock(path: Path) -> IO[str] | None:
-    file = (path / "lock").open("w")
+    """None: somebody else has it, or the directory is gone already."""
+    try:
+        file = (path / "lock").open("w")
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -151,8 +151,9 @@ def main() -> int:
         options = Options(display, load, said.driver, said.runs, said.kinds, until_s)
         try:
             return 0 if asyncio.run(_measure(said.systems, options)) else 1
-        except asyncio.CancelledError:
-            return 1
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            sys.stderr.write("ended early; what was measured until then stands above\n")
+            return 130
         except DemoError as error:
             sys.stderr.write(f"{error.what}\nhint: {error.hint}\n")
             return 1

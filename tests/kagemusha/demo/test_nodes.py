@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,16 @@ def test_namespaces_of_a_run_that_gave_its_lock_back_and_was_killed_then_are_cle
         assert lives.path.exists()
     finally:
         lives.delete()
+
+
+def test_runs_that_clear_at_the_same_time_do_not_trip_over_each_other(runs: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = [NetworkNamespace.create(f"{PREFIX}{gone.pid}-beef-{number}") for number in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        cleared = [threads.submit(clear_crashed_runs, runs) for _ in range(4)]
+    assert [one.result() for one in cleared] == [[]] * 4
+    assert not [one.name for one in left if one.path.exists()]
 
 
 def test_two_runs_do_not_share_a_directory(directory: Directory, runs: Path) -> None:
