@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checkers.all import CHECKERS, violations
+from tests.chaos.checkers.tokens import tokens_rise
 from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.writes import nothing_is_lost
 from tests.chaos.evidence import Evidence
@@ -49,6 +50,15 @@ def test_what_is_newer_than_the_reported_staleness_may_be_lost() -> None:
     assert [one.what.split()[1] for one in nothing_is_lost(evidence)] == ["99", "100"]
     evidence.struck = [replace(one, loses="everything") for one in evidence.struck]
     assert list(nothing_is_lost(evidence)) == []
+
+
+def test_a_history_that_goes_back_to_no_creation_begins_with_any_token() -> None:
+    evidence = good_run()
+    evidence.history = [one for one in evidence.history if one.kind != "program-started"]
+    assert list(tokens_rise(evidence)) == []
+    created = replace(evidence.history[0], kind="program-created", program=evidence.program)
+    evidence.history.insert(0, created)
+    assert [one.invariant for one in tokens_rise(evidence)] == ["I2"]
 
 
 def test_evidence_that_was_saved_is_the_same(tmp_path: Path) -> None:

@@ -34,9 +34,11 @@ def grants(history: Iterable[Agreed], program: str) -> list[Grant]:
 
 
 def tokens_rise(evidence: Evidence) -> Iterator[Violation]:
-    """Each grant's token is the one before and one more; and what clients were told never goes back."""
-    before = 0
-    for grant in grants(evidence.history, evidence.program):
+    """Each grant's token is the one before and one more, from 1 on where the history goes back to the program's creation;
+    and what clients were told never goes back."""
+    granted = grants(evidence.history, evidence.program)
+    before = 0 if _is_created(evidence) else min((grant.token - 1 for grant in granted[:1]), default=0)
+    for grant in granted:
         if grant.token != before + 1:
             yield Violation("I2", f"token {grant.token} was granted to node {grant.node} after token {before}")
         before = max(before, grant.token)
@@ -45,6 +47,11 @@ def tokens_rise(evidence: Evidence) -> Iterator[Violation]:
         if report.token < said:
             yield Violation("I2", f"the cluster said token {report.token} after it had said {said}")
         said = max(said, report.token)
+
+
+def _is_created(evidence: Evidence) -> bool:
+    """Whether anybody remembers that: of a cluster that has been there for long nodes keep the newest events alone."""
+    return any(one.kind == "program-created" and one.program == evidence.program for one in evidence.history)
 
 
 def terms_rise(evidence: Evidence) -> Iterator[Violation]:
