@@ -34,7 +34,7 @@ def grants(history: Iterable[Agreed], program: str) -> list[Grant]:
 
 
 def tokens_rise(evidence: Evidence) -> Iterator[Violation]:
-    """Each grant's token is the one before and one more, from 1 on where the history goes back to the program's creation;
+    """Each grant's token is the one before and one more, from 1 on where the history has the program's creation in it;
     and what clients were told never goes back."""
     granted = grants(evidence.history, evidence.program)
     before = 0 if _is_created(evidence) else min((grant.token - 1 for grant in granted[:1]), default=0)
