@@ -100,7 +100,7 @@ class RegistryOperation:
     read: what the leader saw when it had just changed something. look: what any node knew, which may be old.
     degree: of pause, how long (1, 2, ...); of read and look, what was seen: None, there is no such program; 0, it is
     not paused. outcome: refused: there is such a program already (create), or none (all others). unknown: it may yet be
-    done.
+    done. until: of a pause that was acknowledged, when it ends, as the answer said it; else "".
     """
 
     client: str
@@ -110,6 +110,7 @@ class RegistryOperation:
     begun_ns: int
     ended_ns: int
     outcome: Literal["ok", "refused", "unknown"]
+    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)

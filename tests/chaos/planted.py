@@ -21,6 +21,7 @@ from tests.chaos.checkers.recovery import (
     registries_are_equal,
 )
 from tests.chaos.checkers.registry import registry_is_linearizable
+from tests.chaos.checkers.remembered import what_is_acknowledged_is_remembered
 from tests.chaos.checkers.serving import LATE_MS, LEASE_MS, none_serves_without_a_lease, one_serves_at_a_time
 from tests.chaos.checkers.tokens import grants, terms_rise, tokens_rise
 from tests.chaos.checkers.verdict import Checker
@@ -207,6 +208,30 @@ def _looked_at_what_never_was(evidence: Evidence) -> None:
     evidence.registry.append(RegistryOperation("bert", "look", 99, "b", end_ns + 1, end_ns + 2, "ok"))
 
 
+def _acknowledged(evidence: Evidence) -> list[RegistryOperation]:
+    """Pauses, in their order; alone, each in one place of the history."""
+    return sorted((one for one in evidence.registry if one.until), key=lambda one: one.ended_ns)
+
+
+def _forgotten_by_all(evidence: Evidence) -> None:
+    until = _acknowledged(evidence)[-1].until
+    evidence.history = [one for one in evidence.history if until not in one.text]
+
+
+def _agreed_before_it_was_asked_for(evidence: Evidence) -> None:
+    first, last = _acknowledged(evidence)[0].until, _acknowledged(evidence)[-1].until
+    for place, one in enumerate(evidence.history):
+        for until, other in ((first, last), (last, first)):
+            if one.kind == "paused" and until in one.text:
+                evidence.history[place] = replace(one, text=one.text.replace(until, other))
+
+
+def _a_creation_is_forgotten(evidence: Evidence) -> None:
+    evidence.history = [
+        one for one in evidence.history if one.kind != "program-created" or one.program == evidence.program
+    ]
+
+
 def _another_history(evidence: Evidence) -> None:
     evidence.history[-1] = replace(evidence.history[-1], text="something else")
 
@@ -298,6 +323,9 @@ PLANTED = (
     Planted("a program is there again that was not", registry_is_linearizable, "I6", _there_again),
     Planted("a pause is forgotten", registry_is_linearizable, "I6", _a_pause_is_forgotten),
     Planted("a program is created twice", registry_is_linearizable, "I6", _created_twice),
+    Planted("a pause is forgotten by all", what_is_acknowledged_is_remembered, "I6", _forgotten_by_all),
+    Planted("two pauses change places", what_is_acknowledged_is_remembered, "I6", _agreed_before_it_was_asked_for),
+    Planted("a creation is forgotten by all", what_is_acknowledged_is_remembered, "I6", _a_creation_is_forgotten),
     Planted("somebody sees what never was", registry_is_linearizable, "I6", _looked_at_what_never_was),
     Planted("a node tells another history", registries_are_equal, "I10", _another_history),
     Planted("a node has missed an event", registries_are_equal, "I10", _an_event_is_missing),

@@ -68,6 +68,14 @@ def open_descriptors(pid: int) -> list[int]:
         return []
 
 
+def state_of(pid: int) -> str:
+    """The letter of proc(5); "X" for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def threads_of(pid: int) -> int:
     """How many it has (proc(5)); 0 where it is gone."""
     try:

@@ -31,7 +31,7 @@ _REFUSALS: Final = {"create": "exists", "delete": "unknown", "pause": "unknown",
 Kind = Literal["create", "delete", "pause", "resume", "look"]
 Told = Literal[Kind, "read"]
 Outcome = Literal["ok", "refused", "unknown"]
-_KINDS: Final[tuple[Kind, ...]] = (*("look",) * 3, *("pause",) * 4, "resume", "create", "delete")
+_KINDS: Final[tuple[Kind, ...]] = (*("look",) * 3, *("pause",) * 4, "resume", *("create",) * 2, "delete")
 
 
 class Registrars:
@@ -64,10 +64,10 @@ class Registrars:
     async def _ask(self, name: str, kind: Kind, degree: int | None) -> None:
         begun_ns = time.monotonic_ns()
         outcome: Outcome = "unknown"
-        seen: int | None = None
+        entry: Json | None = None
         try:
             async with asyncio.timeout(_ANSWER_S):
-                seen = await self._asked(self._through[name], kind, degree)
+                entry = await self._asked(self._through[name], kind, degree)
             outcome = "ok"
         except DemoError as error:
             cause = error.__cause__
@@ -76,33 +76,37 @@ class Registrars:
         except TimeoutError:
             pass
         finally:
-            ended_ns = time.monotonic_ns()
-            at_ns = (begun_ns, ended_ns)
-            self._tell(name, kind, seen if kind == "look" else degree, at_ns, outcome)
+            at_ns = (begun_ns, time.monotonic_ns())
+            seen = degree_of(entry)
+            # Another's pause may have come between, and is what was seen then.
+            until = str(entry["paused_until"]) if entry is not None and kind == "pause" and seen == degree else ""
+            self._tell(name, kind, seen if kind == "look" else degree, at_ns, outcome, until)
             if kind in ("pause", "resume") and outcome == "ok":
                 self._tell(name, "read", seen, at_ns, "ok")
 
-    def _tell(self, name: str, kind: Told, degree: int | None, at_ns: tuple[int, int], outcome: Outcome) -> None:
-        self.told.append(RegistryOperation(f"registrar-{name}", kind, degree, name, *at_ns, outcome))
+    def _tell(
+        self, name: str, kind: Told, degree: int | None, at_ns: tuple[int, int], outcome: Outcome, until: str = ""
+    ) -> None:
+        self.told.append(RegistryOperation(f"registrar-{name}", kind, degree, name, *at_ns, outcome, until))
 
-    async def _asked(self, whom: Administrator, kind: Kind, degree: int | None) -> int | None:
+    async def _asked(self, whom: Administrator, kind: Kind, degree: int | None) -> Json | None:
+        """The program's entry, where it is told."""
         match kind:
             case "create":
                 await whom.create(self._config_file, (next(iter(self._through)),))
             case "delete":
                 await whom.delete()
             case "pause":
-                return degree_of([await whom.pause((degree or 0) * STEP_S)])
+                return await whom.pause((degree or 0) * STEP_S)
             case "resume":
-                return degree_of([await whom.resume()])
+                return await whom.resume()
             case "look":
-                return degree_of(await whom.programs())
+                return next((one for one in await whom.programs() if one["program"] == PROGRAM), None)
         return None
 
 
-def degree_of(programs: list[Json]) -> int | None:
-    """Of all programs' entries: None, it is not there; 0, it is not paused; else for how long it was paused."""
-    entry = next((one for one in programs if one["program"] == PROGRAM), None)
+def degree_of(entry: Json | None) -> int | None:
+    """Of the program's entry: None, it is not there; 0, it is not paused; else for how long it was paused."""
     if entry is None or entry["paused_until"] is None:
         return None if entry is None else 0
     return round((datetime.fromisoformat(entry["paused_until"]).timestamp() - time.time()) / STEP_S)

@@ -23,6 +23,8 @@ _EVERY_NS = 10 * NS_PER_MS
 _TAKEOVER_AFTER = 100
 """So many writes are done before the node dies; the newest LOST of them are lost."""
 LOST = 2
+OTHER = "registered"
+"""The program whose entry is changed."""
 
 
 def good_run() -> Evidence:
@@ -53,7 +55,7 @@ def good_run() -> Evidence:
     evidence.struck.append(Struck(1, "node-killed", "primary", "a", "staleness", *times_ns, "it is gone"))
     evidence.registry += [
         RegistryOperation("anna", "create", None, "a", 1, 2, "ok"),
-        RegistryOperation("anna", "pause", 3, "a", 3, 4, "ok"),
+        RegistryOperation("anna", "pause", 3, "a", 3, 4, "ok", "2026-12-03T08:00:00Z"),
         RegistryOperation("anna", "read", 3, "a", 3, 4, "ok"),
         RegistryOperation("bert", "look", 3, "b", 5, 6, "ok"),
         RegistryOperation("anna", "pause", 5, "a", 7, 12, "unknown"),
@@ -63,13 +65,19 @@ def good_run() -> Evidence:
         RegistryOperation("carl", "resume", None, "c", 15, 18, "refused"),
         RegistryOperation("carl", "create", None, "c", 19, 20, "ok"),
         RegistryOperation("bert", "look", 5, "b", 21, 22, "ok"),
+        RegistryOperation("carl", "pause", 4, "c", 23, 24, "ok", "2026-12-03T20:00:00Z"),
     ]
     for node in "abc":
         evidence.history += [
             Agreed(node, 1, "leader-changed", "", "a", "node a leads in term 1"),
             Agreed(node, 2, "program-started", "redis", "a", "redis@a starts anew under token 1: it is created"),
+            Agreed(node, 3, "program-created", OTHER, "", f"program {OTHER} is to run on a"),
+            Agreed(node, 4, "paused", OTHER, "", f"no failover of {OTHER} until 2026-12-03T08:00:00Z"),
             Agreed(node, 5, "primary-fenced", "redis", "a", "primary redis@a is fenced: its lease has run out"),
             Agreed(node, 6, "primary-promoted", "redis", "b", "redis@b goes on from checkpoint 9 under token 2"),
+            Agreed(node, 7, "program-deleted", OTHER, "", f"program {OTHER} is forgotten"),
+            Agreed(node, 8, "program-created", OTHER, "", f"program {OTHER} is to run on a"),
+            Agreed(node, 9, "paused", OTHER, "", f"no failover of {OTHER} until 2026-12-03T20:00:00Z"),
         ]
         evidence.census += [Census(at_ns, node, "daemon", 1, 30, 60_000) for at_ns in (0, end_ns)]
         evidence.samples += [Sample(at_ns, node, "daemon", 7, 30, 0, 60_000, 5, 20) for at_ns in (0, end_ns)]

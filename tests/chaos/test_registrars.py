@@ -21,9 +21,9 @@ def entry(paused_until_s: float | None) -> dict[str, object]:
 @pytest.mark.parametrize("wrong_s", [-_HOURS_S, 0, _HOURS_S])
 def test_a_pause_is_known_by_its_length(wrong_s: int) -> None:
     for degree in range(1, DEGREE_MAX + 1):
-        assert degree_of([entry(time.time() + wrong_s + degree * STEP_S)]) == degree
+        assert degree_of(entry(time.time() + wrong_s + degree * STEP_S)) == degree
 
 
 def test_what_is_not_paused_or_not_there_is_told_apart() -> None:
-    assert degree_of([entry(None)]) == 0
-    assert degree_of([{"program": "another", "paused_until": None}]) is None
+    assert degree_of(entry(None)) == 0
+    assert degree_of(None) is None

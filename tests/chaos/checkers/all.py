@@ -12,6 +12,7 @@ from tests.chaos.checkers.recovery import (
     registries_are_equal,
 )
 from tests.chaos.checkers.registry import registry_is_linearizable
+from tests.chaos.checkers.remembered import what_is_acknowledged_is_remembered
 from tests.chaos.checkers.serving import none_serves_without_a_lease, one_serves_at_a_time
 from tests.chaos.checkers.tokens import terms_rise, tokens_rise
 from tests.chaos.checkers.verdict import Checker, Violation
@@ -27,6 +28,7 @@ CHECKERS: tuple[Checker, ...] = (
     nothing_is_invented,
     nothing_comes_back,
     registry_is_linearizable,
+    what_is_acknowledged_is_remembered,
     registries_are_equal,
     all_is_whole_again,
     all_are_answered_again,

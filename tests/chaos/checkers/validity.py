@@ -51,6 +51,7 @@ def _missing(evidence: Evidence, *, ours: bool) -> Iterator[str]:
         ("counts of processes", evidence.census, True),
         ("looks at processes", evidence.samples, ours),
         ("answered changes of the registry", changes, ours),
+        ("pauses that were acknowledged", [one for one in evidence.registry if one.until], ours),
         ("reads of the registry", [one for one in evidence.registry if one.kind == "read"], ours),
         (
             "looks at the registry",

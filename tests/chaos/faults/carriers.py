@@ -9,7 +9,7 @@ from typing import ClassVar
 from tests.chaos.carrier import Keepalived
 from tests.chaos.faults.fault import Fault
 from tests.chaos.plan import Target
-from tests.chaos.processes import NoProcess
+from tests.chaos.processes import NoProcess, state_of
 
 
 class _OfCarrier(Fault):
@@ -58,7 +58,8 @@ class KeepalivedStopped(_OfCarrier):
 
     async def effect(self) -> str:
         """See `Fault`."""
-        return f"processes {self._pids}, keepalived of node {self.node}, stand still" if self._pids else ""
+        still = self._pids and all(state_of(pid) in "Tt" for pid in self._pids)
+        return f"processes {self._pids}, keepalived of node {self.node}, stand still" if still else ""
 
     async def heal(self) -> None:
         """See `Fault`."""

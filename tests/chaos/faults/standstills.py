@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import ClassVar
 
 from tests.chaos.cgroup import Cgroup
 from tests.chaos.faults.fault import Fault
-from tests.chaos.processes import Role
+from tests.chaos.processes import Role, state_of
 
 _QUOTA_US = 5_000
 """Of each 100 ms."""
@@ -30,7 +29,7 @@ class _Stopped(Fault):
 
     async def effect(self) -> str:
         """See `Fault`."""
-        stopped = _state(self._pid) in "Tt"
+        stopped = state_of(self._pid) in "Tt"
         return f"process {self._pid}, the {self.role} of node {self.node}, stands still" if stopped else ""
 
     async def heal(self) -> None:
@@ -113,11 +112,3 @@ class NodeStarved(Starved):
 
     kind = "node-starved"
     roles = ("daemon", "watchdog", "agent", "spawner", "program")
-
-
-def _state(pid: int) -> str:
-    """The letter of proc(5); "X" for a process that is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
