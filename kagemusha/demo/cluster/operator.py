@@ -54,8 +54,11 @@ class Operator:
         return list(found["structures"])
 
     async def program(self) -> Json:
-        """The program with its instances, as the leader knows it."""
-        return next(one for one in await self._call(self._client.list_programs()) if one["program"] == self._program)
+        """The program with its instances, as the leader knows it. A node that has just come may know of none."""
+        for one in await self._call(self._client.list_programs()):
+            if one["program"] == self._program:
+                return one
+        raise DemoError(f"the cluster's API: there is no program {self._program}", hint=f"see {self._logs}")
 
     async def nodes(self) -> list[Json]:
         """All nodes; who is alive, and who leads."""
