@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kagemusha.commands.agent_access import Control, ask_agent
 from kagemusha.commands.cluster_access import (
     Authority,
     Endpoints,
@@ -18,12 +17,10 @@ from kagemusha.commands.cluster_access import (
     format_of,
     show,
 )
-from transport.errors import ControlError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from transport.context_schema import Context
 
 _REPLY_S_MAX = 10.0
 
@@ -32,9 +29,7 @@ def context(
     instance: Annotated[
         str | None, typer.Argument(help="<program>@<node>, as in redis@a.", autocompletion=complete_instance)
     ] = None,
-    control: Annotated[
-        Path | None, typer.Option(metavar="SOCKET", help="Ask an agent on this node instead, at its control socket.")
-    ] = None,
+    control: Control = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="PART", help="threads, handlers, descriptors, connections or mappings; again for more."),
@@ -66,20 +61,8 @@ def context(
         access = (endpoint, token_file, authority)
         show(access, lambda one: one.get_instance_context(instance), output, render)
     elif control is not None:
-        write(asdict(asyncio.run(_ask(control))), format_of(output), render)
+        from transport.context_schema import Context
+        from transport.control import GetContext
 
-
-async def _ask(path: Path) -> Context:
-    from transport.context_schema import Context
-    from transport.control import GetContext
-    from transport.control_socket import ControlClient
-
-    try:
-        async with asyncio.timeout(_REPLY_S_MAX), await ControlClient.connect(path) as client:
-            reply = await client.request(GetContext())
-    except TimeoutError:
-        what = f"{path}: no reply within {_REPLY_S_MAX:.0f} s"
-        raise ControlError(what, hint="is the agent stopped or overloaded? its log says more") from None
-    if not isinstance(reply, Context):
-        raise ControlError(f"{path}: {type(reply).__name__} is no answer to a question for the context")
-    return reply
+        found = ask_agent(control, GetContext(), Context, about="the context", limit_s=_REPLY_S_MAX)
+        write(asdict(found), format_of(output), render)

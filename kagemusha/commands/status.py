@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kagemusha.commands.agent_access import Control, ask_agent
 from kagemusha.commands.cluster_access import (
     Authority,
     Endpoints,
@@ -19,7 +18,6 @@ from kagemusha.commands.cluster_access import (
     format_of,
     show,
 )
-from transport.errors import ControlError
 
 if TYPE_CHECKING:
     from kagemusha.output import Format
@@ -33,9 +31,7 @@ def status(
     instance: Annotated[
         str | None, typer.Argument(help="<program>@<node>, as in redis@a.", autocompletion=complete_instance)
     ] = None,
-    control: Annotated[
-        Path | None, typer.Option(metavar="SOCKET", help="Ask an agent on this node instead, at its control socket.")
-    ] = None,
+    control: Control = None,
     output: Output = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
     watch: Watch = False,
@@ -56,7 +52,9 @@ def status(
     if control is not None:
         if watch:
             raise typer.BadParameter("--watch asks the cluster, not an agent")
-        found = asyncio.run(ask_agent(control))
+        from transport.control import GetStatus, Status
+
+        found = ask_agent(control, GetStatus(), Status, about="the status", limit_s=_REPLY_S_MAX)
         _write(found, format_of(form))
 
 
@@ -67,22 +65,6 @@ def _write(found: Status, form: Format) -> None:
         _show(found)
     else:
         write(asdict(found), form, str)
-
-
-async def ask_agent(path: Path) -> Status:
-    """The status that the agent at a control socket gives. Raises ControlError."""
-    from transport.control import GetStatus, Status
-    from transport.control_socket import ControlClient
-
-    try:
-        async with asyncio.timeout(_REPLY_S_MAX), await ControlClient.connect(path) as client:
-            reply = await client.request(GetStatus())
-    except TimeoutError:
-        what = f"{path}: no reply within {_REPLY_S_MAX:.0f} s"
-        raise ControlError(what, hint="is the agent stopped or overloaded? its log says more") from None
-    if not isinstance(reply, Status):
-        raise ControlError(f"{path}: {type(reply).__name__} is no answer to a question for the status")
-    return reply
 
 
 def _show(found: Status) -> None:

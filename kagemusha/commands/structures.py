@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kagemusha.commands.agent_access import Control, ask_agent
 from kagemusha.commands.cluster_access import (
     Authority,
     Endpoints,
@@ -21,11 +20,10 @@ from kagemusha.commands.cluster_access import (
 )
 from kagemusha.exit_codes import ClusterRefused
 from transport.errors import ControlError
-from transport.structure_view import ELEMENTS_DEFAULT, ELEMENTS_MAX
+from transport.structure_view import ELEMENTS_DEFAULT, ELEMENTS_MAX, GetStructures, Structures
 
 if TYPE_CHECKING:
     from kagemusha.client import AsyncClient
-    from transport.structure_view import Structures
 
 _REPLY_S_MAX = 20.0
 
@@ -43,9 +41,7 @@ def structures(
     elements: Annotated[
         int, typer.Option(min=1, max=ELEMENTS_MAX, metavar="N", help="Of each array only so many, the first ones.")
     ] = ELEMENTS_DEFAULT,
-    control: Annotated[
-        Path | None, typer.Option(metavar="SOCKET", help="Ask an agent on this node instead, at its control socket.")
-    ] = None,
+    control: Control = None,
     output: Output = "table",
     endpoint: Endpoints = None,
     token_file: TokenFile = "",
@@ -62,7 +58,8 @@ def structures(
         access = (endpoint, token_file, authority)
         show(access, lambda one: _ask_cluster(one, program, name, elements), output, structure_tables.structures)
         return
-    found = asyncio.run(_ask_agent(control, name, elements))
+    question = GetStructures(name, elements)
+    found = ask_agent(control, question, Structures, about="structures", limit_s=_REPLY_S_MAX)
     if program not in (found.program, found.instance):
         raise ControlError(f"{control} is the agent of {found.instance}", hint=f"kagemusha structures {found.program}")
     write(_plain(found), format_of(output), structure_tables.structures)
@@ -78,21 +75,6 @@ async def _ask_cluster(client: AsyncClient, program: str, name: str, elements: i
     if not instances:
         raise ClusterRefused(f"{program} has no instance", hint=f"kagemusha start {program}", kind="unfit")
     return await client.get_instance_structures(instances[0]["instance"], name, elements)
-
-
-async def _ask_agent(path: Path, name: str, elements: int) -> Structures:
-    from transport.control_socket import ControlClient
-    from transport.structure_view import GetStructures, Structures
-
-    try:
-        async with asyncio.timeout(_REPLY_S_MAX), await ControlClient.connect(path) as client:
-            reply = await client.request(GetStructures(name, elements))
-    except TimeoutError:
-        what = f"{path}: no reply within {_REPLY_S_MAX:.0f} s"
-        raise ControlError(what, hint="is the agent stopped or overloaded? its log says more") from None
-    if not isinstance(reply, Structures):
-        raise ControlError(f"{path}: {type(reply).__name__} is no answer to a question for structures")
-    return reply
 
 
 def _plain(found: Structures) -> dict[str, Any]:
