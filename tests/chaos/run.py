@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from kagemusha.demo.errors import DemoError
@@ -27,7 +28,7 @@ from tests.chaos.nemesis import Nemesis, Notes
 from tests.chaos.observer import SceneError
 from tests.chaos.plan import Plan
 from tests.chaos.programs import Setup
-from tests.chaos.scene import Scene
+from tests.chaos.scene import Making, Scene
 from tests.chaos.stage import Stage
 from tests.chaos.witness import WitnessError
 
@@ -116,14 +117,22 @@ class _Laps:
         self._since_s = now_s
 
 
-async def carry_out(plan: Plan, tell: Callable[[str], None], *, setup: Setup = _PLAIN, keep: bool = False) -> Outcome:
-    """Build a cluster of namespaces, walk through the plan, judge. keep: also the logs of a good run."""
+async def carry_out(
+    plan: Plan,
+    tell: Callable[[str], None],
+    *,
+    setup: Setup = _PLAIN,
+    keep: bool = False,
+    more: Mapping[str, Making] = MappingProxyType({}),
+) -> Outcome:
+    """Build a cluster of namespaces, walk through the plan, judge. keep: also the logs of a good run. more: what may be
+    done besides the faults, or instead of those of the same name."""
     clear_crashed_runs()
     clear_crashed_cgroups()
     outcome = Outcome(plan, asdict(setup))
     directory = Directory(new_run_id())
     try:
-        await judged(lambda: Scene(directory, setup, FAULTS), outcome, directory.logs, tell)
+        await judged(lambda: Scene(directory, setup, {**FAULTS, **more}), outcome, directory.logs, tell)
     finally:
         if keep or outcome.verdict != "kept":
             outcome.keep(directory.path)

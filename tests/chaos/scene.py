@@ -63,8 +63,12 @@ class Scene(Observed):
 
     async def open(self) -> None:
         """See `Stage`."""
-        await self.assemble()
-        await self._sniffer.start(["nsenter", f"--net={self.bridge.path}", "--"], "tests.chaos.sniffer", ADDRESS)
+        enter = ["nsenter", f"--net={self.bridge.path}", "--"]
+        sniffer = asyncio.ensure_future(self._sniffer.start(enter, "tests.chaos.sniffer", ADDRESS))
+        try:
+            await self.assemble()
+        finally:
+            await sniffer
         await self._load.start(self.machines.client.command(), "tests.chaos.load", ADDRESS, str(PORT), "")
         each = {name: self._operators[name] for name in NAMES}
         self._sampler = Sampler(self.nodes, each, self._program)

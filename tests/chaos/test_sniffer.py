@@ -7,6 +7,7 @@ import struct
 import time
 
 from tests.chaos.evidence import SILENCE_NS, Serving
+from tests.chaos.sabotage import answer
 from tests.chaos.sniffer import Runs, stamp_ns
 from tests.segments import has_data
 
@@ -22,6 +23,7 @@ def test_a_segment_with_data_is_an_answer_and_an_acknowledgement_is_none() -> No
     assert has_data(frame(b"+OK\r\n"))
     assert has_data(frame(b"x" * 1000)[:128]), "only its beginning is kept"
     assert has_data(frame(b"+OK\r\n", tcp_words=8))
+    assert has_data(answer(bytes(6), "10.77.0.100", "10.77.0.4")), "what is sent on purpose"
     assert not has_data(frame(b""))
     assert not has_data(frame(b"", tcp_words=8))
     assert not has_data(frame(b"data", protocol=socket.IPPROTO_UDP))
