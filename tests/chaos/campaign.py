@@ -78,10 +78,12 @@ def line_of(one: Figures) -> str:
 
 @dataclass(slots=True)
 class Kind:
-    """What is known of one kind of fault. whole_again_s: the longest until all was whole again."""
+    """What is known of one kind of fault. silent_s: the longest without an answer to anybody, where it was done alone.
+    whole_again_s: the longest until all was whole again."""
 
     times: int = 0
     without_effect: int = 0
+    silent_s: float = 0.0
     whole_again_s: float = 0.0
 
 
@@ -98,6 +100,8 @@ class Summary:
                 kind = self.kinds.setdefault(fault["kind"], Kind())
                 kind.times += 1
                 kind.without_effect += not fault["had_effect"]
+                if fault["loses"] != "everything":
+                    kind.silent_s = max(kind.silent_s, fault["silent_s"])
                 kind.whole_again_s = max(kind.whole_again_s, fault["whole_again_s"] or 0.0)
 
     @property
@@ -122,9 +126,10 @@ class Summary:
     def lines(self) -> list[str]:
         """For people: the kinds of faults, and what came of all."""
         width = max(map(len, self.kinds), default=0)
-        table = [f"{'fault':{width}}  times  no effect  whole again within"] if self.kinds else []
+        table = [f"{'fault':{width}}  times  no effect  nobody served  whole again within"] if self.kinds else []
         for name, kind in sorted(self.kinds.items()):
-            table.append(f"{name:{width}} {kind.times:6} {kind.without_effect:10} {kind.whole_again_s:17.1f} s")
+            times_s = f"{kind.silent_s:12.1f} s {kind.whole_again_s:17.1f} s"
+            table.append(f"{name:{width}} {kind.times:6} {kind.without_effect:10} {times_s}")
         counts = Counter(one["verdict"] for one in self.runs)
         faults = sum(kind.times for kind in self.kinds.values())
         of_all = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
@@ -152,6 +157,7 @@ class Summary:
                 name: {
                     "times": kind.times,
                     "without_effect": kind.without_effect,
+                    "silent_s_max": kind.silent_s,
                     "whole_again_s_max": kind.whole_again_s,
                 }
                 for name, kind in sorted(self.kinds.items())

@@ -14,11 +14,13 @@ from tests.chaos.checkers.recovery import (
     ANSWERED_S_MAX,
     GROWTH_MAX,
     MEMORY_MIB_MAX,
+    SILENT_S_MAX,
     WHOLE_S_MAX,
     all_are_answered_again,
     all_is_whole_again,
     nothing_leaks,
     registries_are_equal,
+    somebody_is_answered,
 )
 from tests.chaos.checkers.registry import registry_is_linearizable
 from tests.chaos.checkers.remembered import what_is_acknowledged_is_remembered
@@ -260,6 +262,18 @@ def _late(evidence: Evidence) -> None:
     evidence.struck[-1] = replace(one, whole_ns=one.healed_ns + int((WHOLE_S_MAX + 1) * NS_PER_S))
 
 
+def _nobody_serves_for_long(evidence: Evidence) -> None:
+    """While a fault lasts, and all is whole in the end, in time."""
+    last = replace(evidence.struck[-1], loses="staleness")
+    silent_ns = int((SILENT_S_MAX + 1) * NS_PER_S)
+    over_ns = last.begun_ns + silent_ns
+    evidence.struck[-1] = replace(last, over_ns=over_ns, healed_ns=over_ns, whole_ns=over_ns + silent_ns)
+    evidence.operations = [
+        one if one.ended_ns <= last.begun_ns else replace(one, ended_ns=one.ended_ns + silent_ns)
+        for one in evidence.operations
+    ]
+
+
 def _a_client_hangs(evidence: Evidence) -> None:
     """It alone: others are answered, also of its list."""
     last = evidence.struck[-1]
@@ -333,6 +347,7 @@ PLANTED = (
     Planted("a node remembers nothing", registries_are_equal, "I10", _a_node_remembers_nothing),
     Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
     Planted("it takes too long to be whole again", all_is_whole_again, "I12", _late),
+    Planted("nobody serves for long", somebody_is_answered, "I12", _nobody_serves_for_long),
     Planted("a client is not answered any more", all_are_answered_again, "I12", _a_client_hangs),
     Planted("a process is left over", nothing_leaks, "I13", _a_process_too_many),
     Planted("descriptors are left open", nothing_leaks, "I13", _descriptors_grow),

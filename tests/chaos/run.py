@@ -17,6 +17,7 @@ from kagemusha.demo.nodes import Directory, clear_crashed_runs, new_run_id
 from tests.chaos.cgroup import clear_crashed_cgroups
 from tests.chaos.checkers.all import violations
 from tests.chaos.checkers.growth import lives
+from tests.chaos.checkers.recovery import silences_s
 from tests.chaos.checkers.validity import why_invalid
 from tests.chaos.checkers.verdict import Violation
 from tests.chaos.disk import IMAGE
@@ -63,6 +64,7 @@ class Outcome:
         """As one JSON object."""
         evidence = self.evidence
         written = [one for one in evidence.operations if one.kind == "append" and one.ok]
+        silent_s = silences_s(evidence)
         there = {(one.client, number) for one in evidence.contents for number in one.numbers}
         return {
             "verdict": self.verdict,
@@ -73,7 +75,7 @@ class Outcome:
             "violations": [asdict(one) for one in self.violations],
             "invalid": self.invalid,
             "broken": self.broken,
-            "struck": [_told(one) for one in evidence.struck],
+            "struck": [_told(one, silent_s[one.number]) for one in evidence.struck],
             "writes_acknowledged": len(written),
             "writes_lost": sum((one.client, one.number) not in there for one in written) if there else None,
             "reads_answered": sum(one.kind == "read" and one.ok for one in evidence.operations),
@@ -95,12 +97,13 @@ class Outcome:
         write_merged(path, path / "merged.log")
 
 
-def _told(one: Struck) -> dict[str, Any]:
-    """Of one fault, for the figures. lasted_s: until it was healed."""
+def _told(one: Struck, silent_s: float) -> dict[str, Any]:
+    """Of one fault, for the figures. lasted_s: until it was healed. silent_s: the longest time without any answer."""
     whole_s = None if one.whole_ns is None else round((one.whole_ns - one.healed_ns) / NS_PER_S, 2)
     lasted_s = round((one.healed_ns - one.begun_ns) / NS_PER_S, 2)
     about = {"number": one.number, "kind": one.kind, "target": one.target, "node": one.node, "loses": one.loses}
-    return {**about, "had_effect": bool(one.effect), "lasted_s": lasted_s, "whole_again_s": whole_s}
+    times_s = {"lasted_s": lasted_s, "silent_s": round(silent_s, 2), "whole_again_s": whole_s}
+    return {**about, "had_effect": bool(one.effect), **times_s}
 
 
 class _Laps:

@@ -67,11 +67,13 @@ def test_what_says_nothing_is_counted_apart() -> None:
     summary = campaign(range(1, 6), WANTED, None, run, lambda line: None)
     document = json.loads(json.dumps(summary.document()))
     assert (document["kept"], document["violated"], document["invalid"]) == (3, 1, 1)
-    assert document["kinds"] == {"node-killed": {"times": 4, "without_effect": 0, "whole_again_s_max": 1.0}}
+    assert document["kinds"] == {
+        "node-killed": {"times": 4, "without_effect": 0, "silent_s_max": 0.01, "whole_again_s_max": 1.0}
+    }
     assert document["writes_lost"] == 4 * LOST
     assert document["violations"] == [{"seed": 3, "invariant": "I1", "what": "two serve"}]
     lines = summary.lines()
-    assert lines[1].split() == ["node-killed", "4", "0", "1.0", "s"]
+    assert lines[1].split() == ["node-killed", "4", "0", "0.0", "s", "1.0", "s"]
     assert "5 runs: 3 kept, 1 violated, 1 invalid, 0 broken; 4 faults of 1 kinds" in lines
     assert lines[-2:] == ["violated: seeds 3", "invalid: seeds 5"]
 

@@ -10,6 +10,7 @@ from tests.chaos.checkers.recovery import (
     all_is_whole_again,
     nothing_leaks,
     registries_are_equal,
+    somebody_is_answered,
 )
 from tests.chaos.checkers.registry import registry_is_linearizable
 from tests.chaos.checkers.remembered import what_is_acknowledged_is_remembered
@@ -31,6 +32,7 @@ CHECKERS: tuple[Checker, ...] = (
     what_is_acknowledged_is_remembered,
     registries_are_equal,
     all_is_whole_again,
+    somebody_is_answered,
     all_are_answered_again,
     nothing_leaks,
     nothing_grows,

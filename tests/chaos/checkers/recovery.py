@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from tests.chaos.checkers.verdict import Violation
 from tests.chaos.evidence import NS_PER_S, Census, Evidence, Operation
 
 WHOLE_S_MAX = 90.0
 """From the end of a fault until everything is served and mirrored. Generous: machines that run this are slow."""
+SILENT_S_MAX = 15.0
+"""Without any answer to any client, when one thing at a time is done. A takeover takes less than a second; a slow
+machine, and a client that waits two seconds for an answer before it looks elsewhere, are allowed for."""
 ANSWERED_S_MAX = 15.0
 """From the time at which everything is whole until each client is answered: what it believed of the network must go."""
 GROWTH_MAX = 12
@@ -50,6 +54,29 @@ def all_is_whole_again(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("I12", f"after fault {one.number} ({one.kind}) it is never whole again: {one.unhealed}")
         elif (took_s := (one.whole_ns - one.healed_ns) / NS_PER_S) > WHOLE_S_MAX:
             yield Violation("I12", f"after fault {one.number} ({one.kind}) it takes {took_s:.1f} s to be whole again")
+
+
+def silences_s(evidence: Evidence) -> dict[int, float]:
+    """By the number of a step: the longest time in which no client at all was answered, from its beginning until all
+    was whole again."""
+    answered_ns = sorted(one.ended_ns for one in evidence.operations if one.ok)
+    found: dict[int, float] = {}
+    for fault in evidence.struck:
+        until_ns = fault.whole_ns or fault.healed_ns
+        first, last = bisect_left(answered_ns, fault.begun_ns), bisect_right(answered_ns, until_ns)
+        points = [fault.begun_ns, *answered_ns[first:last], until_ns]
+        longest_s = max(after - before for before, after in pairwise(points)) / NS_PER_S
+        found[fault.number] = max(longest_s, found.get(fault.number, 0.0))
+    return found
+
+
+def somebody_is_answered(evidence: Evidence) -> Iterator[Violation]:
+    """Whatever one fault does: within SILENT_S_MAX somebody serves, and is found by some client."""
+    silent_s = silences_s(evidence)
+    for fault in evidence.struck:
+        if fault.loses != "everything" and (took_s := silent_s[fault.number]) > SILENT_S_MAX:
+            what = f"nobody was answered for {took_s:.1f} s after fault {fault.number} ({fault.kind})"
+            yield Violation("I12", what)
 
 
 def all_are_answered_again(evidence: Evidence) -> Iterator[Violation]:
