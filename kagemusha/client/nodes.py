@@ -29,6 +29,8 @@ EVENTS_S: Final = 20.0
 PAUSE_S: Final = 0.2
 """Between two rounds."""
 _AGAIN: Final = ("no-leader", "no-quorum", "overloaded", "unknown-outcome", "key-in-use")
+_EVENTS: Final = "/v1/events"
+"""The one answer that never ends."""
 _PROBLEM_PREFIX: Final = "urn:kagemusha:"
 
 Json = dict[str, Any]
@@ -101,10 +103,10 @@ class Nodes:
             raise ApiError("the client is closed", hint="use it within `with`", kind="setup")
         shown = {**headers, "Authorization": f"Bearer {self._token}"}
         timeout = aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S)
-        if path == "/v1/events":
+        if path == _EVENTS:
             timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=EVENTS_S)
         where = url.partition("://")[2]
-        asking = self._session.request(
+        asked = self._session.request(
             method,
             url + path,
             json=body,
@@ -113,6 +115,7 @@ class Nodes:
             allow_redirects=False,
             timeout=timeout,
         )
+        asking = asked if path == _EVENTS else _whole(asked)
         try:
             answer = await self._while_alive(url, asking)
         except aiohttp.ClientConnectorCertificateError as error:
@@ -157,6 +160,13 @@ class Nodes:
         timeout = aiohttp.ClientTimeout(total=SILENCE_S)
         async with self._session.get(f"{url}/liveness", ssl=self._tls or True, timeout=timeout):
             pass  # Whatever it says: it says something.
+
+
+async def _whole(asking: Coroutine[Any, Any, aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+    """An answer that has come to its end: a node may die in the middle of it, and is passed over then as any other."""
+    answer = await asking
+    await answer.read()
+    return answer
 
 
 async def _problem(answer: aiohttp.ClientResponse, where: str) -> ApiError:

@@ -80,6 +80,24 @@ async def test_nodes_that_do_not_answer_are_passed_over(api: Served) -> None:
         assert len(await client.list_nodes()) == 3
 
 
+async def test_a_node_that_dies_in_the_middle_of_its_answer_is_passed_over(api: Served) -> None:
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"nodes":')
+        writer.close()
+
+    server = await asyncio.start_server(attend, "127.0.0.1", 0)
+    dying = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        async with asking(api, dying) as client:
+            assert len(await client.list_nodes()) == 3
+            assert (await client.stop_program("redis"))["program"] == "redis"
+        async with AsyncClient([dying], token="kgm_x", patience_s=0) as client:
+            with pytest.raises(ApiError, match="no answer") as caught:
+                await client.list_nodes()
+    assert caught.value.kind == "unreachable"
+
+
 async def test_no_node_answers() -> None:
     async with AsyncClient(["http://127.0.0.1:1"], token="kgm_x", patience_s=0) as client:
         with pytest.raises(ApiError, match=r"127\.0\.0\.1:1: Connection refused") as caught:
