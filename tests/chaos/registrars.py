@@ -14,6 +14,7 @@ from kagemusha.client import ApiError, Json
 from kagemusha.demo.errors import DemoError
 from tests.chaos.administrator import Administrator
 from tests.chaos.evidence import RegistryOperation
+from tests.chaos.observer import SceneError
 
 PROGRAM: Final = "registered"
 DEFINITION: Final = f"""\
@@ -49,10 +50,13 @@ class Registrars:
         self._tasks = [asyncio.ensure_future(self._go_on(name, chance)) for name, chance in chances]
 
     async def finish(self) -> list[RegistryOperation]:
-        """What was asked and answered."""
+        """What was asked and answered. Raises SceneError: one of them had ended by itself, and has seen nothing since."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        tasks, self._tasks = self._tasks, []
+        for came in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(came, asyncio.CancelledError):
+                raise SceneError(f"who changes the registry has ended by himself: {came!r}")
         return self.told
 
     async def _go_on(self, name: str, chance: random.Random) -> None:

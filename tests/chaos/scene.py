@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.admin.auth import entry_text, make_token
@@ -127,7 +128,8 @@ class Scene(Observed):
         if self._reporter is not None:
             self._reporter.cancel()
             await asyncio.gather(self._reporter, return_exceptions=True)
-        await self.registered()
+        with suppress(SceneError):  # It was raised before, or something worse was.
+            await self.registered()
         for operator in self._operators.values():
             await operator.close()
         for keeper in self.keepers.values():
