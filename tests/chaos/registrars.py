@@ -50,7 +50,7 @@ class Registrars:
         self._tasks = [asyncio.ensure_future(self._go_on(name, chance)) for name, chance in chances]
 
     async def finish(self) -> list[RegistryOperation]:
-        """What was asked and answered. Raises SceneError: one of them had ended by itself, and has seen nothing since."""
+        """What was asked and answered. Raises SceneError: one of them had ended by itself, and saw nothing since."""
         for task in self._tasks:
             task.cancel()
         tasks, self._tasks = self._tasks, []
