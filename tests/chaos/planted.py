@@ -19,6 +19,7 @@ from tests.chaos.checkers.recovery import (
     all_are_answered_again,
     all_is_whole_again,
     nothing_leaks,
+    orders_are_carried_out,
     registries_are_equal,
     somebody_is_answered,
 )
@@ -274,6 +275,12 @@ def _nobody_serves_for_long(evidence: Evidence) -> None:
     ]
 
 
+def _not_switched_over(evidence: Evidence) -> None:
+    last = evidence.struck[-1]
+    number = last.number + 1
+    evidence.struck.append(replace(last, number=number, kind="switched-over", effect="", unhealed="it is refused"))
+
+
 def _a_client_hangs(evidence: Evidence) -> None:
     """It alone: others are answered, also of its list."""
     last = evidence.struck[-1]
@@ -348,6 +355,7 @@ PLANTED = (
     Planted("it is never whole again", all_is_whole_again, "I12", _never_whole),
     Planted("it takes too long to be whole again", all_is_whole_again, "I12", _late),
     Planted("nobody serves for long", somebody_is_answered, "I12", _nobody_serves_for_long),
+    Planted("a switchover fails", orders_are_carried_out, "I12", _not_switched_over),
     Planted("a client is not answered any more", all_are_answered_again, "I12", _a_client_hangs),
     Planted("a process is left over", nothing_leaks, "I13", _a_process_too_many),
     Planted("descriptors are left open", nothing_leaks, "I13", _descriptors_grow),

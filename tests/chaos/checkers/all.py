@@ -9,6 +9,7 @@ from tests.chaos.checkers.recovery import (
     all_are_answered_again,
     all_is_whole_again,
     nothing_leaks,
+    orders_are_carried_out,
     registries_are_equal,
     somebody_is_answered,
 )
@@ -34,6 +35,7 @@ CHECKERS: tuple[Checker, ...] = (
     all_is_whole_again,
     somebody_is_answered,
     all_are_answered_again,
+    orders_are_carried_out,
     nothing_leaks,
     nothing_grows,
 )

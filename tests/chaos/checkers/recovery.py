@@ -17,6 +17,8 @@ SILENT_S_MAX = 15.0
 machine, and a client that waits two seconds for an answer before it looks elsewhere, are allowed for."""
 ANSWERED_S_MAX = 15.0
 """From the time at which everything is whole until each client is answered: what it believed of the network must go."""
+ORDERS = ("switched-over", "upgraded")
+"""What is no harm at all, but done by a cluster that is asked for it."""
 GROWTH_MAX = 12
 """So many more descriptors than at first may be open on a node for one role: connections of clients and of peers."""
 
@@ -77,6 +79,17 @@ def somebody_is_answered(evidence: Evidence) -> Iterator[Violation]:
         if fault.loses != "everything" and (took_s := silent_s[fault.number]) > SILENT_S_MAX:
             what = f"nobody was answered for {took_s:.1f} s after fault {fault.number} ({fault.kind})"
             yield Violation("I12", what)
+
+
+def orders_are_carried_out(evidence: Evidence) -> Iterator[Violation]:
+    """What an operator orders when all is whole, and nothing else is done, is done."""
+    for fault in evidence.struck:
+        is_alone = sum(one.number == fault.number for one in evidence.struck) == 1
+        if fault.kind in ORDERS and is_alone and not fault.effect:
+            why = fault.unhealed or "it had no effect"
+            yield Violation(
+                "I12", f"fault {fault.number} ({fault.kind}) was ordered when all was whole, and failed: {why}"
+            )
 
 
 def all_are_answered_again(evidence: Evidence) -> Iterator[Violation]:
