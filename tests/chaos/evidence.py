@@ -73,7 +73,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of which term a node said that it is, of the group of those who agree."""
+    """Of which term a node said that it is, of the group of those who agree; 0: it takes no part, as its disk fails."""
 
     node: str
     asked_ns: int

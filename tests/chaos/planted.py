@@ -80,7 +80,8 @@ def _serves_without_a_lease(evidence: Evidence) -> None:
 def _a_term_goes_back(evidence: Evidence) -> None:
     last = evidence.standings[-1]
     at_ns = max(one.told_ns for one in evidence.standings)
-    evidence.standings.append(replace(last, asked_ns=at_ns + 1, told_ns=at_ns + 2, term=last.term - 1))
+    evidence.standings.append(replace(last, asked_ns=at_ns + 1, told_ns=at_ns + 2, term=last.term + 1))
+    evidence.standings.append(replace(last, asked_ns=at_ns + 3, told_ns=at_ns + 4))
 
 
 def _two_lead_in_one_term(evidence: Evidence) -> None:

@@ -59,7 +59,7 @@ def terms_rise(evidence: Evidence) -> Iterator[Violation]:
     later than that of the leader before."""
     said: dict[str, int] = {}
     for one in sorted(evidence.standings, key=lambda one: one.asked_ns):
-        if one.term < said.get(one.node, 0):
+        if 0 < one.term < said.get(one.node, 0):
             yield Violation("I11", f"node {one.node} said term {one.term} after it had said {said[one.node]}")
         said[one.node] = max(one.term, said.get(one.node, 0))
     led: dict[tuple[int, str], int] = {
