@@ -91,6 +91,8 @@ class Consensus(SyncObj):  # type: ignore[misc]
         self._listened_s = float("-inf")
         """Of which `_heard_s` was the last election that was put off, to listen."""
         self._voters: set[str] = set()
+        self.elections: tuple[int, float] = (0, 0.0)
+        """How often this member stood, and for how long it had heard no leader when it last did, in seconds."""
         self._lease = QuorumLease(self._peers, times.leader_lease_s, times.drift)
         self._told: tuple[int, int] = (0, 0)
         self._compact_not_before = 0.0
@@ -332,6 +334,8 @@ class Consensus(SyncObj):  # type: ignore[misc]
     def _SyncObj__setState(self, state: int) -> None:
         was_leader = self._isLeader()
         super()._SyncObj__setState(state)
+        if state == _RAFT_STATE.CANDIDATE:
+            self.elections = self.elections[0] + 1, self._clock() - self._heard_s
         if was_leader and state != _RAFT_STATE.LEADER:
             now = self._clock()
             until = self._lease.quorum_until_s(now)

@@ -88,6 +88,7 @@ class Member:
         self._directory = directory
         self._machine = Machine(apply, snapshot, restore)
         self._on_change = on_change
+        self._stood = 0
         self._told = Leadership(None, 0, None), False
         self._waiting: set[asyncio.Future[None]] = set()
         self._pending: set[asyncio.Future[tuple[Applied | None, int]]] = set()
@@ -268,6 +269,12 @@ class Member:
             for future in self._waiting:
                 if not future.done():
                     future.set_result(None)
+        stood, silent_s = self._consensus.elections
+        if stood != self._stood:
+            self._stood = stood
+            log.info(
+                "no leader is heard: this member stands", silent_ms=round(silent_s * 1000), term=self._consensus.term
+            )
         now = self._consensus.leadership()
         holds = now.holds(boottime_s())
         before, held = self._told
