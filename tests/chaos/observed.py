@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from tests.chaos.administrator import Administrator
 from tests.chaos.evidence import Agreed, Report, Sample, Standing
@@ -16,7 +15,7 @@ class Observed:
     def __init__(self) -> None:
         self._operators: dict[str, Administrator] = {}
         self._observer: Observer | None = None
-        self._reporter: asyncio.Future[Any] | None = None
+        self._reporter: asyncio.Task[None] | None = None
 
     @property
     def operator(self) -> Administrator:

@@ -73,10 +73,13 @@ class Scene(Observed):
         await self._load.start(self.machines.client.command(), "tests.chaos.load", ADDRESS, str(PORT), "")
         each = {name: self._operators[name] for name in NAMES}
         self._sampler = Sampler(self.nodes, each, self._program)
-        self._reporter = asyncio.gather(self.observer.report(), self._sampler.run())
+        self._reporter = asyncio.ensure_future(self._look_on(self._sampler))
         through = {name: self._operators[f"registrar-{name}"] for name in NAMES}
         self._registrars = Registrars(through, self.directory.node / REGISTERED)
         self._registrars.start()
+
+    async def _look_on(self, sampler: Sampler) -> None:
+        await asyncio.gather(self.observer.report(), sampler.run())
 
     async def assemble(self) -> str:
         """Until the program is served and mirrored; gives an operator's token. Raises SceneError, DemoError."""
