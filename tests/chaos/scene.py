@@ -137,6 +137,8 @@ class Scene(Observed):
             await operator.close()
         for keeper in self.keepers.values():
             keeper.leave()
+        kills = (asyncio.to_thread(node.kill) for node in self.nodes.values())
+        await asyncio.gather(*kills, return_exceptions=True)
         await asyncio.to_thread(self.machines.close)
         for witness in (self._load, self._sniffer):
             await witness.close()

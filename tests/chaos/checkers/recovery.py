@@ -22,8 +22,9 @@ ORDERS = ("switched-over", "upgraded")
 GROWTH_MAX = 12
 """So many more descriptors than at first may be open on a node for one role: connections of clients and of peers."""
 
-MEMORY_MIB_MAX = {"agent": 512, "": 64}
-"""So much more memory than at first may be resident for one role: an agent keeps images of the program, which grows."""
+MEMORY_MIB_MAX = {"agent": 96, "": 64}
+"""So much more memory than at first may be resident for one role: an agent keeps images of the program, which is small
+in these runs, and grows by a few MiB."""
 
 
 def registries_are_equal(evidence: Evidence) -> Iterator[Violation]:

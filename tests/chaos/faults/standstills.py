@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from typing import ClassVar
 
 from tests.chaos.cgroup import Cgroup
@@ -13,6 +14,8 @@ from tests.chaos.processes import Role, state_of
 
 _QUOTA_US = 5_000
 """Of each 100 ms."""
+_WANTED_S = 20.0
+_LOOK_AGAIN_S = 0.05
 _REAL_TIME_US = 50_000
 """Of each second, for threads with real-time priority; without it they could not be here."""
 
@@ -97,9 +100,15 @@ class Starved(Fault):
 
     async def effect(self) -> str:
         """See `Fault`."""
-        counts = dict(line.split() for line in self._cgroup.read("cpu.stat").splitlines())
-        held = int(counts["nr_throttled"])
+        end_s = time.monotonic() + _WANTED_S
+        # Who does little notices nothing at first.
+        while not (held := self._held()) and time.monotonic() < end_s:
+            await asyncio.sleep(_LOOK_AGAIN_S)
         return f"node {self.node} was without a processor {held} times" if held else ""
+
+    def _held(self) -> int:
+        """How often (admin-guide/cgroup-v1, scheduler/sched-bwc)."""
+        return int(dict(line.split() for line in self._cgroup.read("cpu.stat").splitlines())["nr_throttled"])
 
     async def heal(self) -> None:
         """See `Fault`."""
