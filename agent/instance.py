@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
+from agent.kept_link import Source
 from agent.launch.adoption import find_running
 from agent.launch.launching import launch, output_path, room_for_image_bytes
 from agent.launch.mending import mend
@@ -21,7 +22,6 @@ from agent.launch.start import Started
 from agent.mirror import takeover
 from agent.mirror.follower import Follower
 from agent.mirror.following import Following
-from agent.mirror.subscription import Source
 from agent.mirror.succession import Succession
 from agent.mirror.takeover import Takeover
 from agent.network.connections import Connection, Expected

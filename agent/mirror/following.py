@@ -12,11 +12,12 @@ from functools import partial
 
 import structlog
 
+from agent.kept_link import Source
 from agent.launch.launching import room_for_image_bytes
 from agent.mirror.double import make_double
 from agent.mirror.follower import Follower
 from agent.mirror.staging import Staging
-from agent.mirror.subscription import Source, Subscription
+from agent.mirror.subscription import Subscription
 from agent.mirror.succession import Succession
 from agent.network.service_network import ServiceNetwork
 from agent.structures.sampled import independent_names

@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
+from agent.kept_link import Source
 from agent.launch.launching import output_path
-from agent.mirror.subscription import Source
 from agent.network.connections import Connection
 from agent.network.service_network import ServiceNetwork
 from agent.structures.update import Update
