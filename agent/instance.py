@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
+from agent.controlled import Controlled
 from agent.kept_link import Source
 from agent.launch.adoption import find_running
 from agent.launch.launching import launch, output_path, room_for_image_bytes
@@ -25,7 +26,6 @@ from agent.mirror.following import Following
 from agent.mirror.succession import Succession
 from agent.mirror.takeover import Takeover
 from agent.network.connections import Connection, Expected
-from agent.network.service_network import ServiceNetwork
 from agent.primary.audience import ACK_S_MAX, Audience
 from agent.primary.decisions import Report
 from agent.primary.end import told
@@ -34,13 +34,11 @@ from agent.primary.serving import Serving
 from agent.primary.serving_setup import make_serving
 from agent.structures.sampled import sampled_tables
 from agent.surroundings import Surroundings
-from agent.tasks import Tasks
 from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee
 from transport import control
 from transport.checkpoint import NOTHING, Header, Records, Version
-from transport.control import Activated, Failed, Held, Mirrored, Ok, Reply, Request, Settled
-from transport.counters import Counters
+from transport.control import Activated, Failed, Held, Mirrored, Ok, Reply, Settled
 from transport.errors import ControlError, KagemushaError
 from transport.messages import Announce
 
@@ -51,32 +49,20 @@ Result = TypeVar("Result")
 END_S_MAX = 10.0
 
 
-class Instance:
-    """Carries out the requests of `transport.control` for one program on one node."""
+class Instance(Controlled):
+    """Mirrors a whole process."""
 
     def __init__(self, around: Surroundings) -> None:
-        self.around = around
-        self.definition = around.definition
-        self.name = f"{around.definition.program.id}@{around.node}"
-        self.incarnation = time.time_ns()
-        self.token = 0
-        self.counters = Counters()
+        super().__init__(around)
         self.serving: Serving | None = None
         self.fault = ""
         self.ended: Report | None = None
         self.fenced = False
-        self._loop = asyncio.get_running_loop()
         self._prompt = Prompt(self._loop)
         self.audience = Audience(around.tracer, self._loop)
         self.audience.on_progress = self._progressed
-        redirect = self.definition.redirect
-        self._network: ServiceNetwork | None = None
-        if redirect is not None and redirect.address:
-            self._network = ServiceNetwork(self.name, redirect, around.track, self._loop)
         self._started: Started | None = None
         self._gone = asyncio.Event()
-        self._lock = asyncio.Lock()
-        self._tasks = Tasks()
         self._search = SampleSearch(around.tracer, sampled_tables(self.definition))
         self._following = Following(
             around,
@@ -88,33 +74,6 @@ class Instance:
             prompt=self._prompt,
             failed=self._failed,
         )
-
-    async def handle(self, request: Request) -> Reply:
-        """Carry out one request but GetStatus. Raises KagemushaError for what is refused."""
-        async with self._lock:
-            match request:
-                case control.Launch(token):
-                    return await self._launch(token)
-                case control.Adopt(pid, start_ticks, token):
-                    return await self._adopt(pid, start_ticks, token)
-                case control.Follow(host, port, node, token):
-                    return await self._follow(Source(host, port, node), token)
-                case control.GetReady(token, version):
-                    return await self._get_ready(token, version)
-                case control.Activate(token, version):
-                    return await self._activate(token, version)
-                case control.Switch():
-                    return await self._switch()
-                case control.Fence():
-                    return await self._fence()
-                case control.Resume(token):
-                    return await self._resume(token)
-                case control.Release():
-                    return await self._release()
-                case control.Terminate(grace_ms):
-                    return await self._terminate(grace_ms)
-                case _:
-                    raise ControlError(f"{type(request).__name__} is not for an instance")
 
     async def stand_still(self) -> None:
         """Nobody leads this agent any more: hold the program as for a switch, whatever comes of it."""

@@ -1,7 +1,4 @@
-"""One warm instance, as its controller sees it: started in its role, promoted, demoted, ended. In the event loop.
-
-It answers the same requests as `agent.instance.Instance`, which mirrors whole processes, and means the same by them.
-"""
+"""One warm instance, as its controller sees it: started in its role, promoted, demoted, ended. In the event loop."""
 
 from __future__ import annotations
 
@@ -11,13 +8,12 @@ from typing import Final
 
 import structlog
 
+from agent.controlled import Controlled
 from agent.kept_link import Source
 from agent.launch.launching import output_path
 from agent.network.connections import Connection
-from agent.network.service_network import ServiceNetwork
 from agent.structures.update import Update
 from agent.surroundings import Surroundings
-from agent.tasks import Tasks
 from agent.warm.audience import Audience
 from agent.warm.feed import Feed
 from agent.warm.following import Following
@@ -27,10 +23,8 @@ from agent.warm.patience import Patience
 from agent.warm.said import Said
 from agent.warm.subscription import Subscription
 from agent.warm.warm_program import WarmProgram
-from transport import control
 from transport.checkpoint import NOTHING, Version
-from transport.control import Activated, Exited, Failed, Held, Mirrored, Ok, Reply, Request, Role, Settled
-from transport.counters import Counters
+from transport.control import Activated, Exited, Failed, Held, Mirrored, Ok, Reply, Role, Settled
 from transport.errors import ControlError, KagemushaError
 from transport.messages import Announce
 from transport.structure_messages import Mark
@@ -44,16 +38,11 @@ EMIT_S: Final = 0.01
 """How rarely a mirror tells its controller of its progress."""
 
 
-class WarmInstance:
-    """Carries out the requests of `transport.control` for one program on one node."""
+class WarmInstance(Controlled):
+    """Mirrors named structures of a program that lives on every node."""
 
     def __init__(self, around: Surroundings) -> None:
-        self.around = around
-        self.definition = around.definition
-        self.name = f"{around.definition.program.id}@{around.node}"
-        self.incarnation = time.time_ns()
-        self.token = 0
-        self.counters = Counters()
+        super().__init__(around)
         self.audience = Audience()
         self.role: Role = "mirror"
         self.offering: Offering | None = None
@@ -65,41 +54,7 @@ class WarmInstance:
         self._emitted_s = float("-inf")
         self.program = WarmProgram(around, self.name, self._heard, self._ended, self._captured, self._own_role)
         self._patience = Patience()
-        self._network: ServiceNetwork | None = None
-        redirect = self.definition.redirect
-        if redirect is not None and redirect.address:
-            self._network = ServiceNetwork(self.name, redirect, around.track, asyncio.get_running_loop())
-        self._lock = asyncio.Lock()
-        self._tasks = Tasks()
         self._is_ending = False
-
-    async def handle(self, request: Request) -> Reply:
-        """Carry out one request but those for what is known. Raises KagemushaError for what is refused."""
-        async with self._lock:
-            match request:
-                case control.Launch(token):
-                    return await self._launch(token)
-                case control.Adopt(pid, start_ticks, token):
-                    return await self._adopt(pid, start_ticks, token)
-                case control.Follow(host, port, node, token):
-                    return await self._follow(Source(host, port, node), token)
-                case control.GetReady():
-                    return Ok()  # A program that lives is ready.
-                case control.Activate(token, version):
-                    return await self._activate(token, version)
-                case control.Switch():
-                    return await self._switch()
-                case control.Fence():
-                    return await self._fence()
-                case control.Resume(token):
-                    return await self._resume(token)
-                case control.Release():
-                    return await self._release()
-                case control.Terminate(grace_ms):
-                    await self.program.terminate(grace_ms / 1000)
-                    return Ok()
-                case _:
-                    raise ControlError(f"{type(request).__name__} is not for an instance")
 
     async def close(self) -> None:
         """End the mirroring; a primary's program runs on, a mirror's ends."""
@@ -274,6 +229,10 @@ class WarmInstance:
             self._network.end_stragglers_soon()
         return Ok()
 
+    async def _terminate(self, grace_ms: int) -> Reply:
+        await self.program.terminate(grace_ms / 1000)
+        return Ok()
+
     def _serving(self) -> Offering:
         if self.role != "primary" or self.offering is None:
             raise ControlError(f"{self.name} is no primary", hint="ask the primary's agent")
@@ -305,6 +264,9 @@ class WarmInstance:
             following.subscription = None
             raise
         return Ok()
+
+    async def _get_ready(self, token: int, version: Version | None) -> Reply:
+        return Ok()  # A program that lives is ready.
 
     async def _start_mirror(self) -> None:
         await self.program.start("mirror")
