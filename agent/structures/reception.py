@@ -14,10 +14,10 @@ from agent.structures.decode import Value, decode
 from agent.structures.finding import Structure
 from agent.structures.locating import Located
 from agent.structures.regular_file import RegularFile
-from agent.structures.report import Applied, Declaration, Refusal, Resync
+from agent.structures.report import Declaration, Refusal, Resync
 from agent.structures.shape import member_at
 from agent.structures.standstill import Standstill
-from agent.structures.update import Copy, Update
+from agent.structures.update import Applied, Copy, Update
 from agent.structures.writer import Target, Variable, Writer
 from transport.delta import PagePartDecoder
 from transport.errors import CorruptUpdate, StaleUpdate

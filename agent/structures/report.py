@@ -41,15 +41,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """A mirror's program holds this version now."""
-
-    structure: str
-    version: int
-    state: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Resync:
     """A mirror needs a whole copy; it holds `version` (0: none)."""
 

@@ -56,6 +56,15 @@ class Update:
             raise CorruptUpdate(f"version {self.version} of {self.structure} has another state than its update makes")
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A mirror's program holds this version now."""
+
+    structure: str
+    version: int
+    state: bytes
+
+
 def _sum(structure: str, version: int, base: bytes, state: bytes, data: bytes) -> bytes:
     found = hashlib.blake2b(digest_size=8)
     for piece in (structure.encode(), b"\0", _VERSION.pack(version), base, state, data):

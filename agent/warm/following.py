@@ -8,8 +8,8 @@ from collections.abc import Callable
 import structlog
 
 from agent.mirror.follower import Held as Clients
-from agent.structures.report import Applied, Refusal, Resync
-from agent.structures.update import Update
+from agent.structures.report import Refusal, Resync
+from agent.structures.update import Applied, Update
 from agent.warm.assembly import Aged, Assembly, begun
 from agent.warm.intake import (
     Connected,
@@ -27,7 +27,6 @@ from agent.warm.intake import (
     Say,
     Trouble,
 )
-from agent.warm.said import Applied as Has
 from agent.warm.said import Complained, Declared, Gone, Hello, Said, Wanted, Withdrawn, update_frames
 from agent.warm.subscription import Subscription
 from agent.warm.warm_program import WarmProgram
@@ -165,7 +164,7 @@ class Following:
                 self.own(Own(structure, False, kind, holds))
             case Withdrawn(structure, reason):
                 self._perform(self.intake.step(NoMore(structure, reason)))
-            case Has(structure, version, state):
+            case Applied(structure, version, state):
                 self.has(structure, version, state)
             case Wanted(structure, held, reason):
                 self._perform(self.intake.step(Lacks(structure, held, reason)))

@@ -17,9 +17,9 @@ from agent.mirror.takeover import trace
 from agent.primary.pauses import Pauses
 from agent.program import Definition
 from agent.structures.locating import Located, locate
-from agent.structures.report import Applied, Declaration, Refusal, Resync
+from agent.structures.report import Declaration, Refusal, Resync
 from agent.structures.table import StructureTable
-from agent.structures.update import Update
+from agent.structures.update import Applied, Update
 from agent.tracing.prompt import Prompt
 from agent.tracing.tracer import Tracer
 from agent.warm.tracing_resident import TracingResident

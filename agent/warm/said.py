@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgpack
 
-from agent.structures.update import NO_STATE, Update
+from agent.structures.update import NO_STATE, Applied, Update
 from agent.warm.assembly import Aged, Assembly, pieces_of
 from transport.errors import FrameError
 from transport.structure_messages import PIECE_BYTES, STRUCTURES_MAX, Held
@@ -58,15 +58,6 @@ class Current:
 
     versions: dict[str, int]
     age_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The mirror's program has a structure at this version now."""
-
-    structure: str
-    version: int
-    state: bytes
 
 
 @dataclass(frozen=True, slots=True)

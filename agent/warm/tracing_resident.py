@@ -17,9 +17,9 @@ from agent.primary.pauses import Pauses
 from agent.structures import standstill
 from agent.structures.locating import Located
 from agent.structures.reception import Reception
-from agent.structures.report import Applied, Declaration, Refusal, Resync
+from agent.structures.report import Declaration, Refusal, Resync
 from agent.structures.supply import Supply
-from agent.structures.update import Copy, Update
+from agent.structures.update import Applied, Copy, Update
 from agent.tracing.program_event import Dying, Executed, Exited, ProgramEvent
 from agent.tracing.prompt import Prompt
 from agent.tracing.tracee import Tracee

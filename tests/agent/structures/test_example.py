@@ -13,9 +13,9 @@ from pathlib import Path
 from agent.structures import standstill
 from agent.structures.locating import locate
 from agent.structures.reception import Reception
-from agent.structures.report import Applied
 from agent.structures.supply import Supply
 from agent.structures.table import StructureTable
+from agent.structures.update import Applied
 from agent.tracing.program_event import Dying
 from agent.tracing.prompt import Prompt
 from tests.agent.structures.built import built, running, traced

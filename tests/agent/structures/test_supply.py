@@ -19,11 +19,11 @@ from agent.structures.changes import AllChanges
 from agent.structures.finding import find
 from agent.structures.locating import locate
 from agent.structures.reception import Reception
-from agent.structures.report import Applied, Declaration, Refusal, Resync
+from agent.structures.report import Declaration, Refusal, Resync
 from agent.structures.standstill import Standstill
 from agent.structures.supply import Supply
 from agent.structures.table import StructureTable
-from agent.structures.update import Original, Update
+from agent.structures.update import Applied, Original, Update
 from agent.tracing.program_event import Dying, Exited
 from agent.tracing.prompt import Prompt
 from tests.agent.structures.built import Victim, ask, built, running, traced

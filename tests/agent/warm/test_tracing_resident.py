@@ -13,9 +13,9 @@ import numpy as np
 
 from agent.structures.blocks import BLOCK_WORDS, count_blocks
 from agent.structures.locating import Located, locate
-from agent.structures.report import Applied, Refusal
+from agent.structures.report import Refusal
 from agent.structures.table import StructureTable
-from agent.structures.update import Original, Update
+from agent.structures.update import Applied, Original, Update
 from agent.tracing.prompt import Prompt
 from agent.warm.tracing_resident import COMPARE_S, TracingResident
 from tests.agent.structures.built import ask, built, traced
