@@ -80,6 +80,16 @@ class Client:
         """There is a reply, or the connection's end."""
         raise NotImplementedError
 
+    def received(self) -> bytes | None:
+        """What has come; None: nothing yet; b"": the connection's end."""
+        assert self.sock is not None
+        try:
+            return self.sock.recv(512)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     def good(self) -> None:
         """A good reply has come."""
         self.seen.replies_ns.append(monotonic_ns())
@@ -140,13 +150,9 @@ class Writer(Client):
 
     def readable(self, events: int) -> None:
         """Take the reply of the outstanding write; it is good when it is complete."""
-        assert self.sock is not None
-        try:
-            data = self.sock.recv(512)
-        except BlockingIOError:
+        data = self.received()
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self.broken()
             return
@@ -206,13 +212,9 @@ class Idler(Client):
 
     def readable(self, events: int) -> None:
         """PONG, or the end."""
-        assert self.sock is not None
-        try:
-            data = self.sock.recv(512)
-        except BlockingIOError:
+        data = self.received()
+        if data is None:
             return
-        except OSError:
-            data = b""
         if data == PONG:
             self.good()
             return

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
-from cluster.admin.auth import entry_text, make_token
 from kagemusha.client import Json
 from kagemusha.demo.client import Client
-from kagemusha.demo.cluster.daemon import ADMIN_PORT, Daemon, node_toml
+from kagemusha.demo.cluster.daemon import Daemon
+from kagemusha.demo.cluster.furnishing import arrived, furnish
 from kagemusha.demo.cluster.operator import Operator
 from kagemusha.demo.cluster.time_line import parts_ms, steps
 from kagemusha.demo.cluster.waiting import until
@@ -19,7 +19,6 @@ from kagemusha.demo.nodes import Machines
 from kagemusha.demo.report import Pauses, Report, TakeoverKind
 from kagemusha.demo.scenario import MIB, TAKEOVER_S, Before, Figures, Scenario, Told
 from kagemusha.demo.story import FIRST_NODE, PROGRAM, Story, program_toml, redis_command
-from transport.pki import AUTHORITY_CERTIFICATE, Authority
 
 NODES = ("a", "b", "c")
 CLUSTER_S = 60.0
@@ -66,18 +65,10 @@ class ClusterScenario(Scenario):
 
     def _furnish(self) -> str:
         """Certificates of one authority, the settings, the program's file. Gives the operator's token."""
-        authority = Authority.create("demo")
-        token, digest = make_token()
-        nodes = self._machines.nodes.values()
-        for node in nodes:
-            authority.issue(node.name).save(node.own_path("pki")[0])
-            for name, text in (
-                ("program.toml", program_toml(self._story, self._machines.directory.data)),
-                ("node.toml", node_toml(node, nodes)),
-                ("tokens.toml", entry_text("demo", "admin", digest)),
-            ):
-                node.own_path(name)[0].write_text(text)
-        return token
+        for node in self._machines.nodes.values():
+            text = program_toml(self._story, self._machines.directory.data)
+            node.own_path("program.toml")[0].write_text(text)
+        return furnish(self._machines)
 
     async def _measure_alone(self) -> None:
         node = self._machines.nodes[FIRST_NODE]
@@ -107,21 +98,9 @@ class ClusterScenario(Scenario):
         with self._display.task("three daemons, a leader among them") as task:
             for daemon in self._daemons.values():
                 await daemon.start()
-            self._operator = await self._arrived(token, NODES)
+            self._operator = await arrived(self._machines, token, NODES)
             await self._until(self._is_whole, CLUSTER_S, "the nodes do not come together")
             task.result = f"node {await self._leader()} leads"
-
-    async def _arrived(self, token: str, names: Iterable[str]) -> Operator:
-        """An operator on the client's machine, who asks these nodes."""
-        nodes = self._machines.nodes
-        operator = Operator(
-            [f"{nodes[name].address}:{ADMIN_PORT}" for name in names],
-            token,
-            nodes[FIRST_NODE].own_path("pki")[0] / AUTHORITY_CERTIFICATE,
-            self._machines.directory.logs,
-        )
-        await operator.arrive(self._machines.client)
-        return operator
 
     async def _is_whole(self) -> bool:
         nodes = await self._api.nodes()
