@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from kagemusha.client import Json
 from kagemusha.demo.client import Client
+from kagemusha.demo.cluster.furnishing import arrived
 from kagemusha.demo.cluster.scenario import ClusterScenario
 from kagemusha.demo.cluster.time_line import parts_ms
 from kagemusha.demo.display import Display
@@ -176,7 +177,7 @@ class ClusterBench(ClusterScenario):
     @asynccontextmanager
     async def _asking(self, names: Iterable[str]) -> AsyncIterator[None]:
         """Only these nodes are asked within the block."""
-        kept, self._operator = self._operator, await self._arrived(self._token, names)
+        kept, self._operator = self._operator, await arrived(self._machines, self._token, names)
         try:
             yield
         finally:
