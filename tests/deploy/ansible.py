@@ -44,6 +44,10 @@ open_files = 10032
 [mirror]
 interval_ms = 100
 
+# It is killed again and again, and no state of its own is the reason.
+[failover]
+max_takeovers = 1000
+
 [redirect]
 driver = "address"
 address = "{PROGRAM_ADDRESS}/24"

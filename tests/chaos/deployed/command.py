@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kagemusha.demo.errors import DemoError
 from tests.chaos.deployed.faults import SITE_FAULTS, SITE_KINDS, SiteHarm, possible
-from tests.chaos.deployed.inventory import Inventory, InventoryError, read_inventory
+from tests.chaos.deployed.inventory import Inventory, InventoryError, Served, read_inventory
 from tests.chaos.deployed.remote import RemoteError
 from tests.chaos.deployed.site import Service, Site
 from tests.chaos.observer import SceneError
@@ -53,6 +53,18 @@ def may_harm(inventory: Inventory, given: str | None) -> None:
         raise RefusedError(f"nothing was changed: the cluster of the inventory is {inventory.cluster}, not {given}")
 
 
+def may_be_taken_over(served: Served, plan: Plan) -> None:
+    """A program that is taken over too often is started without what it held, as its definition says, and that would
+    look like a loss. Raises RefusedError."""
+    strikes = sum(len(step.strikes) for step in plan.steps)
+    if strikes > served.takeovers_max:
+        raise RefusedError(
+            f"nothing was changed: {served.program} is started without what it holds when it was taken over more than "
+            f"{served.takeovers_max} times within its window, and this plan strikes {strikes} times: give it "
+            "max_takeovers = 1000 in [failover] for as long as it is harmed, or take fewer seconds"
+        )
+
+
 def plan_of(options: argparse.Namespace, driver: str, has: frozenset[str]) -> Plan:
     """What is to be done. Raises PlanError, OSError."""
     if options.plan is not None:
@@ -80,6 +92,7 @@ async def carry_out_there(options: argparse.Namespace, tell: Tell) -> Outcome | 
         if options.dry_run:
             await _say_what_would_be(site, plan, tell)
             return None
+        may_be_taken_over(service.served, plan)
         about = {"cluster": inventory.cluster, "program": options.program, "driver": service.served.driver}
         outcome = Outcome(plan, about, ours=False)
         tell(f"seed {plan.seed}: {len(plan.steps)} steps on the cluster {inventory.cluster}")

@@ -19,6 +19,8 @@ import yaml
 
 GROUP: Final = "kagemusha"
 API_PORT: Final = 7402
+TAKEOVERS_MAX: Final = 3
+"""`failover.max_takeovers` of a definition that does not name it (docs/program-toml.md)."""
 _ENVIRONMENT: Final = re.compile(r"\{\{\s*lookup\(\s*'env'\s*,\s*'(\w+)'\s*\)\s*\}\}")
 _SSH: Final = (
     "-oBatchMode=yes",
@@ -45,11 +47,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A program. address: its own, without a prefix length; "" where there is none. driver: what carries it."""
+    """A program. address: its own, without a prefix length; "" where there is none. driver: what carries it.
+    takeovers_max: after so many within its window it is started without what it held."""
 
     program: str
     address: str
     driver: str
+    takeovers_max: int = TAKEOVERS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +130,11 @@ def _machine(path: Path, name: str, variables: Mapping[str, Any]) -> Machine:
 
 def _served(path: Path, one: Any) -> Served:
     try:
-        # One that is adopted says these itself.
-        redirect = tomllib.loads(one["definition"]).get("redirect", {}) if "definition" in one else one
+        # One that is adopted says these itself, and has a definition's other tables among its additions.
+        definition = tomllib.loads(one["definition"] if "definition" in one else one.get("additions") or "")
+        redirect = definition.get("redirect", {}) if "definition" in one else one
         address = str(redirect.get("address", "")).partition("/")[0]
-        return Served(str(one["id"]), address, str(redirect.get("driver", "keepalived")))
+        takeovers_max = int(definition.get("failover", {}).get("max_takeovers", TAKEOVERS_MAX))
+        return Served(str(one["id"]), address, str(redirect.get("driver", "keepalived")), takeovers_max)
     except (KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
         raise InventoryError(f"{path}: kagemusha_programs: {one!r:.60}: {type(error).__name__}: {error}") from None

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chaos.deployed.command import RefusedError, may_harm, service_of
+from tests.chaos.deployed.command import RefusedError, may_be_taken_over, may_harm, service_of
 from tests.chaos.deployed.faults import SITE_FAULTS, SITE_KINDS, possible
 from tests.chaos.deployed.inventory import Inventory, InventoryError, read_inventory
 from tests.chaos.faults.all import FAULTS
-from tests.chaos.plan import TARGETS
+from tests.chaos.plan import TARGETS, Plan, Step, Strike
 
 EXAMPLE = Path(__file__).parents[3] / "deploy/ansible/inventory/example.yml"
 DEFINITION = '[redirect]\ndriver = "keepalived"\naddress = "10.0.0.9/24"\n'
@@ -98,6 +98,23 @@ def test_a_program_that_is_adopted_says_its_address_itself(tmp_path: Path) -> No
     inventory = read_inventory(written(tmp_path, {**VARIABLES, "kagemusha_programs": [adopted]}))
     served = service_of(inventory, "unit", 6380).served
     assert (served.address, served.driver) == ("10.0.0.7", "address")
+
+
+def test_a_plan_that_may_cost_a_program_what_it_holds_is_refused(tmp_path: Path) -> None:
+    often = "[failover]\nmax_takeovers = 9\n"
+    programs = [
+        {"id": "plain", "definition": DEFINITION},
+        {"id": "often", "definition": DEFINITION + often},
+        {"id": "unit", "adopt": "a.service", "address": "10.0.0.7/24", "additions": often},
+    ]
+    served = read_inventory(written(tmp_path, {**VARIABLES, "kagemusha_programs": programs})).programs
+    strikes = (Strike("program-killed", "primary"),)
+    plan = Plan(1, tuple(Step(strikes, 1.0, 1.0) for _ in range(4)))
+    with pytest.raises(RefusedError, match=r"nothing was changed: plain is started without .* more than 3 times"):
+        may_be_taken_over(served["plain"], plan)
+    may_be_taken_over(served["plain"], plan.with_steps(plan.steps[:3]))
+    may_be_taken_over(served["often"], plan)
+    may_be_taken_over(served["unit"], plan)
 
 
 @pytest.mark.parametrize("given", [None, "", "another", "ONE", "one "])
