@@ -264,7 +264,7 @@ class LocalInstance:
     async def loosen(self, seconds: int) -> None:
         """The daemon leaves, and is back within this time."""
         if self.agent is not None and self.serving:
-            await self.agent.leash(seconds * 1000 - self._around.leash_ms)
+            await self.agent.leash(seconds * 1000 - self._around.last_checkpoint_ms)
 
     def _prolong(self, token: int) -> None:
         if not self.serving or self.fence_id or self.ended is not None:
