@@ -118,7 +118,7 @@ def _end_all(directory: Path) -> None:
     # Whoever started a machine clears up behind it at the same time: what is gone in between is gone.
     for part in [Path(path) for path, _, _ in os.walk(directory, topdown=False)]:
         for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if (part / name).exists():
                     (part / name).write_text(word)
         while part.exists():
@@ -136,4 +136,7 @@ def _end_all(directory: Path) -> None:
 
 
 def _processes(cgroup: Path) -> list[int]:
-    return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split() if pid != "0"]
+    try:
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split() if pid != "0"]
+    except OSError:
+        return []  # It is gone.
