@@ -33,6 +33,13 @@ class Cgroup:
         for pid in pids:
             (self._path / "cgroup.procs").write_text(str(pid))
 
+    def take_all(self, pids: Iterable[int], knobs: Mapping[str, str]) -> None:
+        """The same for all that there are of a kind; who has ended since they were looked for is passed over."""
+        self.take((), knobs)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                (self._path / "cgroup.procs").write_text(str(pid))
+
     def write(self, file: str, value: str) -> None:
         """Set a knob of the controller's."""
         (self._path / file).write_text(value)

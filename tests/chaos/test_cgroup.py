@@ -50,6 +50,18 @@ def test_what_has_ended_is_no_obstacle(pid: int) -> None:
     cgroup.release()
 
 
+def test_who_has_ended_since_all_were_looked_for_is_passed_over(pid: int) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    cgroup = Cgroup("freezer", "all")
+    with pytest.raises(ProcessLookupError):
+        cgroup.take([gone.pid], {})
+    cgroup.release()
+    cgroup.take_all([gone.pid, pid], {})
+    assert cgroup.read("cgroup.procs") == str(pid)
+    cgroup.release()
+
+
 def test_a_process_that_wants_more_memory_than_there_is_is_killed_or_waits() -> None:
     grow = "import sys; sys.stdin.read(); sys.stdout.write(str(len(bytearray(64 << 20))))"
     for waits in (False, True):

@@ -197,7 +197,7 @@ class Stage:
     def _asleep(self, node: str) -> Iterator[None]:
         daemon = self.cluster.daemons.pop(node)  # Who asked it would wait for it.
         cgroup = Cgroup("freezer", f"asleep-{node}")
-        cgroup.take(daemon.node.network.processes(), {})
+        cgroup.take_all(daemon.node.network.processes(), {})
         others = {*NAMES, HERE, THERE} - {node}
         try:
             cgroup.write("freezer.state", "FROZEN")

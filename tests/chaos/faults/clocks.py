@@ -61,7 +61,7 @@ class Asleep(Fault):
         self._clocks = _clocks_of(self)
         self._cgroup = Cgroup("freezer", f"asleep-{self.node}")
         self._pids = self._node.network.processes()
-        self._cgroup.take(self._pids, {})
+        self._cgroup.take_all(self._pids, {})
         await asyncio.to_thread(self._node.cut)
         self._cgroup.write("freezer.state", "FROZEN")
 

@@ -26,7 +26,7 @@ class DiskSlow(Fault):
         self._cgroup = Cgroup("blkio", f"slow-{self.node}")
         limit = f"{os.major(number)}:{os.minor(number)} {_WRITES_PER_S}"
         pids = self.scene.nodes[self.node].network.processes()
-        self._cgroup.take(pids, {"blkio.throttle.write_iops_device": limit})
+        self._cgroup.take_all(pids, {"blkio.throttle.write_iops_device": limit})
 
     async def effect(self) -> str:
         """See `Fault`."""

@@ -99,7 +99,7 @@ class MemoryStarved(Fault):
         pids = [pid for role in roles for pid in self.scene.pids(self.node, role)]
         self._cgroup = Cgroup("memory", f"starved-{self.node}")
         # Whoever finds none waits instead of being killed (admin-guide/cgroup-v1/memory, 10).
-        self._cgroup.take(pids, {"memory.limit_in_bytes": str(_LIMIT_BYTES), "memory.oom_control": "1"})
+        self._cgroup.take_all(pids, {"memory.limit_in_bytes": str(_LIMIT_BYTES), "memory.oom_control": "1"})
 
     async def effect(self) -> str:
         """See `Fault`."""

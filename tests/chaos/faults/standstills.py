@@ -96,7 +96,7 @@ class Starved(Fault):
         """See `Fault`."""
         self._cgroup = Cgroup("cpu", f"{self.kind}-{self.node}")
         pids = (pid for role in self.roles for pid in self.scene.pids(self.node, role))
-        self._cgroup.take(pids, {"cpu.cfs_quota_us": str(_QUOTA_US), "cpu.rt_runtime_us": str(_REAL_TIME_US)})
+        self._cgroup.take_all(pids, {"cpu.cfs_quota_us": str(_QUOTA_US), "cpu.rt_runtime_us": str(_REAL_TIME_US)})
 
     async def effect(self) -> str:
         """See `Fault`."""
