@@ -34,7 +34,7 @@ demo-structures: setup ## three nodes: named data of a Python and a C program go
 test: setup ## every test but the long ones; needs root
 	@timeout --foreground --kill-after=10 $(TEST_SECONDS_MAX) $(PYTHON) -m tests $(ARGS)
 
-test-nodes: setup ## the tests that take whole clusters through failures: eleven minutes
+test-nodes: setup ## the tests that take whole clusters through failures: a quarter of an hour
 	@timeout --foreground --kill-after=10 $(NODES_SECONDS_MAX) $(PYTHON) -m pytest -m nodes $(ARGS)
 
 lint: setup ## ruff (rules and format), mypy --strict

@@ -1,0 +1,32 @@
+"""A bounded share of what chaos does: a few schedules of half a minute, and every plan that once found something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults.all import KINDS, kinds_with
+from tests.chaos.plan import Plan, make_plan
+from tests.chaos.run import carry_out
+
+pytestmark = pytest.mark.nodes
+
+PLANS = sorted((Path(__file__).parent / "plans").glob("*.json"))
+SECONDS = 30.0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_schedule_keeps_everything(seed: int) -> None:
+    await _is_kept(make_plan(seed, SECONDS, kinds_with("address")))
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+async def test_what_once_found_something_finds_it_no_more(path: Path) -> None:
+    await _is_kept(Plan.parse(path.read_text(), KINDS))
+
+
+async def _is_kept(plan: Plan) -> None:
+    told: list[str] = []
+    outcome = await carry_out(plan, told.append)
+    assert outcome.verdict == "kept", (outcome.figures(), told)
