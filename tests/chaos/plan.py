@@ -99,15 +99,16 @@ def make_plan(seed: int, seconds: float, kinds: Mapping[str, Sequence[Target]]) 
 
 
 def make_soak(seed: int, seconds: float, kinds: Mapping[str, Sequence[Target]]) -> Plan:
-    """A plan for finding leaks, which takes about so many seconds: for half of them one fault after the other with much
-    rest between, then nothing at all. kinds: as in `make_plan`; none of them should end what is looked at."""
+    """A plan for finding leaks, which takes so many seconds, and as long as the cluster takes to be whole again: for half
+    of them one fault after the other with much rest between, then nothing at all. kinds: as in `make_plan`; none of them
+    should end what is looked at."""
     chance = random.Random(seed)
     steps: list[Step] = []
     left_s, bag = seconds / 2, list[str]()
     while left_s > 0 or not steps:
         strike = _strike(chance, bag, kinds)
         steps.append(Step((strike,), round(chance.uniform(0.3, 3.0), 2), round(chance.uniform(10.0, 20.0), 2)))
-        left_s -= steps[-1].for_s + steps[-1].rest_s + RECOVERY_S
+        left_s -= steps[-1].for_s + steps[-1].rest_s
     steps[-1] = replace(steps[-1], rest_s=seconds / 2)
     return Plan(seed, tuple(steps))
 

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.faults.all import FAULTS, KINDS, kinds_with
 from tests.chaos.nemesis import loss_of
 from tests.chaos.observer import Roles
-from tests.chaos.plan import RECOVERY_S, Plan, PlanError, Target, make_plan, make_soak
+from tests.chaos.plan import Plan, PlanError, Target, make_plan, make_soak
 from tests.chaos.shrink import shrink
 
 FEW: dict[str, Sequence[Target]] = {"one": ("primary",), "two": ("mirror", "leader"), "three": ("follower",)}
@@ -45,7 +45,7 @@ def test_a_soak_is_half_harm_and_half_quiet(seed: int) -> None:
     plan = make_soak(seed, 3600, kinds)
     *harm, last = plan.steps
     assert last.rest_s == 1800
-    assert 1700 < sum(step.for_s + step.rest_s + RECOVERY_S for step in harm) < 1830
+    assert 1700 < sum(step.for_s + step.rest_s for step in harm) < 1830
     assert all(len(step.strikes) == 1 for step in plan.steps)
     assert {strike.kind for step in plan.steps for strike in step.strikes} == set(kinds)
 
