@@ -99,7 +99,7 @@ def make_plan(seed: int, seconds: float, kinds: Mapping[str, Sequence[Target]]) 
 
 
 def make_soak(seed: int, seconds: float, kinds: Mapping[str, Sequence[Target]]) -> Plan:
-    """A plan for finding leaks, which takes so many seconds, and as long as it takes to be whole again: for half of them
+    """A plan for finding leaks, which takes so many seconds, and as long as it takes to be whole again: for half of it
     one fault after the other with much rest between, then nothing at all. kinds: as in `make_plan`; none of them should
     end what is looked at."""
     chance = random.Random(seed)
