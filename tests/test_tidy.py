@@ -101,6 +101,8 @@ PURE = {
     "kagemusha/unit/values.py",
     "kagemusha/unit/words.py",
     "transport/barrier.py",
+    "transport/nftables.py",
+    "transport/waiting.py",
     "transport/checkpoint.py",
     "transport/codec.py",
     "transport/context_schema.py",

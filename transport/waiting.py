@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +21,8 @@ from transport.netlink_format import ACK, DUMP, ERROR, attribute, attributes, er
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _NDA_DST: Final = 1
+_FAMILIES: Final = {4: 2, 6: 10}
+"""AF_INET, AF_INET6."""
 _NUD_INCOMPLETE: Final = 0x01
 _NEIGHBOUR: Final = struct.Struct("=BBHiHBB")
 """struct ndmsg: family, padding, interface, state, flags, type."""
@@ -42,7 +43,7 @@ class Waiting:
 
         Raises KagemushaError.
         """
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        family = _FAMILIES[version]
         silent = self.silent(version)
         for index, address in silent:
             head = _NEIGHBOUR.pack(family, 0, 0, index, 0, 0, 0)
@@ -53,7 +54,7 @@ class Waiting:
 
     def silent(self, version: int) -> list[tuple[int, bytes]]:
         """Neighbours that were asked and have not answered: interface and address. Raises KagemushaError."""
-        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        family = _FAMILIES[version]
         found: list[tuple[int, bytes]] = []
         for answer in self._exchange(message(_RTM_GETNEIGH, DUMP, _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0, 0))):
             for kind, body in messages(answer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from agent.kernel.netlink import Netlink
-from transport.barrier import NETLINK_NETFILTER, Barriers
+from transport.barrier import Barriers
+from transport.nftables import NETLINK_NETFILTER
 
 
 class BarrierSocket:

@@ -25,8 +25,9 @@ from cluster.redirect.keepalived_host import KeepalivedHost
 from cluster.redirect.make import make_driver
 from cluster.redirect.probe import WAIT_S, AddressInUse, Probe, has_one_of, probing
 from cluster.redirect.redirection import Redirection
-from transport.barrier import NETLINK_NETFILTER, Barriers
+from transport.barrier import Barriers
 from transport.errors import KagemushaError
+from transport.nftables import NETLINK_NETFILTER
 
 log = structlog.get_logger()
 

@@ -2,7 +2,8 @@
 
 The watchdog outlives the daemon, which finds it again by the lock that it holds. One that dies is started again at
 once; until that has succeeded, `is_watched` is False, no program may be given a lease here, and the daemon itself stops
-those whose leases end.
+those whose leases end. The kernel is told of every lease, too: should watchdog and daemon come late, nobody is served
+meanwhile (`kernel_lease`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 import structlog
 
 from cluster.fencing.hands import Hands
+from cluster.fencing.kernel_lease import KernelLeases
 from cluster.fencing.lease_file import NO_LEASE_NS, SLOTS, Fencing, LeaseFile, Watched
 from cluster.fencing.watchdog import WAKE, Watchdog
 from cluster.node.spawn import reap, spawn
@@ -47,6 +49,11 @@ class Guard:
         self._log_file = log_file
         self.ordered: dict[str, int] = {}
         self._slots: dict[str, int] = {}
+        self._kernel = _kernel_leases()
+        self._told: dict[str, Watched] = {}
+        """What the kernel was told of, by program."""
+        self._untold: set[str] = set()
+        """Programs of which it could not be told: that is said once."""
         self._child = 0
         self._pidfd = -1
         self._closing = False
@@ -74,6 +81,8 @@ class Guard:
             self._restart.cancel()
         self._forget_pidfd()
         self._leases.close()
+        if self._kernel is not None:
+            self._kernel.close()
 
     @property
     def is_watched(self) -> bool:
@@ -101,11 +110,14 @@ class Guard:
             self._leases.clear(slot)
         self._leases.extend(slot, int(deadline_s * 1e9))
         self._leases.put(slot, watched)
+        self._tell_kernel(watched, deadline_s)
 
     def extend(self, program: str, deadline_s: float) -> None:
         """Its lease holds until then (CLOCK_BOOTTIME). A program that the watchdog stopped goes on."""
         was_out = self._leases.deadline_ns(self._slots[program]) <= boottime_ns()
         self._leases.extend(self._slots[program], int(deadline_s * 1e9))
+        if program in self._told:
+            self._tell_kernel(self._told[program], deadline_s)
         if was_out:
             self._wake()
 
@@ -132,6 +144,8 @@ class Guard:
         slot = self._slots[program]
         was_stopped = self._leases.fencing(slot) is not None
         self._leases.extend(slot, NO_LEASE_NS)
+        if program in self._told:
+            self._tell_kernel(self._told[program], NO_LEASE_NS)
         answer = await self._answered(slot, limit_s)
         if answer is not None and not was_stopped:
             self.ordered[program] = self.ordered.get(program, 0) + 1
@@ -148,6 +162,23 @@ class Guard:
         limit_s = time.monotonic() + TURN_S
         while self._leases.beat_ns <= now_ns and self.is_watched and time.monotonic() < limit_s:
             await asyncio.sleep(_LOOK_S)
+        told = self._told.pop(program, None)
+        if self._kernel is not None and told is not None and program not in self._slots:
+            try:
+                self._kernel.forget(told.instance)
+            except KagemushaError as error:
+                log.warning("a lease is left in the kernel", program=program, reason=error.what)
+
+    def _tell_kernel(self, watched: Watched, until_s: float) -> None:
+        if self._kernel is None:
+            return
+        self._told[watched.program] = watched
+        try:
+            self._kernel.hold(watched, until_s)
+        except KagemushaError as error:
+            if watched.program not in self._untold:
+                log.warning("the watchdog alone ends a lease", program=watched.program, reason=error.what)
+            self._untold.add(watched.program)
 
     async def _answered(self, slot: int, limit_s: float) -> Fencing | None:
         limit_s += time.monotonic()
@@ -239,3 +270,12 @@ class Guard:
         finally:
             os.close(descriptor)
         return False
+
+
+def _kernel_leases() -> KernelLeases | None:
+    """None: there is no nftables, or not for this process."""
+    try:
+        return KernelLeases()
+    except KagemushaError as error:
+        log.warning("the watchdog alone ends leases", reason=error.what)
+        return None

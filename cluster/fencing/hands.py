@@ -18,8 +18,9 @@ from pathlib import Path
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.lease_file import Watched
 from cluster.fencing.netlink import Netlink
-from transport.barrier import NETLINK_NETFILTER, Barriers
+from transport.barrier import Barriers
 from transport.errors import KagemushaError
+from transport.nftables import NETLINK_NETFILTER
 from transport.track_file import TrackFile
 from transport.waiting import Waiting
 

@@ -7,7 +7,8 @@ from ipaddress import ip_interface
 from cluster.fencing.addresses import Addresses
 from cluster.fencing.netlink import Netlink
 from cluster.redirect.driver import Silenced
-from transport.barrier import NETLINK_NETFILTER, Barriers
+from transport.barrier import Barriers
+from transport.nftables import NETLINK_NETFILTER
 
 
 class LocalCarrier:

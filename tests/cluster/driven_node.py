@@ -71,6 +71,13 @@ class Driven:
             case "forbid watchdogs":
                 runner.guard._command = ["/bin/false"]
                 return {}
+            case "keep leases from the kernel":
+                guard = runner.guard
+                assert guard._kernel is not None
+                for told in guard._told.values():
+                    guard._kernel.forget(told.instance)
+                guard._kernel = None
+                return {}
             case "look":
                 seen = await runner.ask(question["node"], Look(question["program"]))
                 assert isinstance(seen, Seen)

@@ -45,8 +45,14 @@ class Sniffer:
 
     def forget(self) -> None:
         """Take what is there already."""
+        self.so_far()
+
+    def so_far(self) -> list[Segment]:
+        """What was said since the last time, as far as it is there."""
+        found: list[Segment] = []
         while select.select([self._socket], [], [], 0)[0]:
-            self._socket.recv(1 << 16)
+            found += parsed(self._socket.recv(1 << 16))
+        return found
 
     def close(self) -> None:
         """Close it."""
