@@ -11,7 +11,8 @@ import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -46,10 +47,29 @@ def configure(level: LogLevel, *, inherited: bool = False, **bound: str) -> None
     structlog.configure(
         processors=[Filter(level), structlog.contextvars.merge_contextvars, without_secrets, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)
+
+
+class _Lossy:
+    """Lines that can't be written, as there is no room or no memory for them, are lost: whoever says that something
+    failed must not fail by that."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """See `TextIO`."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """See `TextIO`."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _journal(inherited: bool) -> Journal | None:

@@ -283,9 +283,10 @@ class Member:
             self._on_change(now)
 
     def _fail(self, error: StorageError) -> None:
-        log.error("this node takes no part in agreement any more", reason=error.what)
+        # Before anything is said of it: what is said may fail, too, and nobody else will know.
         self.failure = error
         self._failed.set()
+        log.error("this node takes no part in agreement any more", reason=error.what)
         self._end_proposals(error)
         self._told = Leadership(None, 0, None), False
         self._on_change(self._told[0])

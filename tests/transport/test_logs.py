@@ -37,6 +37,12 @@ except ZeroDivisionError as error:
 """
 
 
+def test_a_line_that_can_not_be_written_is_lost_and_nothing_else(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=full, check=False)
+    assert ended.returncode == 0
+
+
 class Reader:
     """A journal: it takes datagrams."""
 
