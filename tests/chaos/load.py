@@ -137,7 +137,14 @@ async def _main(host: str, port: int, prefix: str, path: Path) -> None:
         if not isinstance(came, asyncio.CancelledError):
             raise LoadError(f"a client has ended by itself: {came!r}")
     last = Connection(host, port)
-    contents = [Content(name, await last.all_of(name.encode())) for name in names]
+    contents = []
+    for name in names:
+        try:
+            contents.append(Content(name, await last.all_of(name.encode())))
+        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+            # What the clients have seen is worth something all the same; the run says that the list is missing.
+            sys.stderr.write(f"the list {name} could not be read: {error!r}\n")
+            last.drop()
     if prefix:
         await last.ask(b"DEL", *(name.encode() for name in names))
     last.drop()

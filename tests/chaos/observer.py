@@ -126,9 +126,10 @@ class Observer:
             nodes = await self.ask(self._anybody.nodes())
             program = await self.ask(self._anybody.program())
             status = await self.ask(self._anybody.status(program["primary"])) if program["primary"] else None
+            healths = [await self.ask(each.health()) for each in self._each.values()]
         except (DemoError, TimeoutError) as error:
             return f"the API does not answer: {error or 'in time'}"
-        return what_is_missing(nodes, program, status)
+        return what_is_missing(nodes, program, status) or who_is_apart(healths)
 
     async def until_there(self) -> None:
         """Wait until all nodes are there, and one of them leads. Raises SceneError."""
@@ -186,6 +187,16 @@ class Observer:
     def _remember(self, name: str, events: Iterable[Json]) -> None:
         keys = ("index", "kind", "program", "node", "text")
         self._remembered.update((Agreed(name, *(event[key] for key in keys)), None) for event in events)
+
+
+def who_is_apart(healths: Sequence[Json]) -> str:
+    """ "" if every node follows the same leader in the same term; else who does not. A member that takes no part any
+    more may be heard all the same, and mirror."""
+    groups = {(one["leader"], one["term"]) for one in healths}
+    if len(groups) == 1 and healths[0]["leader"] is not None:
+        return ""
+    told = ", ".join(f"node {one['node']} follows {one['leader']} in term {one['term']}" for one in healths)
+    return f"the members do not agree: {told}"
 
 
 def what_is_missing(nodes: Sequence[Json], program: Json, status: Json | None) -> str:

@@ -171,9 +171,11 @@ async def _play(stage: Stage, outcome: Outcome, logs: Path, tell: Callable[[str]
             evidence.struck, evidence.census = nemesis.struck, nemesis.census
             evidence.reports, evidence.standings = stage.reports, stage.standings
             evidence.samples, evidence.registry = stage.samples, await stage.registered()
-        for file in await stage.witnesses():
-            await asyncio.to_thread(evidence.add, file)
-        evidence.history = await stage.history()
+        try:
+            for file in await stage.witnesses():
+                await asyncio.to_thread(evidence.add, file)
+        finally:
+            evidence.history = await stage.history()
         laps.end("witnesses")
     finally:
         await stage.close()

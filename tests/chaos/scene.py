@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from tests.chaos.evidence import Census, RegistryOperation, Sample
 from tests.chaos.keeper import Keeper
 from tests.chaos.observed import Observed
 from tests.chaos.observer import START_S, Observer, SceneError
-from tests.chaos.processes import REGISTERED, Role, open_descriptors, pid_of, processes, resident_kib
+from tests.chaos.processes import REGISTERED, NoProcess, Role, open_descriptors, pid_of, processes, resident_kib
 from tests.chaos.programs import Setup, command_of, definition_of
 from tests.chaos.registrars import DEFINITION, PROGRAM, Registrars
 from tests.chaos.sampler import Sampler
@@ -131,6 +132,7 @@ class Scene(Observed):
         if self._reporter is not None:
             self._reporter.cancel()
             await asyncio.gather(self._reporter, return_exceptions=True)
+        await asyncio.to_thread(self._keep_logs)
         with suppress(SceneError):  # It was raised before, or something worse was.
             await self.registered()
         for operator in self._operators.values():
@@ -144,6 +146,13 @@ class Scene(Observed):
             await witness.close()
         for keeper in self.keepers.values():
             await keeper.close()
+
+    def _keep_logs(self) -> None:
+        """What agents and programs have said is on the nodes' disks, which are gone soon."""
+        for name, keeper in self.keepers.items():
+            with suppress(OSError, NoProcess):
+                for log in keeper.disk.path.glob("programs/*/*.log"):
+                    shutil.copy(log, self.directory.logs / f"{log.parent.name}-{log.stem}-{name}.log")
 
     # ------------------------------------------------------------ what is known of it
 

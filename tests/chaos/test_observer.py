@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.observer import what_is_missing
+from tests.chaos.observer import what_is_missing, who_is_apart
 
 
 def whole() -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
@@ -39,3 +39,11 @@ def test_what_is_missing_is_said(part: int, change: Any, words: str) -> None:
     parts = whole()
     change(parts[part])
     assert words in what_is_missing(*parts)
+
+
+def test_a_member_that_takes_no_part_is_missing() -> None:
+    healths = [{"node": name, "leader": "b", "term": 9} for name in "abc"]
+    assert who_is_apart(healths) == ""
+    assert "node c follows b in term 4" in who_is_apart([*healths[:2], {**healths[2], "term": 4}])
+    assert "node c follows None" in who_is_apart([*healths[:2], {**healths[2], "leader": None}])
+    assert who_is_apart([{**one, "leader": None} for one in healths]), "nobody leads"

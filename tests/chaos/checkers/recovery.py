@@ -75,8 +75,8 @@ def silences_s(evidence: Evidence) -> dict[int, float]:
 
 def somebody_is_answered(evidence: Evidence) -> Iterator[Violation]:
     """Whatever one fault does: within SILENT_S_MAX somebody serves, and is found by some client."""
-    silent_s = silences_s(evidence)
-    for fault in evidence.struck:
+    silent_s = silences_s(evidence) if evidence.operations else {}
+    for fault in evidence.struck if evidence.operations else ():
         if fault.loses != "everything" and (took_s := silent_s[fault.number]) > SILENT_S_MAX:
             what = f"nobody was answered for {took_s:.1f} s after fault {fault.number} ({fault.kind})"
             yield Violation("I12", what)

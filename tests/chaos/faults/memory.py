@@ -92,6 +92,7 @@ class MemoryStarved(Fault):
     """Daemon, watchdog and agent of a node get no page more: each waits, in the kernel, at the first that it wants."""
 
     kind = "memory-starved"
+    ends_daemons = True
 
     async def begin(self) -> None:
         """See `Fault`."""
