@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.nodes
 
 PLANS = sorted((Path(__file__).parent / "plans").glob("*.json"))
 SECONDS = 30.0
+ATTEMPTS_MAX = 3
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -27,6 +29,11 @@ async def test_what_once_found_something_finds_it_no_more(path: Path) -> None:
 
 
 async def _is_kept(plan: Plan) -> None:
-    told: list[str] = []
-    outcome = await carry_out(plan, told.append)
-    assert outcome.verdict == "kept", (outcome.figures(), told)
+    """Kept; what was invalid (the machine was too slow for a fault to have its effect, say) has told nothing, and is
+    done again."""
+    for _ in range(ATTEMPTS_MAX):
+        told: list[str] = []
+        outcome = await carry_out(plan, told.append)
+        if outcome.verdict != "invalid":
+            break
+    assert outcome.verdict == "kept", json.dumps(outcome.figures(), indent=1, default=str) + "\n".join(told)
