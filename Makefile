@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 TEST_SECONDS_MAX ?= 600
-NODES_SECONDS_MAX ?= 1200
+NODES_SECONDS_MAX ?= 1800
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages demo demo-pair demo-structures test test-nodes lint lint-deploy dist ansible test-deploy verify monitoring fuzz-api lock restarts partitions agent-kills false-alarms chaos chaos-selftest bench-codec bench-memory bench-pause bench-takeover bench-activation bench-fence bench-raft bench-structures
