@@ -76,7 +76,7 @@ ansible: setup ## ansible-playbook and ansible-lint, by hash, in .venv/ansible: 
 lint-deploy: ansible ## the playbooks by ansible-lint's production profile, the units by systemd-analyze
 	@$(PYTHON) -m tests.deploy.lint
 
-test-deploy: ansible ## the playbooks on three machines that boot: a quarter of an hour; ARGS="--only converge,change_nothing,remove"
+test-deploy: ansible ## the playbooks on three machines that boot: half an hour; ARGS="--only converge,change_nothing,remove"
 	@deploy/setup trial
 	@$(PYTHON) -m tests.deploy $(ARGS)
 
