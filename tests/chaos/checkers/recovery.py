@@ -12,7 +12,7 @@ from tests.chaos.evidence import NS_PER_S, Census, Evidence, Operation
 
 WHOLE_S_MAX = 90.0
 """From the end of a fault until everything is served and mirrored. Generous: machines that run this are slow."""
-SILENT_S_MAX = 15.0
+SILENT_S_MAX = 10.0
 """Without any answer to any client, when one thing at a time is done. A takeover takes less than a second; a slow
 machine, and a client that waits two seconds for an answer before it looks elsewhere, are allowed for."""
 ANSWERED_S_MAX = 15.0
