@@ -16,33 +16,24 @@ import os
 
 from transport.netlink_format import CREATE, attributes
 from transport.nftables import (
-    APPEND,
     DELETE_ELEMENT,
     DELETE_TABLE,
-    EXCL,
     GET_ELEMENT,
     GET_RULE,
     GET_TABLE,
-    NEW_CHAIN,
     NEW_ELEMENT,
-    NEW_RULE,
-    NEW_SET,
-    NEW_TABLE,
     PREFIX,
     Address,
     BarrierError,
     Exchange,
     Nftables,
-    chain,
-    drop,
     element,
-    hooks,
     is_in,
-    load,
     name_of,
     request,
-    rule,
     set_of,
+    silencing,
+    table_of,
     text,
 )
 
@@ -88,9 +79,9 @@ class Barriers:
 
     def remove(self, instance: str) -> None:
         """Take away what was made for this instance, whatever it drops. Raises BarrierError."""
-        code = self._nftables.change([request(DELETE_TABLE, 0, text(1, _table(instance)))])
+        code = self._nftables.change([request(DELETE_TABLE, 0, text(1, table_of(instance)))])
         if code not in (0, errno.ENOENT):
-            raise BarrierError(f"can't remove table {_table(instance)}: {os.strerror(code)}")
+            raise BarrierError(f"can't remove table {table_of(instance)}: {os.strerror(code)}")
 
     def stands(self, instance: str, address: Address) -> bool:
         """Whether the kernel drops what is of this address. Raises BarrierError."""
@@ -98,7 +89,7 @@ class Barriers:
 
     def _is_silent(self, instance: str, address: Address) -> bool:
         """Whether the address is in the set, whatever that is good for."""
-        of_the_set = text(1, _table(instance)) + text(2, _SET)
+        of_the_set = text(1, table_of(instance)) + text(2, _SET)
         for body in self._nftables.dump(GET_ELEMENT, of_the_set):
             elements = dict(attributes(body)).get(3, b"")
             for _, found in attributes(elements):
@@ -115,39 +106,24 @@ class Barriers:
     def _is_staged(self, instance: str, address: Address) -> bool:
         """Whether both rules are there, for addresses of this kind."""
         found = set()
-        for body in self._nftables.dump(GET_RULE, text(1, _table(instance))):
+        for body in self._nftables.dump(GET_RULE, text(1, table_of(instance))):
             parts = dict(attributes(body))
-            if name_of(parts, 1) == _table(instance):
+            if name_of(parts, 1) == table_of(instance):
                 found.add((name_of(parts, 2), parts.get(7, b"")))
         mark = _mark(address)
         return {("output", mark), ("input", mark)} <= found
 
     def _make(self, instance: str, address: Address, *more: bytes) -> None:
-        table = _table(instance)
-        its_name = text(1, table)
-        changes = [
-            # A table of this name that is not as it should be goes with the same stroke.
-            request(NEW_TABLE, CREATE, its_name),
-            request(DELETE_TABLE, 0, its_name),
-            request(NEW_TABLE, CREATE | EXCL, its_name),
-            request(NEW_SET, CREATE, set_of(table, _SET, _SET_ID, address)),
-        ]
-        for name, hook, offset in hooks(address):
-            steps = (*load(address, offset), is_in(_SET, _SET_ID), drop())
-            changes.append(request(NEW_CHAIN, CREATE, chain(table, name, hook)))
-            changes.append(request(NEW_RULE, CREATE | APPEND, rule(table, name, steps, _mark(address))))
+        table = table_of(instance)
+        its_set = set_of(table, _SET, _SET_ID, address)
+        changes = silencing(table, address, its_set, [is_in(_SET, _SET_ID)], _mark(address))
         code = self._nftables.change([*changes, *more])
         if code:
             raise BarrierError(f"can't make a table to drop {address}: {os.strerror(code)}", hint="it takes nftables")
 
 
-def _table(instance: str) -> str:
-    """The table's name: `redis@a` has `kagemusha.redis.a`, which nft(8) can read, too."""
-    return f"{PREFIX}.{instance.replace('@', '.')}"
-
-
 def _element(instance: str, address: Address) -> bytes:
-    return element(_table(instance), _SET, address)
+    return element(table_of(instance), _SET, address)
 
 
 def _mark(address: Address) -> bytes:

@@ -7,7 +7,7 @@ room.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 REQUEST, ACK, DUMP, CREATE, REPLACE = 0x1, 0x4, 0x300, 0x400, 0x100
@@ -39,6 +39,14 @@ def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
 def errno_of(body: bytes) -> int:
     """The errno in the body of an answer of kind ERROR."""
     return -int(struct.unpack_from("=i", body)[0])
+
+
+def codes(answers: Iterable[bytes]) -> Iterator[int]:
+    """What datagrams say of the requests that they answer: 0, or the errno, of each that asked for it."""
+    for answer in answers:
+        for kind, body in messages(answer):
+            if kind == ERROR:
+                yield errno_of(body)
 
 
 def attribute(kind: int, content: bytes) -> bytes:

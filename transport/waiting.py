@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from transport.errors import KagemushaError
-from transport.netlink_format import ACK, DUMP, ERROR, attribute, attributes, errno_of, message, messages
+from transport.netlink_format import ACK, DUMP, attribute, attributes, codes, message, messages
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 _NDA_DST: Final = 1
@@ -47,7 +47,10 @@ class Waiting:
         silent = self.silent(version)
         for index, address in silent:
             head = _NEIGHBOUR.pack(family, 0, 0, index, 0, 0, 0)
-            code = self._change(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
+            answers = self._exchange(message(_RTM_DELNEIGH, ACK, head + attribute(_NDA_DST, address)))
+            code = next(codes(answers), None)
+            if code is None:
+                raise KagemushaError("rtnetlink: the kernel does not answer")
             if code not in (0, errno.ENOENT):
                 raise KagemushaError(f"can't drop what waits for a neighbour: {os.strerror(code)}")
         return len(silent)
@@ -64,10 +67,3 @@ class Waiting:
                     if state & _NUD_INCOMPLETE and address is not None:
                         found.append((index, address))
         return found
-
-    def _change(self, request: bytes) -> int:
-        for answer in self._exchange(request):
-            for kind, content in messages(answer):
-                if kind == ERROR:
-                    return errno_of(content)
-        raise KagemushaError("rtnetlink: the kernel does not answer")

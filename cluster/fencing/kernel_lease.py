@@ -19,30 +19,20 @@ from cluster.fencing.netlink import Netlink
 from transport.clock import boottime_s
 from transport.netlink_format import CREATE
 from transport.nftables import (
-    APPEND,
     DESTROY_ELEMENT,
     DESTROY_TABLE,
-    EXCL,
     NETLINK_NETFILTER,
-    NEW_CHAIN,
     NEW_ELEMENT,
-    NEW_RULE,
-    NEW_SET,
-    NEW_TABLE,
-    PREFIX,
     Address,
     BarrierError,
     Nftables,
-    chain,
-    drop,
     element,
-    hooks,
     is_equal,
     is_in,
-    load,
     request,
-    rule,
     set_of,
+    silencing,
+    table_of,
     text,
 )
 
@@ -76,7 +66,9 @@ class KernelLeases:
             return
         # The first time, or somebody has flushed all tables.
         self._made.pop(table, None)
-        code = self._nftables.change([*_all_of(table, address), *held])
+        its_set = set_of(table, SET, _SET_ID, address, with_timeout=True)
+        steps = is_equal(address.packed), is_in(SET, _SET_ID, inverted=True)
+        code = self._nftables.change([*silencing(table, address, its_set, steps, _MARK), *held])
         if code:
             raise BarrierError(f"the kernel keeps no lease of {address}: {os.strerror(code)}", hint="it takes nftables")
         self._made[table] = address
@@ -95,20 +87,5 @@ class KernelLeases:
 
 
 def _table(instance: str) -> str:
-    """`redis@a` has `kagemusha.redis.a.lease`, beside the barrier's own."""
-    return f"{PREFIX}.{instance.replace('@', '.')}.lease"
-
-
-def _all_of(table: str, address: Address) -> list[bytes]:
-    """Table, set and rules, whatever of them is there already."""
-    its_name = text(1, table)
-    changes = [
-        request(DESTROY_TABLE, 0, its_name),
-        request(NEW_TABLE, CREATE | EXCL, its_name),
-        request(NEW_SET, CREATE, set_of(table, SET, _SET_ID, address, with_timeout=True)),
-    ]
-    for name, hook, offset in hooks(address):
-        steps = (*load(address, offset), is_equal(address.packed), is_in(SET, _SET_ID, inverted=True), drop())
-        changes.append(request(NEW_CHAIN, CREATE, chain(table, name, hook)))
-        changes.append(request(NEW_RULE, CREATE | APPEND, rule(table, name, steps, _MARK)))
-    return changes
+    """Beside the barrier's own."""
+    return table_of(instance, "lease")

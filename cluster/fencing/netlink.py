@@ -6,7 +6,7 @@ import socket
 from typing import Final
 
 from transport.errors import KagemushaError
-from transport.netlink_format import ERROR, errno_of, messages
+from transport.netlink_format import codes
 
 _BYTES_MAX: Final = 1 << 17
 
@@ -39,10 +39,8 @@ class Netlink:
 
     def change(self, request: bytes) -> int:
         """Send one request with ACK, and give what the kernel says of it: 0, or the errno. Raises KagemushaError."""
-        for answer in self.exchange(request):
-            for kind, content in messages(answer):
-                if kind == ERROR:
-                    return errno_of(content)
+        for code in codes(self.exchange(request)):
+            return code
         raise KagemushaError("netlink: the kernel does not answer")
 
     def close(self) -> None:
