@@ -50,8 +50,6 @@ class Guard:
         self.ordered: dict[str, int] = {}
         self._slots: dict[str, int] = {}
         self._kernel = _kernel_leases()
-        self._told: dict[str, Watched] = {}
-        """What the kernel was told of, by program."""
         self._untold: set[str] = set()
         """Programs of which it could not be told: that is said once."""
         self._child = 0
@@ -116,8 +114,7 @@ class Guard:
         """Its lease holds until then (CLOCK_BOOTTIME). A program that the watchdog stopped goes on."""
         was_out = self._leases.deadline_ns(self._slots[program]) <= boottime_ns()
         self._leases.extend(self._slots[program], int(deadline_s * 1e9))
-        if program in self._told:
-            self._tell_kernel(self._told[program], deadline_s)
+        self._tell_kernel(self._leases.watched(self._slots[program]), deadline_s)
         if was_out:
             self._wake()
 
@@ -144,8 +141,7 @@ class Guard:
         slot = self._slots[program]
         was_stopped = self._leases.fencing(slot) is not None
         self._leases.extend(slot, NO_LEASE_NS)
-        if program in self._told:
-            self._tell_kernel(self._told[program], NO_LEASE_NS)
+        self._tell_kernel(self._leases.watched(slot), NO_LEASE_NS)
         answer = await self._answered(slot, limit_s)
         if answer is not None and not was_stopped:
             self.ordered[program] = self.ordered.get(program, 0) + 1
@@ -156,23 +152,22 @@ class Guard:
         slot = self._slots.pop(program, None)
         if slot is None:
             return
+        watched = self._leases.watched(slot)
         self._leases.clear(slot)
         now_ns = boottime_ns()
         self._wake()
         limit_s = time.monotonic() + TURN_S
         while self._leases.beat_ns <= now_ns and self.is_watched and time.monotonic() < limit_s:
             await asyncio.sleep(_LOOK_S)
-        told = self._told.pop(program, None)
-        if self._kernel is not None and told is not None and program not in self._slots:
+        if self._kernel is not None and watched is not None and watched.instance and program not in self._slots:
             try:
-                self._kernel.forget(told.instance)
+                self._kernel.forget(watched.instance)
             except KagemushaError as error:
                 log.warning("a lease is left in the kernel", program=program, reason=error.what)
 
-    def _tell_kernel(self, watched: Watched, until_s: float) -> None:
-        if self._kernel is None:
+    def _tell_kernel(self, watched: Watched | None, until_s: float) -> None:
+        if self._kernel is None or watched is None:
             return
-        self._told[watched.program] = watched
         try:
             self._kernel.hold(watched, until_s)
         except KagemushaError as error:

@@ -74,8 +74,10 @@ class Driven:
             case "keep leases from the kernel":
                 guard = runner.guard
                 assert guard._kernel is not None
-                for told in guard._told.values():
-                    guard._kernel.forget(told.instance)
+                for slot in guard._slots.values():
+                    watched = guard._leases.watched(slot)
+                    assert watched is not None
+                    guard._kernel.forget(watched.instance)
                 guard._kernel = None
                 return {}
             case "look":
