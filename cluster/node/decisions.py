@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -30,7 +31,8 @@ class Decisions:
     """What one node decides while it leads. Whoever serves the API may read `failover`.
 
     leadership: who leads, as this node knows it. propose: has a command agreed. deliver: sends to a node, or to this
-    one. order_s: for the answer to an order. on_note: hears of what the leader did.
+    one. keep: begins a job of the daemon's, and ends it with the daemon. order_s: for the answer to an order. on_note:
+    hears of what the leader did.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Decisions:
         leadership: Callable[[], Leadership],
         propose: Callable[[Command], Awaitable[Result]],
         deliver: Callable[[NodeId, NodeMessage], None],
+        keep: Callable[[Coroutine[Any, Any, None]], object],
         order_s: float,
     ) -> None:
         self.failover = failover
@@ -52,12 +55,12 @@ class Decisions:
         self._leadership = leadership
         self._propose = propose
         self._deliver = deliver
+        self._keep = keep
         self._errands = Errands(peers, desk, lambda: registry.programs, lambda: self._term, self.tell, order_s)
         self._term = 0
         self._own: set[str] = set()
         self._waiting: dict[str, asyncio.Future[Result]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._commits: set[asyncio.Task[None]] = set()
         self._begun = False
 
     def begin(self) -> None:
@@ -69,9 +72,6 @@ class Decisions:
         self._begun = False
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._commits:
-            task.cancel()
-        await asyncio.gather(*self._commits, return_exceptions=True)
         await self._errands.close()
 
     async def request(self, request_id: str, news: News, timeout_s: float) -> Result:
@@ -135,9 +135,7 @@ class Decisions:
             match order:
                 case Commit(command):
                     self._own.add(command.request_id)
-                    task = asyncio.create_task(self._commit(command))
-                    self._commits.add(task)
-                    task.add_done_callback(self._commits.discard)
+                    self._keep(self._commit(command))
                 case GrantLease(node, program, token, sent_s, granted_s):
                     self._deliver(node, Grant(program, token, sent_s, granted_s))
                 case RefuseLease(node, program, token, reason, replaced):

@@ -133,6 +133,7 @@ class Runner:
             self.member.leadership,
             self.propose,
             self._deliver,
+            self._keep,
             times.request_ms / 1000,
         )
         self._term_seen = 0
@@ -200,10 +201,10 @@ class Runner:
     async def close(self) -> None:
         """Leave; programs and agents go on until their leases end."""
         self._started = False
+        await self.decisions.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.decisions.close()
         await self.supervisor.close()
         await self.peers.close()
         await self.member.close()
