@@ -116,12 +116,17 @@ def test_a_third_authority_waits_until_the_first_is_retired(tmp_path: Path) -> N
     Authority.load(tmp_path).renew(tmp_path)
 
 
+def _interrupt_renewal(directory: Path) -> None:
+    """An authority, which has issued a certificate, is renewed but for its key."""
+    Authority.create("test").save(directory)
+    old_key = (directory / AUTHORITY_KEY).read_bytes()
+    Authority.load(directory).issue("a").save(directory / "a")
+    Authority.load(directory).renew(directory)
+    (directory / AUTHORITY_KEY).write_bytes(old_key)
+
+
 def test_a_renewal_that_was_interrupted_leaves_an_authority_that_can_be_used(tmp_path: Path) -> None:
-    Authority.create("test").save(tmp_path)
-    old_key = (tmp_path / AUTHORITY_KEY).read_bytes()
-    Authority.load(tmp_path).issue("a").save(tmp_path / "a")
-    Authority.load(tmp_path).renew(tmp_path)
-    (tmp_path / AUTHORITY_KEY).write_bytes(old_key)
+    _interrupt_renewal(tmp_path)
     Authority.load(tmp_path).issue("b").save(tmp_path / "b")
     Authority.load(tmp_path).retire(tmp_path)
     (tmp_path / "b" / "authority.pem").write_bytes((tmp_path / "authority.pem").read_bytes())
@@ -129,11 +134,7 @@ def test_a_renewal_that_was_interrupted_leaves_an_authority_that_can_be_used(tmp
 
 
 def test_a_renewal_that_was_interrupted_is_not_taken_for_one_that_was_done(tmp_path: Path) -> None:
-    Authority.create("test").save(tmp_path)
-    old_key = (tmp_path / AUTHORITY_KEY).read_bytes()
-    Authority.load(tmp_path).issue("a").save(tmp_path / "a")
-    Authority.load(tmp_path).renew(tmp_path)
-    (tmp_path / AUTHORITY_KEY).write_bytes(old_key)
+    _interrupt_renewal(tmp_path)
     # What it issues meanwhile trusts whom its own file says.
     Authority.load(tmp_path).issue("b").save(tmp_path / "b")
     assert (tmp_path / "b/authority.pem").read_bytes() == (tmp_path / "authority.pem").read_bytes()
