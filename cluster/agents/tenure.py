@@ -58,6 +58,7 @@ class Tenure:
         self._leased = asyncio.Event()
         self._prepared = 0
         self._is_lesser = False
+        self._cgroup: ProgramCgroup | None = None
         self._returns: int | None = None
         self._asked_s: float | None = None
 
@@ -178,8 +179,12 @@ class Tenure:
 
     def cgroup(self) -> ProgramCgroup | None:
         """The program's cgroup, made if need be; None where there is no freezer: then the fence is a lesser one."""
+        # Asked for with each grant of a lease, also on a node that has no memory left to read its mounts.
+        if self._cgroup is not None and self._cgroup.directory.exists():
+            return self._cgroup
         try:
-            return ProgramCgroup.create(self._place.cgroup)
+            self._cgroup = ProgramCgroup.create(self._place.cgroup)
+            return self._cgroup
         except CgroupError as error:
             if not self._is_lesser:
                 log.warning("no cgroup: a lesser fence", instance=self._place.instance, reason=error.what)

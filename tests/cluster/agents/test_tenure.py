@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from pathlib import Path
 
@@ -96,4 +97,22 @@ async def test_it_is_ready_when_it_has_a_lease_and_that_is_recorded(tmp_path: Pa
         await tenure.be_ready(tenure.begin(2), full)
     with pytest.raises(KagemushaError, match="not granted a lease"):
         await tenure.be_ready(tenure.begin(3), record)
+    guard.close()
+
+
+async def test_a_lease_is_prolonged_on_a_node_that_can_open_nothing(tmp_path: Path) -> None:
+    guard = Guard(tmp_path / "leases", ("none",), tmp_path / "log")
+    place = Place(configs(tmp_path, ("a", "b"))["a"], "redis")
+    file = ProgramFile("redis", "0" * 64, Policy(), "", "", 1000)
+    tenure = Tenure(place, guard, LeaseTimes(0.4), lambda *_: None, lambda: file)
+    tenure.begin(1)
+    assert tenure.granted(1, time.clock_gettime(time.CLOCK_BOOTTIME), 0.4)
+    tenure.extend(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        tenure.extend(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert tenure.cgroup() is not None
     guard.close()
