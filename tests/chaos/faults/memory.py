@@ -41,6 +41,12 @@ class _OutOfMemory(Fault):
         self._cgroup = Cgroup("memory", f"oom-{self.node}-{self.role}")
         self._cgroup.take([self._pid], {"memory.limit_in_bytes": str(_LIMIT_BYTES)})
 
+    async def _ask_for_much(self) -> None:
+        """Send the program a request that is long, and ends before it is whole."""
+        words = self.scene.machines.client.command(sys.executable, "-I", "-S", "-c", _ASK, ADDRESS, str(PORT))
+        asking = await asyncio.create_subprocess_exec(*words)
+        await asking.wait()
+
     async def effect(self) -> str:
         """See `Fault`."""
         killed = await _comes(self._cgroup, "oom_kill")
@@ -67,17 +73,21 @@ class ProgramOutOfMemory(_OutOfMemory):
     async def begin(self) -> None:
         """See `Fault`."""
         await super().begin()
-        words = self.scene.machines.client.command(sys.executable, "-I", "-S", "-c", _ASK, ADDRESS, str(PORT))
-        asking = await asyncio.create_subprocess_exec(*words)
-        await asking.wait()
+        await self._ask_for_much()
 
 
 class AgentOutOfMemory(_OutOfMemory):
-    """An agent."""
+    """An agent. One whose program changes no more than ever has all the memory that it needs, so the program is asked
+    for much: what that changes in it has to be taken, or held."""
 
     kind = "agent-out-of-memory"
     targets = ("primary", "mirror")
     role = "agent"
+
+    async def begin(self) -> None:
+        """See `Fault`."""
+        await super().begin()
+        await self._ask_for_much()
 
 
 class DaemonOutOfMemory(_OutOfMemory):
