@@ -142,13 +142,16 @@ class Machine:
         self.name = name
         self.port = f"to-{name}"
         self.address = f"10.77.0.{host_number}"
+        self.hardware_address = f"02:00:0a:4d:00:{host_number:02x}"
         self.is_cut = False
         self.network = NetworkNamespace.create(f"{PREFIX}{run_id}-{name}")
         self._bridge = NetworkNamespace(f"{PREFIX}{run_id}-bridge")
 
     def attach(self) -> None:
-        """Plug the machine into the bridge and give it its own address."""
-        self.network.ip(f"link add {INTERFACE} type veth peer name {self.port} netns {self._bridge.name}")
+        """Plug the machine into the bridge and give it its own address. A machine that boots has the card it had: with
+        another one it would not be reached until all others had forgotten the old one."""
+        card = f"{INTERFACE} address {self.hardware_address}"
+        self.network.ip(f"link add {card} type veth peer name {self.port} netns {self._bridge.name}")
         self._bridge.ip(f"link set dev {self.port} master br0 up")
         self.network.ip(f"addr add {self.address}/{PREFIX_LENGTH} dev {INTERFACE}", f"link set {INTERFACE} up")
 

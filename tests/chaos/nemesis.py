@@ -53,13 +53,13 @@ class Nemesis:
 
     async def run(self) -> None:
         """The whole plan, or until the cluster is not whole again."""
-        await self._stage.until_whole()
+        await self._stage.until_whole(self._notes.write)
         self.census += await self._stage.census()
         for number, step in enumerate(self._plan.steps, start=1):
             if not await self._step(number, step):
                 return
             await asyncio.sleep(step.rest_s)
-        if missing := await self._stage.until_whole():
+        if missing := await self._stage.until_whole(self._notes.write):
             # It was whole, and nothing was done to it since.
             self.struck[-1] = replace(self.struck[-1], whole_ns=None, unhealed=missing)
             self._notes.tell(f"NOT WHOLE ANY MORE: {missing}")
@@ -87,7 +87,7 @@ class Nemesis:
                 if trouble := await _tried(fault.heal()):
                     self._notes.write(f"is not healed: {fault.kind} at node {fault.node}: {trouble}")
         healed_ns = time.monotonic_ns()
-        missing = await self._stage.until_whole()
+        missing = await self._stage.until_whole(self._notes.write)
         whole_ns = None if missing else time.monotonic_ns()
         for one, effect in zip(struck, effects, strict=True):
             unhealed = missing or one.unhealed

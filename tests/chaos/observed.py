@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from tests.chaos.administrator import Administrator
 from tests.chaos.evidence import Agreed, Report, Sample, Standing
-from tests.chaos.observer import Observer, Roles, SceneError
+from tests.chaos.observer import Observer, Roles, SceneError, unnoted
 
 
 class Observed:
@@ -48,9 +49,9 @@ class Observed:
         """See `Stage`."""
         return await self.observer.roles()
 
-    async def until_whole(self) -> str:
+    async def until_whole(self, note: Callable[[str], None] = unnoted) -> str:
         """See `Stage`."""
-        return await self.observer.until_whole()
+        return await self.observer.until_whole(note=note)
 
     async def history(self) -> list[Agreed]:
         """See `Stage`."""

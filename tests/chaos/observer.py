@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ _TERMS_EVERY_S = 0.5
 _HISTORY_MAX = 1000
 _HISTORY_EVERY_S = 30.0
 _TRIES = 5
+
+
+def unnoted(_: str) -> None:
+    """Nobody writes down what is waited for."""
 
 
 class SceneError(Exception):
@@ -112,10 +116,15 @@ class Observer:
                 trouble = error
         raise SceneError(f"node {name} does not tell its history: {trouble or 'no answer in time'}")
 
-    async def until_whole(self, deadline_s: float = WHOLE_S) -> str:
-        """Wait until all nodes are there and every other one mirrors the primary; "" then, else what is missing."""
+    async def until_whole(self, deadline_s: float = WHOLE_S, note: Callable[[str], None] = unnoted) -> str:
+        """Wait until all nodes are there and every other one mirrors the primary; "" then, else what is missing. note:
+        is told what is waited for, as that changes."""
         end_s = time.monotonic() + deadline_s
+        before = ""
         while missing := await self._missing():
+            if missing != before:
+                note(f"waits: {missing}")
+                before = missing
             if time.monotonic() > end_s:
                 return missing
             await asyncio.sleep(LOOK_AGAIN_S)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tests.chaos.evidence import Agreed, Census, Loses, RegistryOperation, Report, Sample, Standing
-from tests.chaos.observer import Roles
+from tests.chaos.observer import Roles, unnoted
 from tests.chaos.plan import TARGETS, Target
 
 
@@ -58,8 +58,8 @@ class Stage(Protocol):
     async def roles(self) -> Roles:
         """Who is who now. Raises SceneError."""
 
-    async def until_whole(self) -> str:
-        """Wait until it is whole; "" then, else what is missing."""
+    async def until_whole(self, note: Callable[[str], None] = unnoted) -> str:
+        """Wait until it is whole; "" then, else what is missing. note: is told what is waited for, as that changes."""
 
     async def census(self) -> list[Census]:
         """How many processes and descriptors there are, by node and role."""

@@ -19,14 +19,6 @@ class Stranger(Machine):
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id, "stranger", _HOST_NUMBER)
 
-    @property
-    def hardware_address(self) -> str:
-        """Of its interface."""
-        with open(self.network.path, "rb") as namespace, in_network_namespace(namespace.fileno()):
-            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as look:
-                look.bind((INTERFACE, 0))
-                return str(look.getsockname()[4].hex(":"))
-
     def take(self, address: str) -> None:
         """Have an address of somebody else's, and tell everybody (RFC 826; an announcement as in RFC 5227, 3)."""
         self.network.ip(f"addr add {address}/32 dev {INTERFACE}")

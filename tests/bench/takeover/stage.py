@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kagemusha.demo.nodes import Directory, Machine, Machines, clear_crashed_runs, new_run_id
-from tests.bench.takeover.tap import Tap, hardware_address
+from tests.bench.takeover.tap import Tap
 from tests.partitions.judge import Sign, overlaps, turns
 
 NODES: Final = ("a", "b", "c")
@@ -52,7 +52,7 @@ class Witnesses:
 
     def listen(self) -> None:
         """From now on."""
-        self._names = {hardware_address(one): name for name, one in self._nodes.items()}
+        self._names = {one.hardware_address: name for name, one in self._nodes.items()}
         for tap in self._taps:
             tap.listen()
 

@@ -6,7 +6,6 @@ taken from those who are measured.
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
 from collections.abc import Mapping
@@ -23,7 +22,6 @@ _SNAP_BYTES: Final = 96
 _BUFFER_BYTES: Final = 128 << 20
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
-_SIOCGIFHWADDR: Final = 0x8927
 _TIMESPEC: Final = struct.Struct("@qq")
 
 
@@ -84,11 +82,3 @@ class Tap:
 def _serves(frame: bytes) -> bool:
     """Whether it carries data, or accepts a connection; an acknowledgement alone serves nobody."""
     return has_data(frame) or opens(frame)
-
-
-def hardware_address(machine: Machine) -> str:
-    """The address that its frames come from."""
-    with machine.network.path.open("rb") as namespace, in_network_namespace(namespace.fileno()):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-            answer = fcntl.ioctl(one.fileno(), _SIOCGIFHWADDR, struct.pack("256s", INTERFACE.encode()))
-    return answer[18:24].hex(":")

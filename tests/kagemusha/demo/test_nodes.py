@@ -76,6 +76,15 @@ def test_killing_a_node_kills_its_processes_and_no_other(machines: Machines) -> 
     assert other.wait(5) == -9
 
 
+def test_a_node_that_boots_is_reached_at_once(machines: Machines) -> None:
+    node = machines.nodes["b"]
+    assert reaches(machines.client, node.address, 5)
+    node.cut()
+    node.kill()
+    node.boot()
+    assert reaches(machines.client, node.address, 5)
+
+
 def _arrived(process: subprocess.Popen[bytes], machine: Machine) -> None:
     while process.pid not in machine.network.processes():
         assert process.poll() is None
