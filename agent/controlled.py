@@ -20,7 +20,8 @@ from transport.errors import ControlError
 class Controlled(ABC):
     """One instance of a program on one node.
 
-    incarnation: tells it from one that was there before. token: the highest that it serves or has followed under.
+    incarnation: above that of any that was there before, though the clock was set back meanwhile. token: the highest
+    that it serves or has followed under.
     counters: of what was refused.
     """
 
@@ -28,7 +29,7 @@ class Controlled(ABC):
         self.around = around
         self.definition = around.definition
         self.name = f"{around.definition.program.id}@{around.node}"
-        self.incarnation = time.time_ns()
+        self.incarnation = max(time.time_ns(), around.after + 1)
         self.token = 0
         self.counters = Counters()
         self._loop = asyncio.get_running_loop()

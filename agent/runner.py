@@ -44,9 +44,10 @@ _DESCRIPTORS = 4096
 
 
 def run(
-    definition: Definition, *, node: str, directory: Path, control: Path, listen: tuple[str, int], pki: Path
+    definition: Definition, *, node: str, directory: Path, control: Path, listen: tuple[str, int], pki: Path, after: int
 ) -> int:
-    """Run one agent; gives the exit status. Raises KagemushaError, before anything has changed."""
+    """Run one agent, of an incarnation above `after`; gives the exit status. Raises KagemushaError, before anything has
+    changed."""
     block_signals()
     logs.configure(LogLevel(control.parent), inherited=True, instance=f"{definition.program.id}@{node}")
     tls = Tls.load(pki)
@@ -59,7 +60,7 @@ def run(
         gc.collect()
         gc.freeze()
         gc.disable()
-        agent = Agent(definition, node, directory, control, listen, tls, spawner, scout)
+        agent = Agent(definition, node, directory, control, listen, tls, spawner, scout, after)
         return uvloop.run(agent.run())
 
 
@@ -76,6 +77,7 @@ class Agent:
         tls: Tls,
         spawner: Spawner,
         scout: Scout,
+        after: int,
     ) -> None:
         self._definition = definition
         self._node = node
@@ -85,6 +87,7 @@ class Agent:
         self._tls = tls
         self._spawner = spawner
         self._scout = scout
+        self._after = after
         self._host: Host | None = None
         self._leash: Leash | None = None
         self._server: ControlServer | None = None
@@ -110,6 +113,7 @@ class Agent:
             tracer,
             self._emit,
             self._control_path.with_suffix(".track"),
+            self._after,
         )
         host: Host = WarmHost(around) if self._definition.mirror.mode == "structures" else ProcessHost(around)
         self._host = host

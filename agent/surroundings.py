@@ -16,7 +16,8 @@ from transport.tls import Tls
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an instance is given. emit: sends an event to the controllers. track: see `ServiceNetwork`."""
+    """What an instance is given. emit: sends an event to the controllers. track: see `ServiceNetwork`. after: the
+    incarnation that it is to be above."""
 
     definition: Definition
     node: str
@@ -27,3 +28,4 @@ class Surroundings:
     tracer: Tracer
     emit: Callable[[Event], None]
     track: Path
+    after: int

@@ -17,10 +17,16 @@ from cluster.registry.values import ProgramId
 log = structlog.get_logger()
 
 
+def none_agreed(_: ProgramId) -> int:
+    """Of a node without a registry."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
     """command: starts an agent. changed: the state of an instance is another. ask_lease: ask the leader now.
-    ports: where agents listen. tally: counts for the node's metrics."""
+    ports: where agents listen. tally: counts for the node's metrics. agreed_incarnation: that of a program's agent
+    here, as far as this node knows the registry; 0 before the first one."""
 
     config: NodeConfig
     command: Sequence[str]
@@ -30,6 +36,7 @@ class Around:
     ask_lease: Callable[[ProgramId, int], None]
     ports: StreamPorts
     tally: Tally = field(default_factory=Tally)
+    agreed_incarnation: Callable[[ProgramId], int] = none_agreed
 
     def agent_lost(self, program: ProgramId) -> None:
         """An agent is gone, and nobody told it to go."""

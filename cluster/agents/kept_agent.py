@@ -48,6 +48,7 @@ class KeptAgent:
     def __init__(self, place: Place, around: Around, ward: Ward, alone: asyncio.Lock, jobs: Jobs) -> None:
         self.process: AgentProcess | None = None
         self.reason = ""
+        self._newest = 0
         self._place = place
         self._around = around
         self._ward = ward
@@ -64,12 +65,15 @@ class KeptAgent:
         """The agent, which is started if there is none. Raises KagemushaError."""
         if self.process is None:
             around = self._around
-            self.use(await AgentProcess.anew(self._place, around.command, config_file, around.ports))
+            # The wall clock, which incarnations are counted by, may have been set back since.
+            after = max(self._newest, around.agreed_incarnation(self._place.program))
+            self.use(await AgentProcess.anew(self._place, around.command, config_file, around.ports, after))
         return self.require()
 
     def use(self, process: AgentProcess) -> None:
         """This is the agent from now on."""
         self.process, self.reason = process, ""
+        self._newest = max(self._newest, process.hello.incarnation)
         self._jobs.start(self._listen(process))
 
     async def quit(self) -> None:

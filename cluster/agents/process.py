@@ -78,21 +78,26 @@ class AgentProcess:
         return AgentProcess(place, client, events, hello)
 
     @staticmethod
-    async def anew(place: Place, command: Sequence[str], config_file: str, ports: StreamPorts) -> AgentProcess:
+    async def anew(
+        place: Place, command: Sequence[str], config_file: str, ports: StreamPorts, after: int
+    ) -> AgentProcess:
         """The same as `start`, when one that was forgotten has quit."""
         forgotten = await AgentProcess.find(place)
         if forgotten is not None:
             await forgotten.quit()
-        return await AgentProcess.start(place, command, config_file, ports)
+        return await AgentProcess.start(place, command, config_file, ports, after)
 
     @staticmethod
-    async def start(place: Place, command: Sequence[str], config_file: str, ports: StreamPorts) -> AgentProcess:
-        """Start one and wait until it answers. Raises ControlError, with its last words, when it does not."""
+    async def start(
+        place: Place, command: Sequence[str], config_file: str, ports: StreamPorts, after: int
+    ) -> AgentProcess:
+        """Start one of an incarnation above `after`, and wait until it answers. Raises ControlError, with its last
+        words, when it does not."""
         with ports.reserved(place) as port:
-            return await AgentProcess._start(place, command, config_file, port)
+            return await AgentProcess._start(place, command, config_file, port, after)
 
     @staticmethod
-    async def _start(place: Place, command: Sequence[str], config_file: str, port: int) -> AgentProcess:
+    async def _start(place: Place, command: Sequence[str], config_file: str, port: int, after: int) -> AgentProcess:
         arguments = {
             "--config": config_file,
             "--node": place.config.node.id,
@@ -100,6 +105,7 @@ class AgentProcess:
             "--control": str(place.control),
             "--listen": place.stream(port),
             "--pki": place.config.node.pki,
+            "--after": str(after),
         }
         words = [word for pair in arguments.items() for word in pair]
         place.make()

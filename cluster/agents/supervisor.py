@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from cluster.agents.around import Around
+from cluster.agents.around import Around, none_agreed
 from cluster.agents.clients import keepalived_of, obstacles, remove_forgotten_barriers
 from cluster.agents.instance import LocalInstance
 from cluster.agents.instance_view import primary_of, state_of
@@ -95,6 +95,7 @@ class Supervisor:
         changed: Callable[[], None],
         ask_lease: Callable[[ProgramId, int], None],
         preflight: PreflightProgram = nothing_against,
+        agreed_incarnation: Callable[[ProgramId], int] = none_agreed,
     ) -> None:
         self.instances: dict[ProgramId, LocalInstance] = {}
         self._config = config
@@ -104,7 +105,9 @@ class Supervisor:
         self.meter = LoadMeter(config.node.id, config.times.lease_ms / 2000, lambda: guard.is_watched)
         ports = StreamPorts(self._busy_ports)
         self.tally = Tally()
-        self._around = Around(config, command, guard, read_program, changed, ask_lease, ports, self.tally)
+        self._around = Around(
+            config, command, guard, read_program, changed, ask_lease, ports, self.tally, agreed_incarnation
+        )
         self._rounds = Rounds(read_program, changed, self.tally)
         self.observer = Observer(guard, keepalived_of(config), self.tally)
         self._tails: dict[ProgramId, OutputTail] = {}

@@ -122,6 +122,7 @@ class Runner:
             self._beat_soon,
             self._ask_lease,
             given.preflight,
+            self._agreed_incarnation,
         )
         self.member = self._make_member(tls, data / "raft")
         self.decisions = Decisions(
@@ -374,6 +375,11 @@ class Runner:
         beat = Heartbeat(self._beats, sent_ns, self.supervisor.load, self.supervisor.states(), echoes)
         self.peers.send_to_all(beat)
         self._heard(self.node, beat)
+
+    def _agreed_incarnation(self, program: ProgramId) -> int:
+        entry = self.registry.programs.get(program)
+        one = None if entry is None else entry.instance_on(self.node)
+        return 0 if one is None else one.incarnation
 
     def _ask_lease(self, program: ProgramId, token: int) -> None:
         if not self.guard.is_watched:

@@ -20,6 +20,7 @@ def agent(
     control: Annotated[Path, typer.Option(help="Unix socket on which it takes orders.")],
     listen: Annotated[str, typer.Option(help="HOST:PORT where other agents subscribe to its checkpoints.")],
     pki: Annotated[Path, typer.Option(help="Directory that `kagemusha pki issue` wrote for this node.")],
+    after: Annotated[int, typer.Option(min=0, help="Its incarnation is above this, that of those before it.")] = 0,
 ) -> None:
     """Run the agent of one instance: it launches or follows a program as its control socket orders."""
     from agent.program_file import load_definition
@@ -32,7 +33,9 @@ def agent(
     _require_own_certificate(pki, node)
     from agent.runner import run
 
-    raise typer.Exit(run(definition, node=node, directory=directory, control=control, listen=endpoint, pki=pki))
+    raise typer.Exit(
+        run(definition, node=node, directory=directory, control=control, listen=endpoint, pki=pki, after=after)
+    )
 
 
 def _require_own_certificate(pki: Path, node: str) -> None:

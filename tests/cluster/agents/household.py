@@ -41,6 +41,7 @@ class Home:
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.grants = True
+        self.agreed_incarnation = 0
         self.changed = asyncio.Event()
         self.guard: Guard
         self.supervisor: Supervisor
@@ -52,7 +53,13 @@ class Home:
         self.guard = Guard(run / "leases", WATCHDOG, run / "watchdog.log")
         await self.guard.start()
         self.supervisor = Supervisor(
-            self.config, AGENT, self.guard, read_program, self.changed.set, lambda program, token: self._ask(token)
+            self.config,
+            AGENT,
+            self.guard,
+            read_program,
+            self.changed.set,
+            lambda program, token: self._ask(token),
+            agreed_incarnation=lambda program: self.agreed_incarnation,
         )
         await self.supervisor.start()
         self._renewing = asyncio.create_task(self._renew())

@@ -103,6 +103,18 @@ async def test_a_mirror_whose_agent_dies_is_built_again(tmp_path: Path) -> None:
         await b.until(lambda state: state.incarnation not in (0, incarnation) and state.status == "mirrored")
 
 
+async def test_an_agent_is_of_a_later_incarnation_though_the_wall_clock_was_set_back(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        agreed = b.agreed_incarnation = time.time_ns() + 3_600_000_000_000
+        os.kill(b.agent_pid, 9)
+        state = await b.until(lambda state: state.incarnation > agreed and state.status == "mirrored")
+        # What its daemon knows by itself counts, too: the registry may be behind.
+        b.agreed_incarnation = 0
+        os.kill(b.agent_pid, 9)
+        await b.until(lambda later: later.incarnation > state.incarnation and later.status == "mirrored")
+
+
 async def test_what_a_mirror_holds_is_known_without_asking_and_tells_nobody_at_once(tmp_path: Path) -> None:
     async with households(tmp_path) as (program, a, b):
         await serve_and_mirror(program, a, b)

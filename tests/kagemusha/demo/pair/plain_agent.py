@@ -137,6 +137,7 @@ async def _main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("config", "node", "directory", "control", "listen", "pki"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--after", type=int, default=0)
     options = parser.parse_args()
     await PlainAgent(load_definition(Path(options.config)), options.node, Path(options.control)).run()
 
