@@ -17,6 +17,7 @@ from pathlib import Path
 from kagemusha.demo.errors import DemoError
 
 NAMED_NAMESPACES = Path("/run/netns")
+_FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
 def run(*argv: str, stdin: str = "") -> None:
@@ -58,7 +59,7 @@ class NetworkNamespace:
         return [pid for pid in _all_pids() if _network_inode(pid) == inode]
 
     def kill_all(self, deadline_s: float = 10.0) -> int:
-        """SIGKILL every process in the namespace until there is none; returns how many were killed.
+        """SIGKILL every process in the namespace, frozen ones too, until there is none; returns how many were killed.
 
         Each is held by a pidfd and looked at again before the signal, so that a reused pid is never hit.
         """
@@ -68,6 +69,8 @@ class NetworkNamespace:
             held = {fd: pid for pid in pids if (fd := _pidfd(pid)) is not None}
             try:
                 killed += sum(_kill(pid, fd, inode) for fd, pid in held.items())
+                for pid in held.values():
+                    _thaw(pid)
                 _wait_for_ends(held, limit)
             finally:
                 for fd in held:
@@ -121,6 +124,19 @@ def _kill(pid: int, pidfd: int, inode: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _thaw(pid: int) -> None:
+    """Let it die, if it is frozen: by version 1 of cgroups not even SIGKILL reaches a process before it is thawed
+    (linux, admin-guide/cgroup-v1/freezer-subsystem)."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        inside = next((line.split(":", 2)[2] for line in lines if line.split(":", 2)[1] == "freezer"), "/")
+        state = _FREEZER / inside.lstrip("/") / "freezer.state"
+        if inside != "/" and state.read_text() != "THAWED\n":
+            state.write_text("THAWED")
+    except OSError:
+        return  # It has ended since.
 
 
 def _wait_for_ends(pidfds: Collection[int], limit: float) -> None:

@@ -12,7 +12,7 @@ from tests.chaos.cgroup import Cgroup
 from tests.chaos.faults.fault import Fault
 from tests.chaos.processes import Role, state_of
 
-_QUOTA_US = 5_000
+_QUOTA_US = 2_000
 """Of each 100 ms."""
 _WANTED_S = 20.0
 _LOOK_AGAIN_S = 0.05
@@ -87,7 +87,7 @@ class DaemonFrozen(Fault):
 
 
 class Starved(Fault):
-    """The daemon, its watchdog and the agent of a node share a twentieth of one processor."""
+    """The daemon, its watchdog and the agent of a node share a fiftieth of one processor."""
 
     kind = "starved"
     roles: ClassVar[tuple[Role, ...]] = ("daemon", "watchdog", "agent")

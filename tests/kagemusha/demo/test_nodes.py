@@ -13,6 +13,7 @@ import pytest
 from kagemusha.demo.errors import DemoError
 from kagemusha.demo.namespace import NetworkNamespace, named_namespaces
 from kagemusha.demo.nodes import CLOCK_SHIFTS_S, PREFIX, Directory, Machine, Machines, Node, clear_crashed_runs
+from tests.chaos.cgroup import Cgroup
 
 _REACH = """
 import socket, sys
@@ -74,6 +75,20 @@ def test_killing_a_node_kills_its_processes_and_no_other(machines: Machines) -> 
     assert other.poll() is None
     machines.close()
     assert other.wait(5) == -9
+
+
+def test_killing_a_node_kills_what_is_frozen(machines: Machines) -> None:
+    node = machines.nodes["a"]
+    victim = subprocess.Popen(node.command("sleep", "1000"))
+    _arrived(victim, node)
+    cgroup = Cgroup("freezer", "frozen-victim")
+    cgroup.take([victim.pid], {"freezer.state": "FROZEN"})
+    try:
+        node.kill()
+        assert victim.wait(5) == -9
+    finally:
+        cgroup.write("freezer.state", "THAWED")
+        cgroup.release()
 
 
 def test_a_node_that_boots_is_reached_at_once(machines: Machines) -> None:
