@@ -21,6 +21,8 @@ class Mirrors:
     _tries: dict[NodeId, int] = field(default_factory=dict)
     _awaited: set[NodeId] = field(default_factory=set)
     """Nodes that were given time to say what they have before they are told to begin anew."""
+    _begins_s: dict[NodeId, float] = field(default_factory=dict)
+    """Since when each node's mirror is said to be starting, as far as it is."""
     _streams: dict[NodeId, str] = field(default_factory=dict)
     """Where each node's mirror subscribes, as far as this leader knows."""
     _set_due_s: float = float("-inf")
@@ -31,6 +33,7 @@ class Mirrors:
         """There is another one: everything begins anew."""
         self._due_s.clear()
         self._tries.clear()
+        self._begins_s.clear()
         self._streams.clear()
         self._set_due_s = float("-inf")
         self._served_s = None
@@ -49,8 +52,10 @@ class Mirrors:
         for one in entry.instances:
             if one.node == entry.primary or self.office.lost(now_s, one.node):
                 continue
-            if not self._follows(entry, facts, one, stream) and self._is_due(now_s, facts, one.node):
+            follows = self._follows(entry, facts, one, stream) and self._begins(now_s, facts, one.node)
+            if not follows and self._is_due(now_s, facts, one.node):
                 self._streams[one.node] = stream
+                self._begins_s.pop(one.node, None)
                 orders.append(RebuildOn(one.node, entry.program_id, entry.primary, entry.token))
         return orders + self._agree_who_is_in_step(now_s, entry, facts)
 
@@ -64,6 +69,17 @@ class Mirrors:
             self._tries.pop(one.node, None)
         # The primary's agent may have been started again, at another port than before.
         return not stream or self._streams.setdefault(one.node, stream) == stream
+
+    def _begins(self, now_s: float, facts: Facts, node: NodeId) -> bool:
+        """Whether a mirror that is starting may still be about to follow."""
+        if facts.reports[node].status != "starting":
+            self._begins_s.pop(node, None)
+            return True
+        limit_s = self._begins_s.setdefault(node, now_s) + self.office.patience.begin_s
+        if now_s >= limit_s:
+            return False
+        self.wake_s = min(self.wake_s, limit_s)
+        return True
 
     def _is_due(self, now_s: float, facts: Facts, node: NodeId) -> bool:
         """Whether to order it now; if so, not again for a while, which grows."""

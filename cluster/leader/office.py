@@ -37,8 +37,9 @@ class Patience:
     clients_s: for the clients of a program that goes on elsewhere, before agents are started for its mirrors.
     switch_s: for a primary to be held. agent_s: for a new agent to seize a program whose agent died: without end, as
     what a mirror holds is as old as that death, and the program serves. unasked_s: for the node of a primary to ask for
-    its lease again, when the last one has ended. rebuild_s and start_again_s: before a rebuild
-    or a clean start is tried again, doubling up to longest_s.
+    its lease again, when the last one has ended. begin_s: for a mirror to begin to follow; the daemon that was told may
+    have ended before it could tell its agent. rebuild_s and start_again_s: before a rebuild or a clean start is tried
+    again, doubling up to longest_s.
     """
 
     answers_s: float = 0.050
@@ -54,6 +55,7 @@ class Patience:
     switch_s: float = 10.0
     agent_s: float = float("inf")
     unasked_s: float = 5.0
+    begin_s: float = 10.0
     rebuild_s: float = 1.0
     start_again_s: float = 0.5
     longest_s: float = 30.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.leader.news import InstanceEnded, InstanceReported, NodeClosed, NodeHeard
+from cluster.leader.office import Patience
 from cluster.leader.orders import RebuildOn
 from cluster.registry.commands import SetInSync
 from cluster.registry.values import MirrorMember, Policy
@@ -65,6 +66,31 @@ def test_under_sync_it_is_not_the_leader_that_proposes_who_is_waited_for() -> No
     leader = Leader(Policy(guarantee="sync"))
     leader.up()
     assert not [one for one in commands(leader.orders) if isinstance(one, SetInSync)]
+
+
+def test_a_mirror_that_does_not_begin_to_follow_is_told_again() -> None:
+    """Its daemon ended after it had started an agent, and before it had told it whom to follow."""
+    leader = Leader()
+    leader.up()
+    leader.orders.clear()
+    leader.tell(InstanceReported("p", "n2", "mirror", "starting", 2, 1))
+    seconds = round(Patience().begin_s)
+    _serves_for(leader, seconds - 1)
+    assert of(leader.orders, RebuildOn) == []
+    _serves_for(leader, 2)
+    assert [one.node for one in of(leader.orders, RebuildOn)] == ["n2"]
+    # It has as long again, and nothing more is to be done when it follows.
+    _serves_for(leader, seconds - 2)
+    leader.tell(InstanceReported("p", "n2", "mirror", "syncing", 2, 1))
+    _serves_for(leader, 2 * seconds)
+    assert len(of(leader.orders, RebuildOn)) == 1
+
+
+def _serves_for(leader: Leader, seconds: int) -> None:
+    """The primary asks for its lease so long."""
+    for _ in range(seconds):
+        leader.asks()
+        leader.wait(1.0)
 
 
 def test_mirrors_follow_an_agent_that_was_started_again_elsewhere() -> None:
