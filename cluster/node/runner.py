@@ -65,6 +65,7 @@ HEARD_S: Final = 1.0
 """Whoever has sent no heartbeat for so long answers nothing: heartbeats and answers come of one event loop."""
 RESTART_S: Final = 10
 """A daemon that is restarted is back within this time."""
+_ANNOUNCE_AGAIN_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,8 @@ class Runner:
                 if error.what != told:
                     log.info("this node waits for agreement", reason=error.what, hint=error.hint)
                 told = error.what
+                # A member that has failed refuses at once: whoever ends this node for it must come to that.
+                await asyncio.sleep(_ANNOUNCE_AGAIN_S)
                 continue
             if not isinstance(result, Ok):
                 log.error("this node is not taken into the registry", reason=result.reason, hint=result.hint)
