@@ -50,7 +50,12 @@ class Mirrors:
         primary = facts.primary_report(entry)
         stream = "" if primary is None else primary.stream
         for one in entry.instances:
-            if one.node == entry.primary or self.office.lost(now_s, one.node):
+            if one.node == entry.primary:
+                continue
+            if self.office.lost(now_s, one.node):
+                # What made it fail may be over when it is back.
+                self._tries.pop(one.node, None)
+                self._due_s.pop(one.node, None)
                 continue
             follows = self._follows(entry, facts, one, stream) and self._begins(now_s, facts, one.node)
             if not follows and self._is_due(now_s, facts, one.node):

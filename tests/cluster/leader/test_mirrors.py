@@ -86,6 +86,22 @@ def test_a_mirror_that_does_not_begin_to_follow_is_told_again() -> None:
     assert len(of(leader.orders, RebuildOn)) == 1
 
 
+def test_a_node_that_was_away_is_tried_at_once_however_often_it_had_failed() -> None:
+    leader = Leader()
+    leader.up()
+    leader.tell(InstanceReported("p", "n2", "mirror", "failed", 1, 1))
+    _serves_for(leader, 40)
+    leader.orders.clear()
+    _serves_for(leader, 10)
+    assert of(leader.orders, RebuildOn) == []
+    leader.silent.add("n2")
+    leader.tell(NodeClosed("n2"))
+    _serves_for(leader, 1)
+    leader.silent.clear()
+    leader.tell(NodeHeard("n2"))
+    assert [one.node for one in of(leader.orders, RebuildOn)] == ["n2"]
+
+
 def _serves_for(leader: Leader, seconds: int) -> None:
     """The primary asks for its lease so long."""
     for _ in range(seconds):
