@@ -204,7 +204,11 @@ class Supervisor:
         What was begun is finished, though the one who asked may have given up.
         """
         task = self._keep(self._perform(order))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_ended_unheard)
+            raise
 
     async def _perform(self, order: OrderBody) -> AnswerBody:
         match order:
@@ -346,3 +350,9 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _ended_unheard(task: asyncio.Task[Any]) -> None:
+    """Of an order whose asker has given up: why it failed is told here, or nowhere."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("an order is not carried out", reason=getattr(error, "what", repr(error)))

@@ -103,6 +103,20 @@ async def test_a_mirror_whose_agent_dies_is_built_again(tmp_path: Path) -> None:
         await b.until(lambda state: state.incarnation not in (0, incarnation) and state.status == "mirrored")
 
 
+async def test_why_an_order_failed_is_told_though_its_asker_has_given_up(tmp_path: Path) -> None:
+    async with households(tmp_path) as (_, a, _):
+        with capture_logs() as lines:
+            asking = asyncio.create_task(a.supervisor.carry_out(ActivateHere(PROGRAM, 2, Version(1, 1, 1))))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            async with asyncio.timeout(DEADLINE_S):
+                while not lines:
+                    await asyncio.sleep(0.01)
+        assert [one["event"] for one in lines] == ["an order is not carried out"]
+        assert PROGRAM in lines[0]["reason"]
+
+
 async def test_an_agent_is_of_a_later_incarnation_though_the_wall_clock_was_set_back(tmp_path: Path) -> None:
     async with households(tmp_path) as (program, a, b):
         await serve_and_mirror(program, a, b)
