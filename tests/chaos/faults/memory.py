@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from kagemusha.demo.nodes import ADDRESS
@@ -40,16 +41,20 @@ class _OutOfMemory(Fault):
         self._pid = self.scene.pid(self.node, self.role)
         self._cgroup = Cgroup("memory", f"oom-{self.node}-{self.role}")
         self._cgroup.take([self._pid], {"memory.limit_in_bytes": str(_LIMIT_BYTES)})
+        await self._urge()
+
+    async def _urge(self) -> None:
+        """Have it want more, where it would not by itself."""
 
     async def _ask_for_much(self) -> None:
-        """Send the program a request that is long, and ends before it is whole."""
+        """Send the program a request that is long, and ends before it is whole. Who is not let in asks again."""
         words = self.scene.machines.client.command(sys.executable, "-I", "-S", "-c", _ASK, ADDRESS, str(PORT))
         asking = await asyncio.create_subprocess_exec(*words)
         await asking.wait()
 
     async def effect(self) -> str:
         """See `Fault`."""
-        killed = await _comes(self._cgroup, "oom_kill")
+        killed = await _comes(self._cgroup, "oom_kill", self._urge)
         return (
             f"the kernel killed process {self._pid}, the {self.role} of node {self.node}, for memory" if killed else ""
         )
@@ -70,9 +75,8 @@ class ProgramOutOfMemory(_OutOfMemory):
     programs = ("redis", "python")
     role = "program"
 
-    async def begin(self) -> None:
-        """See `Fault`."""
-        await super().begin()
+    async def _urge(self) -> None:
+        """See `_OutOfMemory`."""
         await self._ask_for_much()
 
 
@@ -84,9 +88,8 @@ class AgentOutOfMemory(_OutOfMemory):
     targets = ("primary", "mirror")
     role = "agent"
 
-    async def begin(self) -> None:
-        """See `Fault`."""
-        await super().begin()
+    async def _urge(self) -> None:
+        """See `_OutOfMemory`."""
         await self._ask_for_much()
 
 
@@ -123,11 +126,17 @@ class MemoryStarved(Fault):
         await asyncio.to_thread(self._cgroup.release)
 
 
-async def _comes(cgroup: Cgroup, name: str) -> bool:
-    """Wait until the kernel counts something (admin-guide/cgroup-v1/memory): whoever needs no page notices nothing."""
+async def _nothing() -> None:
+    """Whoever is waited for needs no urging."""
+
+
+async def _comes(cgroup: Cgroup, name: str, urge: Callable[[], Awaitable[None]] = _nothing) -> bool:
+    """Wait until the kernel counts something (admin-guide/cgroup-v1/memory): whoever needs no page notices nothing.
+    urge: called between two looks."""
     end_s = time.monotonic() + _WANTED_S
     while not int(dict(line.split() for line in cgroup.read("memory.oom_control").splitlines())[name]):
         if time.monotonic() > end_s:
             return False
+        await urge()
         await asyncio.sleep(_LOOK_AGAIN_S)
     return True
