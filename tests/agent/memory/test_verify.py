@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,8 +29,16 @@ def family(directory: Path) -> Iterator[tuple[Puppet, int]]:
         parent.tell("m", PLACE + (1 << 30), 8 * PAGE_BYTES, READ | WRITE, SHARED | FIXED, memfd, 0)
         child = parent.tell("c")
         stack.callback(os.kill, child, 9)
+        until_it_waits(child)
         parent.stop()
         yield parent, child
+
+
+def until_it_waits(pid: int) -> None:
+    """A child that has just been forked writes to its memory until it waits for ever (proc_pid_stat(5): S)."""
+    limit_s = time.monotonic() + 30.0
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < limit_s
 
 
 def poke(pid: int, address: int, data: bytes) -> None:
