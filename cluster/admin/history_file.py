@@ -18,12 +18,16 @@ LINES_MAX: Final = 2 * KEPT_MAX
 
 
 class HistoryFile:
-    """The file at `path`. A disk that can't be written to costs the history alone, and is told of once."""
+    """The file at `path`. A disk that can't be written to costs the history alone, and is told of once; what it did not
+    take is written as soon as it takes something again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines: list[bytes] = []
         self._failed = False
+        self._is_stale = False
+        self._is_unread = False
+        """It may hold more than is known here, so it is not replaced."""
 
     def load(self) -> list[Event]:
         """The events of before, ascending; what is no event (the end of a torn write, say) is left out."""
@@ -32,6 +36,7 @@ class HistoryFile:
         except FileNotFoundError:
             return []
         except OSError as error:
+            self._is_unread = True
             self._complain(error)
             return []
         events: list[Event] = []
@@ -52,12 +57,15 @@ class HistoryFile:
         self._lines.append(line)
         if len(self._lines) > LINES_MAX:
             self._lines = self._lines[-KEPT_MAX:]
+            self._is_stale = True
+        if self._is_stale and not self._is_unread:
             self._write_anew()
             return
         try:
             with self._path.open("ab") as file:
                 file.write(line + b"\n")
         except OSError as error:
+            self._is_stale = True
             self._complain(error)
 
     def _write_anew(self) -> None:
@@ -65,7 +73,9 @@ class HistoryFile:
         try:
             beside.write_bytes(b"".join(line + b"\n" for line in self._lines))
             os.replace(beside, self._path)
+            self._is_stale = False
         except OSError as error:
+            self._is_stale = True
             self._complain(error)
 
     def _complain(self, error: OSError) -> None:

@@ -41,3 +41,27 @@ def test_a_disk_that_can_not_be_written_to_costs_the_history_alone(tmp_path: Pat
     file = HistoryFile(tmp_path / "none" / "history.jsonl")
     assert file.load() == []
     file.append(event(1))
+
+
+def test_what_the_disk_did_not_take_is_written_when_it_takes_something_again(tmp_path: Path) -> None:
+    directory = tmp_path / "away"
+    file = HistoryFile(directory / "history.jsonl")
+    file.append(event(1))
+    file.append(event(2))
+    directory.mkdir()
+    file.append(event(3))
+    assert HistoryFile(directory / "history.jsonl").load() == [event(1), event(2), event(3)]
+
+
+def test_a_file_that_could_not_be_read_is_not_replaced(tmp_path: Path) -> None:
+    path, aside = tmp_path / "history.jsonl", tmp_path / "aside"
+    HistoryFile(path).append(event(1))
+    path.rename(aside)
+    path.mkdir()  # Not even root can read that as a file, or append to it.
+    file = HistoryFile(path)
+    assert file.load() == []
+    file.append(event(2))
+    path.rmdir()
+    aside.rename(path)
+    file.append(event(3))
+    assert HistoryFile(path).load() == [event(1), event(3)]
