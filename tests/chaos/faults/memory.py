@@ -19,15 +19,16 @@ _LIMIT_BYTES = 128 << 10
 _MUCH_BYTES = 1 << 40
 _WANTED_S = 20.0
 _ASK = """
-import socket, sys
+import os, socket, sys
 long = 4 << 20
 try:
     with socket.create_connection((sys.argv[1], int(sys.argv[2])), 3) as connection:
-        connection.sendall(b"*3\\r\\n$5\\r\\nRPUSH\\r\\n$4\\r\\nlong\\r\\n$%d\\r\\n%s" % (long, bytes(long)))
+        connection.sendall(b"*3\\r\\n$5\\r\\nRPUSH\\r\\n$4\\r\\nlong\\r\\n$%d\\r\\n%s" % (long, os.urandom(long)))
 except OSError:
     pass
 """
-"""Arguments: host and port. The request is never ended, so nothing is done by it."""
+"""Arguments: host and port. The request is never ended, so nothing is done by it. What is in it can't be compressed:
+zeros would need no memory at a mirror."""
 _LOOK_AGAIN_S = 0.02
 
 
