@@ -68,8 +68,9 @@ class NetworkNamespace:
         while pids := self.processes():
             held = {fd: pid for pid in pids if (fd := _pidfd(pid)) is not None}
             try:
-                killed += sum(_kill(pid, fd, inode) for fd, pid in held.items())
-                for pid in held.values():
+                ours = [pid for fd, pid in held.items() if _kill(pid, fd, inode)]
+                killed += len(ours)
+                for pid in ours:
                     _thaw(pid)
                 _wait_for_ends(held, limit)
             finally:

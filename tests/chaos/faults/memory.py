@@ -45,10 +45,8 @@ class _OutOfMemory(Fault):
         await self._urge()
 
     async def _urge(self) -> None:
-        """Have it want more, where it would not by itself."""
-
-    async def _ask_for_much(self) -> None:
-        """Send the program a request that is long, and ends before it is whole. Who is not let in asks again."""
+        """Have it want more: send the program a request that is long, and ends before it is whole. Who is not let in
+        asks again."""
         words = self.scene.machines.client.command(sys.executable, "-I", "-S", "-c", _ASK, ADDRESS, str(PORT))
         asking = await asyncio.create_subprocess_exec(*words)
         await asking.wait()
@@ -76,10 +74,6 @@ class ProgramOutOfMemory(_OutOfMemory):
     programs = ("redis", "python")
     role = "program"
 
-    async def _urge(self) -> None:
-        """See `_OutOfMemory`."""
-        await self._ask_for_much()
-
 
 class AgentOutOfMemory(_OutOfMemory):
     """An agent. One whose program changes no more than ever has all the memory that it needs, so the program is asked
@@ -89,10 +83,6 @@ class AgentOutOfMemory(_OutOfMemory):
     targets = ("primary", "mirror")
     role = "agent"
 
-    async def _urge(self) -> None:
-        """See `_OutOfMemory`."""
-        await self._ask_for_much()
-
 
 class DaemonOutOfMemory(_OutOfMemory):
     """A daemon."""
@@ -100,6 +90,9 @@ class DaemonOutOfMemory(_OutOfMemory):
     kind = "daemon-out-of-memory"
     role = "daemon"
     ends_daemons = True
+
+    async def _urge(self) -> None:
+        """It wants more by itself."""
 
 
 class MemoryStarved(Fault):
