@@ -40,7 +40,8 @@ def test_names_with_spaces_and_deleted_files_are_kept() -> None:
 
 
 def test_the_raw_text_is_the_same_every_time() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(100)"], stdout=-1)
+    waits = "import time; print(flush=True); time.sleep(100)"
+    process = subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     file = procfs.MapsFile(process.pid)
@@ -51,6 +52,8 @@ def test_the_raw_text_is_the_same_every_time() -> None:
         with pytest.raises(TraceeGone):
             file.read()
     finally:
+        process.kill()
+        process.wait()
         file.close()
         process.stdout.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import TraceeGone
+from agent.kernel import procfs
 from agent.memory.page_ranges import PAGE_BYTES, PAGE_SHIFT
 from agent.memory.verify import Difference, verify
 from tests.agent.mirrored import ANONYMOUS, FIXED, PLACE, PRIVATE, READ, SHARED, WRITE
@@ -37,7 +38,7 @@ def family(directory: Path) -> Iterator[tuple[Puppet, int]]:
 def until_it_waits(pid: int) -> None:
     """A child that has just been forked writes to its memory until it waits for ever (proc_pid_stat(5): S)."""
     limit_s = time.monotonic() + 30.0
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+    while procfs.stat(pid).state != "S":
         assert time.monotonic() < limit_s
 
 
