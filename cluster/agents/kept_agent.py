@@ -77,7 +77,7 @@ class KeptAgent:
         self._jobs.start(self._listen(process))
 
     async def quit(self) -> None:
-        """Tell it to go; nobody replaces it."""
+        """Tell it to go; nobody replaces it. Raises ControlError: whether it has ended is not known."""
         process, self.process = self.process, None
         if process is not None:
             await process.quit()
@@ -98,9 +98,8 @@ class KeptAgent:
         if process is not self.process:
             return
         await self._ward.losing()
-        self.process = None
         self._around.agent_lost(self._place.program)
-        await process.quit()  # Quite gone: its successor is to listen where it did.
+        await self._clear()  # Quite gone: its successor is to listen where it did.
         self._ward.lost()
         self.replace_soon()
 
@@ -115,7 +114,14 @@ class KeptAgent:
                     return
                 except KagemushaError as error:
                     self.reason = error.what
-                    await self.quit()
+                    await self._clear()
                     log.warning("an agent is not back", reason=error.what, hint=error.hint, again_in_s=wait_s)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_S_MAX)
+
+    async def _clear(self) -> None:
+        """End the one that is there to be replaced, if that can be done: its successor ends what is left of it."""
+        try:
+            await self.quit()
+        except KagemushaError as error:
+            log.warning("an agent may be left", reason=error.what, hint=error.hint)

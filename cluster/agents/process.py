@@ -93,8 +93,11 @@ class AgentProcess:
     ) -> AgentProcess:
         """Start one of an incarnation above `after`, and wait until it answers. Raises ControlError, with its last
         words, when it does not."""
-        with ports.reserved(place) as port:
-            return await AgentProcess._start(place, command, config_file, port, after)
+        try:
+            with ports.reserved(place) as port:
+                return await AgentProcess._start(place, command, config_file, port, after)
+        except OSError as error:
+            raise ControlError(f"{place.instance}: its agent can't be started: {error.strerror or error}") from None
 
     @staticmethod
     async def _start(place: Place, command: Sequence[str], config_file: str, port: int, after: int) -> AgentProcess:
@@ -220,12 +223,16 @@ class AgentProcess:
 
     async def quit(self) -> None:
         """End the agent: in order, and if that takes too long, by SIGKILL. Its shadow ends with it, a program does
-        not."""
+        not. Raises ControlError where the node has no memory or descriptor for that: whether it has ended is not known.
+        """
         try:
             handle = os.pidfd_open(self.hello.pid)
         except ProcessLookupError:
             await self._client.close()
             return
+        except OSError as error:
+            await self._client.close()
+            raise ControlError(f"{self.place.instance}: its agent can't be ended: {error.strerror}") from None
         try:
             try:
                 await self.request(Quit(), QUIT_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -127,6 +128,23 @@ async def test_an_agent_is_of_a_later_incarnation_though_the_wall_clock_was_set_
         b.agreed_incarnation = 0
         os.kill(b.agent_pid, 9)
         await b.until(lambda later: later.incarnation > state.incarnation and later.status == "mirrored")
+
+
+async def test_an_agent_that_dies_while_nothing_can_be_opened_is_replaced_when_something_can(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        incarnation, agent = b.state.incarnation, b.agent_pid
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with capture_logs() as lines:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                os.kill(agent, 9)
+                async with asyncio.timeout(DEADLINE_S):
+                    while not any(one["event"] == "an agent may be left" for one in lines):
+                        await asyncio.sleep(0.01)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await b.until(lambda state: state.incarnation not in (0, incarnation) and state.status == "mirrored")
 
 
 async def test_what_a_mirror_holds_is_known_without_asking_and_tells_nobody_at_once(tmp_path: Path) -> None:
