@@ -2,7 +2,8 @@
 
 One has the tests that take something of the machine (namespaces, cgroups, processes under ptrace), one after the other;
 the other those that change nothing on it (`tests.conftest.PURE`), and waits for the first wherever both want a
-processor: what is timed is in that. What the second says is shown when both are done. Arguments are pytest's, for both.
+processor: what is timed is in that. What the second says is shown when both are done, all of it where something failed.
+Arguments are pytest's, for both.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def main(arguments: list[str]) -> int:
                 process.terminate()
                 process.wait()
             said.seek(0)
-            sys.stdout.write(said.read())
+            lines = said.readlines()
+            # What failed shall stand last.
+            sys.stdout.writelines(lines[-1:] if pure.returncode == 0 else lines)
     failed = [status for status in statuses if status not in (0, NONE_COLLECTED)]
     return failed[0] if failed else min(statuses)
 

@@ -1,4 +1,5 @@
-"""Each run begins by clearing away what one that was killed has left; `--part` takes one half of the tests."""
+"""Each run begins by clearing away what one that was killed has left; `--part` takes one half of the tests; a test that
+hangs fails and shows where, instead of taking all others with it."""
 
 from __future__ import annotations
 
@@ -38,13 +39,21 @@ PURE: Final = (
 and ports of the loopback."""
 
 
+SECONDS_MAX: Final = 180
+"""What a test may take on a slow machine: a hundred times of what most take."""
+NODES_SECONDS_MAX: Final = 600
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--part`."""
     parser.addoption("--part", choices=("pure", "machine"), help="the tests in tests.conftest.PURE, or all others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the part that was asked for."""
+    """Limit the time of each, and keep the part that was asked for."""
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("bench", "long", "timeout")):
+            item.add_marker(pytest.mark.timeout(NODES_SECONDS_MAX if item.get_closest_marker("nodes") else SECONDS_MAX))
     part = config.getoption("--part")
     if part is None:
         return

@@ -11,7 +11,9 @@ The polls share one status word: an agent has one tracer thread.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import select
 import signal
 from dataclasses import dataclass
 
@@ -26,8 +28,12 @@ WNOTHREAD = 0x2000_0000
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_VFORK_DONE, EVENT_EXIT, EVENT_SECCOMP = range(1, 8)
 EVENT_STOP = 128
 
-_ESRCH, _ECHILD, _EINTR, _EAGAIN = 3, 10, 4, 11
 _STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+
+_WHO_KEEPS = (
+    "it waits for a disk, or, as process 1 of a PID namespace, for a process there whose parent does not reap it:"
+    " ps -eo pid,ppid,stat,wchan:20,comm"
+)
 
 _status = ctypes.c_int()
 _status_pointer = ctypes.addressof(_status)
@@ -133,20 +139,39 @@ def wait_for(tid: int) -> StopEvent:
         found: int = _free_wait4(tid, ctypes.addressof(status), WALL | WNOTHREAD, None)
         if found > 0:
             return StopEvent(found, status.value)
-        errno = get_errno()
-        if errno == _ECHILD:
+        failure = get_errno()
+        if failure == errno.ECHILD:
             raise TraceeGone(tid)
-        if errno != _EINTR:
-            raise KernelError("wait4", f"thread {tid}", errno)
+        if failure != errno.EINTR:
+            raise KernelError("wait4", f"thread {tid}", failure)
 
 
-def reap(pid: int) -> int | None:
+def reap(pid: int, limit_s: float | None = None) -> int | None:
     """Wait for the end of `pid`, a child of any thread of the agent that nobody traces; gives its raw status, None if
-    there was none."""
+    there was none.
+
+    Raises KernelError ETIMEDOUT when it has not ended within `limit_s`; None: however long that takes.
+    """
     try:
-        return os.waitpid(pid, WALL)[1]
+        found, status = os.waitpid(pid, WALL | os.WNOHANG)
+        if not found:
+            if limit_s is not None and not _ends(pid, limit_s):
+                raise KernelError("wait4", f"process {pid}", errno.ETIMEDOUT, hint=_WHO_KEEPS)
+            _, status = os.waitpid(pid, WALL)
     except ChildProcessError:
         return None
+    return status
+
+
+def _ends(pid: int, limit_s: float) -> bool:
+    """Whether a child that nobody else reaps ends within this time."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(limit_s * 1000))
+    finally:
+        os.close(descriptor)
 
 
 def await_child_signal(timeout_s: float) -> bool:

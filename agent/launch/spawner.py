@@ -15,12 +15,17 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from agent.errors import KernelError, LaunchError
 from agent.kernel import namespaces, wait
 from agent.kernel.namespaces import TimeOffsets
 from agent.launch.spawn_request import NO_NAMESPACE, Launch, Reply, Request
 
+END_S: Final = 10.0
+"""How long the death of somebody who was sent SIGKILL may take."""
+_ANSWER_S: Final = 30.0
+"""The helper makes a process within milliseconds; a program's file may lie on a slow disk."""
 _ROOT = Path(__file__).resolve().parents[2]
 # Isolated and without site-packages: the helper needs the standard library and this package, and starts in 50 ms.
 _HELPER = (
@@ -53,16 +58,21 @@ class Spawner:
             command = [sys.executable, "-I", "-S", "-c", _HELPER, str(_ROOT), str(number)]
             null = subprocess.DEVNULL
             self._helper = subprocess.Popen(command, stdin=null, stdout=null, pass_fds=[number], start_new_session=True)
+        own.settimeout(_ANSWER_S)
         self._connection = own
         self._stream = own.makefile("rwb")
         self._own_offsets = namespaces.time_offsets()
 
     def close(self) -> None:
-        """End the helper; what it made lives on."""
+        """End the helper; what it made lives on. Where it does not end by itself, it is killed."""
         if self._connection is not None and self._helper is not None:
             self._stream.close()
             self._connection.close()
-            self._helper.wait()
+            try:
+                self._helper.wait(_ANSWER_S)
+            except subprocess.TimeoutExpired:
+                self._helper.kill()
+                self._helper.wait()
             self._connection = self._helper = None
 
     def __enter__(self) -> Spawner:
@@ -112,11 +122,12 @@ class Spawner:
         """Wait for the end of a child that nobody traces; gives its raw status, None if it was reaped before."""
         return wait.reap(pid)
 
-    def end_namespace(self, init: int, members: Iterable[int] = ()) -> None:
+    def end_namespace(self, init: int, members: Iterable[int] = (), *, limit_s: float | None = END_S) -> None:
         """Kill a whole PID namespace and reap its process 1, and before it `members`, the agent's children in it.
 
         Process 1 does not end while another process of its namespace is unreaped (pid_namespaces(7)): name here all
-        that are not traced, and let their tracer reap the others first.
+        that are not traced, and let their tracer reap the others first. Raises KernelError ETIMEDOUT where one has not
+        ended within `limit_s`; None: however long that takes.
         """
         if init == NO_NAMESPACE:
             return
@@ -125,7 +136,7 @@ class Spawner:
         except ProcessLookupError:
             return
         for pid in (*members, init):
-            wait.reap(pid)
+            wait.reap(pid, limit_s)
 
     def _absolute(self, offsets: TimeOffsets | None) -> tuple[int, int] | None:
         if offsets is None:
@@ -137,15 +148,18 @@ class Spawner:
         if self._connection is None:
             raise LaunchError("the spawner has not been started")
         with self._lock:
+            what = "has died"
             try:
                 self._stream.write(request.encode())
                 self._stream.flush()
                 line = self._stream.readline()
+            except TimeoutError:
+                what, line = f"has not answered for {_ANSWER_S:g} s", b""
             except OSError:
                 line = b""
         if not line:
             hint = "restart the agent; the helper's last words are on the agent's standard error"
-            raise LaunchError("the spawner's helper has died", hint=hint)
+            raise LaunchError(f"the spawner's helper {what}", hint=hint)
         reply = Reply.decode(line)
         if reply.stage:
             if reply.pid:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +88,7 @@ class LiveProgram:
         """It has ended and is reaped."""
         self.leave()
         # What it has forked ends with its namespace; a process that waits for a disk takes its time.
-        self._loop.run_in_executor(None, self._spawner.end_namespace, self._started.init)
+        self._loop.run_in_executor(None, partial(self._spawner.end_namespace, self._started.init, limit_s=None))
         self.gone.set()
         self._ended(status)
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from agent.errors import TraceeGone
+from agent.errors import KernelError, TraceeGone
 from agent.kernel import ptrace, wait
 from agent.kernel.wait import StopEvent
 
@@ -61,6 +61,17 @@ def test_a_child_is_reaped_once() -> None:
     assert os.waitstatus_to_exitcode(status) == 4
     assert wait.reap(process.pid) is None
     process.returncode = 4
+
+
+def test_who_does_not_end_in_time_is_named() -> None:
+    with subprocess.Popen(["/bin/sleep", "100"]) as process:
+        with pytest.raises(KernelError, match=f"process {process.pid}.*ETIMEDOUT"):
+            wait.reap(process.pid, 0.01)
+        process.kill()
+        status = wait.reap(process.pid, 10)
+        assert status is not None
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        process.returncode = -signal.SIGKILL
 
 
 def test_a_childs_event_wakes() -> None:

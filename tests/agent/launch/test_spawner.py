@@ -15,6 +15,7 @@ from agent.errors import LaunchError
 from agent.kernel import procfs, ptrace, wait
 from agent.kernel.namespaces import TimeOffsets
 from agent.kernel.pidfd import open_pidfd
+from agent.launch import spawner as spawning
 from agent.launch.spawn_request import Launch, Reply, Request
 from agent.launch.spawner import BirthFailed, Spawner
 
@@ -177,3 +178,14 @@ def test_requests_and_replies_survive_the_way() -> None:
     reply = Reply(4, "exec", 2)
     assert Reply.decode(reply.encode()) == reply
     assert request.encode().count(b"\n") == 1
+
+
+def test_a_helper_that_hangs_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawning, "_ANSWER_S", 0.05)
+    others = set(procfs.children(os.getpid()))
+    with Spawner() as spawner:
+        (helper,) = set(procfs.children(os.getpid())) - others
+        os.kill(helper, signal.SIGSTOP)
+        with pytest.raises(LaunchError, match=r"helper has not answered for 0\.05 s"):
+            spawner.new_pid_namespace()
+    assert not Path(f"/proc/{helper}").exists()
