@@ -197,7 +197,8 @@ class ClusterService:
     async def delete(self, program: ProgramId, request_id: str) -> None:
         """See `port.Cluster`."""
         self._require_leadership()
-        self._entry(program)
+        if not self._runner.registry.was_deleted(program, request_id):
+            self._entry(program)
         await self._request(request_id, StopRequested(request_id, program, True))
 
     # ------------------------------------------------------------ what can be looked at

@@ -23,6 +23,8 @@ class RegistryView(Protocol):
     @property
     def nodes(self) -> Mapping[NodeId, NodeEntry]: ...
 
+    def was_deleted(self, program: ProgramId, request_id: str) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -131,7 +131,7 @@ class Watch:
         self.wake_s = float("inf")
         entry = self._entry(now_s)
         if entry is None:
-            return self._abandon(f"program {self.program} is deleted")
+            return self._deleted() + self._abandon(f"program {self.program} is deleted")
         self._see_extension(now_s, entry)
         orders = self._end_pause(now_s, entry) + self._report(entry)
         if self.takeover is None:
@@ -210,6 +210,8 @@ class Watch:
     # ------------------------------------------------------------------------------------------------------- requests
 
     def _requested(self, entry: ProgramEntry | None, news: StopRequested | StartRequested) -> list[Order]:
+        if isinstance(news, StopRequested) and self.office.registry.was_deleted(self.program, news.request_id):
+            return [Answer(news.request_id, Ok(self.program))]
         if entry is None:
             return [Answer(news.request_id, Rejected("unknown", f"there is no program {self.program}"))]
         if self._stop is not None or (self._start is not None and isinstance(news, StartRequested)):
@@ -228,6 +230,13 @@ class Watch:
     def _answer_start(self, result: Result) -> list[Order]:
         start, self._start = self._start, None
         return [] if start is None else [Answer(start.request_id, result)]
+
+    def _deleted(self) -> list[Order]:
+        """Answer who asked for that, before its outcome is told."""
+        if self._stop is None or not self.office.registry.was_deleted(self.program, self._stop.request_id):
+            return []
+        stop, self._stop = self._stop, None
+        return [Answer(stop.request_id, Ok(self.program))]
 
     def _abandon(self, reason: str) -> list[Order]:
         """Answer whoever waits: it will not happen."""
@@ -475,4 +484,4 @@ class Watch:
         if "delete" in self._setting:
             return []
         self._setting.add("delete")
-        return [Commit(DeleteProgram(self.office.name("delete"), self.program))]
+        return [Commit(DeleteProgram(self.office.name("delete"), self.program, self._stop.request_id))]

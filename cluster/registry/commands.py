@@ -52,10 +52,14 @@ class CreateProgram:
 
 @dataclass(frozen=True, slots=True)
 class DeleteProgram:
-    """Forget a program. Rejected unless its primary is stopped or fenced, or there was never one. Ok(program)."""
+    """Forget a program. Rejected unless its primary is stopped or fenced, or there was never one. Ok(program).
+
+    asked_by: the request of the person who wants it, "" for none.
+    """
 
     request_id: str
     program: ProgramId
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

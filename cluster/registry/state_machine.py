@@ -111,6 +111,11 @@ class Snapshot:
     results: tuple[Remembered, ...]
 
 
+def _content(command: Command) -> int:
+    """The checksum by which a command is known again. Raises ValueError when it is too long."""
+    return xxhash.xxh3_64_intdigest(encode(command))
+
+
 _SNAPSHOT: Final[MessageSet[Snapshot]] = MessageSet({0: Form(Snapshot, SNAPSHOT_BYTES_MAX)})
 
 
@@ -164,7 +169,7 @@ class Registry:
         if not 0 < len(command.request_id) <= TEXT_CHARS_MAX:
             return Rejected("invalid", f"a request id has 1 to {TEXT_CHARS_MAX} characters")
         try:
-            content = xxhash.xxh3_64_intdigest(encode(command))
+            content = _content(command)
         except ValueError as error:
             return Rejected("invalid", short(str(error)))
         known = self._results.get(command.request_id)
@@ -178,10 +183,18 @@ class Registry:
             result: Result = self._perform(command)
         except Refusal as refusal:
             result = refusal.result
-        self._results[command.request_id] = Remembered(command.request_id, content, result)
+        self._remember(command.request_id, content, result)
+        return result
+
+    def _remember(self, request_id: str, content: int, result: Result) -> None:
+        self._results[request_id] = Remembered(request_id, content, result)
         while len(self._results) > RESULTS_MAX:
             del self._results[next(iter(self._results))]
-        return result
+
+    def was_deleted(self, program: ProgramId, request_id: str) -> bool:
+        """Whether a program of that name was deleted for this request of a person."""
+        known = self._results.get(request_id)
+        return known is not None and known.content == _content(DeleteProgram(request_id, program))
 
     def snapshot(self) -> bytes:
         """Return all of it as bytes, equal on nodes that applied the same commands. Raises ValueError above 64 MiB."""
@@ -309,7 +322,11 @@ class Registry:
             refuse("unfit", f"{primary.instance} is {primary.status} and may still serve", "stop the program first")
         self._token_floor = max(self._token_floor, entry.token)
         del self._programs[entry.program_id]
-        return Ok(entry.program_id)
+        result = Ok(entry.program_id)
+        # The entry, which remembers requests, is gone: it is as if the person's own command had been applied.
+        if command.asked_by and command.asked_by not in self._results:
+            self._remember(command.asked_by, _content(DeleteProgram(command.asked_by, entry.program_id)), result)
+        return result
 
     def _set_instance(self, command: SetInstance) -> Ok:
         entry = self._program(command.program)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from cluster.leader.news import NodeHeard, SwitchHeld, SwitchRequested
-from cluster.leader.orders import ActivateOn, Answer, SwitchOn
-from cluster.registry.commands import Ok, Promote
-from tests.cluster.leader.a_leader import Leader, commands, of
+import pytest
+
+from cluster.leader.news import (
+    Committed,
+    InstanceEnded,
+    NodeHeard,
+    RegistryChanged,
+    StopRequested,
+    SwitchHeld,
+    SwitchRequested,
+    Tick,
+)
+from cluster.leader.orders import ActivateOn, Answer, Commit, SwitchOn, TerminateOn
+from cluster.registry.commands import CreateProgram, DeleteProgram, Ok, Promote
+from tests.cluster.leader.a_leader import NODES, Leader, commands, of
 from transport.checkpoint import Version
 
 ASKED = SwitchRequested("r", "p@n2")
@@ -46,3 +57,46 @@ def test_a_leader_that_resigns_meanwhile_says_that_it_does_not_know() -> None:
     [answer] = of([order for watch in leader.core._watches.values() for order in watch.resign()], Answer)
     assert answer.request_id == "r"
     assert not isinstance(answer.result, Ok)
+
+
+DELETE = StopRequested("d", "p", True)
+STOPPED = InstanceEnded("p", 1, "n1", 15, None, True, "killed by signal 15")
+
+
+def _deleted() -> Leader:
+    leader = Leader()
+    leader.up()
+    leader.tell(DELETE)
+    assert of(leader.tell(STOPPED), Answer) == [Answer("d", Ok("p"))]
+    return leader
+
+
+@pytest.mark.parametrize("term", [1, 2])
+def test_a_deletion_that_is_asked_for_again_is_done_already(term: int) -> None:
+    leader = Leader(registry=_deleted().registry, term=term)
+    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    assert leader.tell(DELETE) == [Answer("d", Ok("p"))]
+
+
+def test_a_deletion_that_is_asked_for_again_spares_the_program_that_was_created_since() -> None:
+    leader = Leader(registry=_deleted().registry, term=2)
+    leader.registry.apply(CreateProgram("create-2", "p", "/p.toml", "ab" * 32, NODES))
+    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    orders = leader.tell(DELETE)
+    assert of(orders, Answer) == [Answer("d", Ok("p"))]
+    assert not of(orders + leader.wait(1.0), TerminateOn)
+    assert "p" in leader.registry.programs
+
+
+def test_a_deletion_is_answered_as_done_even_where_its_outcome_is_told_late() -> None:
+    leader = Leader()
+    leader.up()
+    leader.tell(DELETE)
+    [set_instance] = [one.command for one in of(leader.core.step(leader.now_s, STOPPED), Commit)]
+    leader.applies = False
+    [delete] = commands(leader.tell(Committed(set_instance, leader.registry.apply(set_instance))))
+    assert isinstance(delete, DeleteProgram)
+    result = leader.registry.apply(delete)
+    assert of(leader.tell(Tick()), Answer) == []  # nothing is due
+    assert of(leader.tell(RegistryChanged("p")), Answer) == [Answer("d", Ok("p"))]
+    assert leader.tell(Committed(delete, result)) == []

@@ -254,6 +254,22 @@ def test_a_program_that_may_still_serve_is_not_forgotten() -> None:
     assert _accept(registry, Started("start-2", "p", 1, "p@n1", "", "created", 7)) == 2
 
 
+def test_for_whom_a_program_was_deleted_is_remembered() -> None:
+    registry = _registry()
+    _accept(registry, SetInstance("stop", "p", "p@n1", "primary", "stopped", 1, "", 7))
+    assert not registry.was_deleted("p", "person")
+    _accept(registry, DeleteProgram("d1", "p", "person"))
+    _accept(registry, CreateProgram("create-2", "p", "/etc/p.toml", DIGEST, ("n1",)))
+    for one in (registry, Registry.restore(registry.snapshot())):
+        assert one.was_deleted("p", "person")
+        assert not one.was_deleted("q", "person")
+        assert not one.was_deleted("p", "other")
+        assert not one.was_deleted("p", "create-2")
+    # A name that stands for something else stays what it was.
+    _accept(registry, DeleteProgram("d2", "p", "create-2"))
+    assert not registry.was_deleted("p", "create-2")
+
+
 def test_a_program_that_is_shut_down_is_so_until_it_is_started() -> None:
     registry = _registry()
     _accept(registry, ShutDown("down", "p"))
