@@ -5,6 +5,7 @@ A shadow ends with its agent; a warm program does not, and two of them would be 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -24,23 +25,36 @@ END_S: Final = 10.0
 
 
 def remember(path: Path, pid: int, init: int) -> None:
-    """Write down which process it is, and the first one of its PID namespace."""
+    """Write down which process it is, and the first one of its PID namespace. Raises KernelError, ControlError."""
     try:
         ticks = procfs.stat(pid).start_ticks
-    except (TraceeGone, KernelError):
+    except TraceeGone:
         return
     fresh = path.with_suffix(".fresh")
-    fresh.write_text(f"{pid} {ticks} {init}\n")
-    fresh.rename(path)
+    try:
+        fresh.write_text(f"{pid} {ticks} {init}\n")
+        fresh.rename(path)
+    except OSError as error:
+        raise ControlError(f"{path}: {error.strerror}", hint="is the disk full?") from None
 
 
 def end_leftover(path: Path) -> None:
-    """End what is written down there, if it is still that process. Raises ControlError when it does not end."""
+    """End what is written down there, if it is still that process.
+
+    Raises ControlError when it does not end, or that file can't be read; KernelError when it can't be looked at.
+    """
     try:
         pid, ticks, init = map(int, path.read_text().split())
-        handle = pidfd.open_pidfd(pid)
-    except (OSError, ValueError, KernelError):
+    except (FileNotFoundError, ValueError):
         return
+    except OSError as error:
+        raise ControlError(f"{path}: {error.strerror}", hint="it tells what an agent before has left") from None
+    try:
+        handle = pidfd.open_pidfd(pid)
+    except KernelError as error:
+        if error.errno == errno.ESRCH:
+            return
+        raise
     try:
         if procfs.stat(pid).start_ticks != ticks:
             return
@@ -52,7 +66,7 @@ def end_leftover(path: Path) -> None:
         poll.register(handle, select.POLLIN)
         if not poll.poll(END_S * 1000):
             raise ControlError(f"process {pid} of an agent before does not end", hint="is it waiting for a disk?")
-    except (TraceeGone, ProcessLookupError, KernelError):
+    except (TraceeGone, ProcessLookupError):
         return
     finally:
         os.close(handle)

@@ -20,6 +20,7 @@ from agent.launch.start import Started
 from agent.program import Definition
 from agent.warm.leftover import end_leftover, remember
 from transport.control import Role
+from transport.errors import KagemushaError
 
 KILLED: Final = 9
 """The wait status of a program that was another agent's child, where the kernel does not tell how it has ended."""
@@ -55,7 +56,7 @@ class LiveProgram:
         path: Path,
         ended: Callable[[int], None],
     ) -> LiveProgram:
-        """Start it in this role; path: of its socket. Raises LaunchError, ConfigError, ControlError."""
+        """Start it in this role; path: of its socket. Raises LaunchError and its kin; nothing of it is left then."""
         told = {
             "KAGEMUSHA_ROLE": role,
             "KAGEMUSHA_SOCKET": str(path),
@@ -65,7 +66,11 @@ class LiveProgram:
         def start() -> Started:
             end_leftover(directory / _WRITTEN_DOWN)
             started = launch(definition, directory, spawner, told)
-            remember(directory / _WRITTEN_DOWN, started.pid, started.init)
+            try:
+                remember(directory / _WRITTEN_DOWN, started.pid, started.init)
+            except KagemushaError:
+                _end(started, spawner)
+                raise
             return started
 
         return cls(await asyncio.to_thread(start), spawner, ended)
@@ -143,11 +148,22 @@ class LiveProgram:
         self.finish(KILLED if status is None else status)
 
 
+def _end(started: Started, spawner: Spawner) -> None:
+    """Leave nothing of one that nobody watches."""
+    pidfd.send_signal(started.pidfd, signal.SIGKILL)
+    os.close(started.pidfd)
+    spawner.reap(started.pid)
+    spawner.end_namespace(started.init)
+
+
 def _is_stopped(pid: int) -> bool:
     try:
         return procfs.stat(pid).state == "T"
-    except (TraceeGone, KernelError):
+    except TraceeGone:
         return True
+    except KernelError:
+        # It could not be looked at: that says nothing of it.
+        return False
 
 
 def how_it_ended(status: int) -> str:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from cluster.registry.values import NodeId, ProgramId
 from transport.codec import Form, MessageSet
-from transport.errors import ConfigError, FrameError
+from transport.errors import ConfigError, FrameError, KagemushaError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,17 @@ _FORM: Final[MessageSet[InstanceRecord]] = MessageSet({1: Form(InstanceRecord, 1
 
 
 def start_ticks_of(pid: int) -> int:
-    """When a process started, in clock ticks since boot, field 22 of proc_pid_stat(5); 0 when there is none."""
+    """When a process started, in clock ticks since boot, field 22 of proc_pid_stat(5); 0 when there is none.
+
+    Raises KagemushaError when that can't be found out now (no memory, no descriptor): who takes a process that lives
+    for one that is gone calls it fenced.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
+    except OSError as error:
+        what = f"process {pid} can't be looked at: {error.strerror}"
+        raise KagemushaError(what, hint="has the node memory and descriptors left? it is tried again") from None
     return 0 if fields[0] in ("Z", "X") else int(fields[19])

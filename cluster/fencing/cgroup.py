@@ -50,7 +50,7 @@ class ProgramCgroup:
         raise CgroupError(problem, hint="mount cgroup2 and run as root, or a program can't be frozen as a whole")
 
     def add(self, pid: int) -> None:
-        """Move a process and all of its descendants into this cgroup. Raises CgroupError."""
+        """Move a process and all of its descendants into this cgroup. Raises CgroupError, Unseen."""
         for _ in range(_ROUNDS_MAX):
             inside = self.processes()
             outside = [one for one in (pid, *descendants(pid)) if one not in inside]
@@ -68,11 +68,17 @@ class ProgramCgroup:
         raise CgroupError(f"{self.directory}: process {pid} makes children faster than they can be moved")
 
     def processes(self) -> set[int]:
-        """The processes in this cgroup, but for those that have ended and are not quite gone, which it lists as 0."""
+        """The processes in this cgroup, but for those that have ended and are not quite gone, which it lists as 0.
+
+        There are none where there is no such cgroup. Raises CgroupError when it can't be read.
+        """
+        path = self.directory / "cgroup.procs"
         try:
-            return set(map(int, (self.directory / "cgroup.procs").read_text().split())) - {0}
-        except OSError:
+            return set(map(int, path.read_text().split())) - {0}
+        except FileNotFoundError:
             return set()
+        except OSError as error:
+            raise CgroupError(f"{path}: {error.strerror}", hint="has the node memory and descriptors left?") from None
 
     def freeze(self) -> None:
         """Begin to stop every process; see `await_frozen`. Raises CgroupError."""

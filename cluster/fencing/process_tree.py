@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
+
+from transport.errors import KagemushaError
 
 _NAP_S: Final = 0.0005
 _AT_REST: Final = frozenset("TZX")
@@ -17,8 +21,18 @@ _AT_REST: Final = frozenset("TZX")
 _TRACED: Final = "t"
 
 
+class Unseen(KagemushaError):
+    """A process can't be looked at now, which is not to say that it is gone."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"{path}: {error.strerror}", hint="has the node memory and descriptors left?")
+
+
 class ProcessTree:
-    """A process and all of its descendants. See `ProgramCgroup`, which does the same for certain."""
+    """A process and all of its descendants. See `ProgramCgroup`, which does the same for certain.
+
+    Every method may raise Unseen.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -60,19 +74,17 @@ class ProcessTree:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes that this one, or a descendant of it, has made and not outlived (proc(5), task/TID/children)."""
+    """All processes that this one, or a descendant of it, has made and not outlived (proc(5), task/TID/children).
+
+    Raises Unseen.
+    """
     found: list[int] = []
     ahead = [pid]
     while ahead:
-        parent = ahead.pop()
-        try:
-            for task in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as file:
-                    children = list(map(int, file.read().split()))
-                found += children
-                ahead += children
-        except OSError:
-            continue
+        for words in _of_each_thread(ahead.pop(), "children"):
+            children = list(map(int, words.split()))
+            found += children
+            ahead += children
     return found
 
 
@@ -85,11 +97,25 @@ def _tell(pid: int, number: int) -> None:
 
 def _states(pid: int) -> list[str]:
     """Of each thread; nothing of one that is gone."""
-    found = []
+    return [words.rpartition(")")[2].split()[0] for words in _of_each_thread(pid, "stat")]
+
+
+def _of_each_thread(pid: int, name: str) -> Iterator[str]:
+    """What /proc/PID/task/TID/`name` says, of those that are not gone. Raises Unseen."""
+    directory = f"/proc/{pid}/task"
+    tasks: list[str] = []
+    with _unless_gone(directory):
+        tasks = os.listdir(directory)
+    for task in tasks:
+        with _unless_gone(path := f"{directory}/{task}/{name}"), open(path, encoding="utf-8", errors="replace") as file:
+            yield file.read()
+
+
+@contextmanager
+def _unless_gone(path: str) -> Iterator[None]:
     try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8", errors="replace") as file:
-                found.append(file.read().rpartition(")")[2].split()[0])
-    except OSError:
+        yield
+    except (FileNotFoundError, ProcessLookupError):
         pass
-    return found
+    except OSError as error:
+        raise Unseen(path, error) from None

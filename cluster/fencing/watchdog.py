@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from cluster.fencing.cgroup import CgroupError, ProgramCgroup
+from cluster.fencing.cgroup import ProgramCgroup
 from cluster.fencing.hands import Hands
 from cluster.fencing.lease_file import SLOTS, Fencing, LeaseFile, Watched
 from cluster.fencing.process_tree import ProcessTree
@@ -142,18 +142,21 @@ class Watchdog:
         try:
             freezer.freeze()
             stopped.frozen = freezer.await_frozen(time.monotonic() + FREEZE_S)
-        except CgroupError as error:
+        except KagemushaError as error:
             self.complain(f"{watched.program}: {error}")
 
     def _let_go_on(self, slot: int) -> None:
-        watched = self.known[slot]
-        del self.stopped[slot]
+        watched, stopped = self.known[slot], self.stopped[slot]
         freezer = _freezer(watched)
         try:
             if freezer is not None:
                 freezer.thaw()
-        except CgroupError as error:
-            self.complain(f"{watched.program}: {error}")
+        except KagemushaError as error:
+            if error.what != stopped.trouble:
+                self.complain(f"{watched.program}: {error}")
+            stopped.trouble = error.what
+            return
+        del self.stopped[slot]
         self.leases.let_go_on(slot)
         self.complain(f"{watched.program}: its lease is back: it goes on")
 

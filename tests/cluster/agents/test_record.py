@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from cluster.agents.record import InstanceRecord, start_ticks_of
-from transport.errors import ConfigError
+from transport.errors import ConfigError, KagemushaError
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
@@ -39,3 +40,13 @@ def test_a_process_is_known_by_its_start() -> None:
         # Nobody has waited for it yet, and yet it is gone.
         assert start_ticks_of(process.pid) == 0
     assert start_ticks_of(process.pid) == 0
+
+
+def test_a_process_that_can_not_be_looked_at_is_not_said_to_be_gone() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(KagemushaError, match=f"process {os.getpid()} can't be looked at: Too many open files"):
+            start_ticks_of(os.getpid())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

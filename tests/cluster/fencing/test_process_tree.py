@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from agent.kernel import ptrace, wait
-from cluster.fencing.process_tree import ProcessTree, descendants
+from cluster.fencing.cgroup import CgroupError, ProgramCgroup
+from cluster.fencing.process_tree import ProcessTree, Unseen, descendants
 from tests.cluster.fencing.test_cgroup import DEADLINE_S, counting, writes_nothing_more
 
 
@@ -75,3 +78,16 @@ def wait_for_end(handle: int) -> bool:
         return bool(poll.poll(DEADLINE_S * 1000))
     finally:
         os.close(handle)
+
+
+def test_what_can_not_be_looked_at_is_neither_frozen_nor_gone() -> None:
+    tree = ProcessTree(os.getpid())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(Unseen, match=f"/proc/{os.getpid()}/task: Too many open files"):
+            tree.is_frozen()
+        with pytest.raises(CgroupError, match="Too many open files"):
+            ProgramCgroup(Path("/proc")).processes()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
