@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-import xxhash
-
 from cluster.registry.commands import (
     Command,
     CreateProgram,
@@ -55,6 +53,7 @@ from cluster.registry.refusals import (
     with_instance,
     with_status,
 )
+from cluster.registry.results import Remembered, Results, content_of
 from cluster.registry.values import (
     NODE_ID,
     PROGRAM_ID,
@@ -77,24 +76,12 @@ from transport.errors import FrameError
 
 SNAPSHOT_FORMAT: Final = 1
 SNAPSHOT_BYTES_MAX: Final = 64 << 20
-RESULTS_MAX: Final = 4096
-"""Results that are remembered: a command that comes again after so many others is judged anew (and then refused by its
-expected token, or because what it creates is there)."""
 PROGRAMS_MAX: Final = 1000
 NODES_MAX: Final = 32
 PATH_CHARS_MAX: Final = 4096
 TAKEOVERS_REMEMBERED: Final = 16
 DIGEST_CHARS: Final = 64
 EXTENSION_SECONDS_MAX: Final = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """The result of a command that was applied. content: checksum of the command, to know it again."""
-
-    request_id: str
-    content: int
-    result: Ok | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +98,6 @@ class Snapshot:
     results: tuple[Remembered, ...]
 
 
-def _content(command: Command) -> int:
-    """The checksum by which a command is known again. Raises ValueError when it is too long."""
-    return xxhash.xxh3_64_intdigest(encode(command))
-
-
 _SNAPSHOT: Final[MessageSet[Snapshot]] = MessageSet({0: Form(Snapshot, SNAPSHOT_BYTES_MAX)})
 
 
@@ -125,7 +107,7 @@ class Registry:
     def __init__(self) -> None:
         self._programs: dict[ProgramId, ProgramEntry] = {}
         self._nodes: dict[NodeId, NodeEntry] = {}
-        self._results: dict[str, Remembered] = {}
+        self._results = Results()
         self._applied = 0
         self._term = 0
         self._leader: NodeId = ""
@@ -169,32 +151,24 @@ class Registry:
         if not 0 < len(command.request_id) <= TEXT_CHARS_MAX:
             return Rejected("invalid", f"a request id has 1 to {TEXT_CHARS_MAX} characters")
         try:
-            content = _content(command)
+            content = content_of(command)
         except ValueError as error:
             return Rejected("invalid", short(str(error)))
-        known = self._results.get(command.request_id)
+        known = self._results.of(command.request_id, content)
         if known is not None:
-            if known.content == content:
-                return known.result
-            return Rejected("conflict", f"request id {command.request_id!r} was used for another command")
+            return known
         try:
             if isinstance(command, LeaderCommand):
                 self._check_office(command)
             result: Result = self._perform(command)
         except Refusal as refusal:
             result = refusal.result
-        self._remember(command.request_id, content, result)
+        self._results.remember(command.request_id, content, result)
         return result
-
-    def _remember(self, request_id: str, content: int, result: Result) -> None:
-        self._results[request_id] = Remembered(request_id, content, result)
-        while len(self._results) > RESULTS_MAX:
-            del self._results[next(iter(self._results))]
 
     def was_deleted(self, program: ProgramId, request_id: str) -> bool:
         """Whether a program of that name was deleted for this request of a person."""
-        known = self._results.get(request_id)
-        return known is not None and known.content == _content(DeleteProgram(request_id, program))
+        return self._results.was_deleted(program, request_id)
 
     def snapshot(self) -> bytes:
         """Return all of it as bytes, equal on nodes that applied the same commands. Raises ValueError above 64 MiB."""
@@ -206,7 +180,7 @@ class Registry:
             self._token_floor,
             tuple(self._programs[key] for key in sorted(self._programs)),
             tuple(self._nodes[key] for key in sorted(self._nodes)),
-            tuple(self._results.values()),
+            self._results.all(),
         )
         return _SNAPSHOT.encode(value)[1]
 
@@ -224,7 +198,7 @@ class Registry:
             raise FrameError(f"a registry snapshot of format {value.format}, not {SNAPSHOT_FORMAT}")
         self._programs = {entry.program_id: entry for entry in value.programs}
         self._nodes = {entry.node: entry for entry in value.nodes}
-        self._results = {entry.request_id: entry for entry in value.results}
+        self._results = Results(value.results)
         self._applied, self._term, self._leader = value.applied, value.term, value.leader
         self._token_floor = value.token_floor
 
@@ -322,11 +296,8 @@ class Registry:
             refuse("unfit", f"{primary.instance} is {primary.status} and may still serve", "stop the program first")
         self._token_floor = max(self._token_floor, entry.token)
         del self._programs[entry.program_id]
-        result = Ok(entry.program_id)
-        # The entry, which remembers requests, is gone: it is as if the person's own command had been applied.
-        if command.asked_by and command.asked_by not in self._results:
-            self._remember(command.asked_by, _content(DeleteProgram(command.asked_by, entry.program_id)), result)
-        return result
+        self._results.remember_deletion(entry.program_id, command.asked_by)
+        return Ok(entry.program_id)
 
     def _set_instance(self, command: SetInstance) -> Ok:
         entry = self._program(command.program)

@@ -29,7 +29,8 @@ from cluster.registry.commands import (
     decode_result,
     encode,
 )
-from cluster.registry.state_machine import RESULTS_MAX, Registry
+from cluster.registry.results import RESULTS_MAX
+from cluster.registry.state_machine import Registry
 from cluster.registry.values import Failure, MirrorMember, Policy, ProgramEntry
 from transport.checkpoint import NOTHING, Version
 from transport.control import InstanceStatus
@@ -318,7 +319,7 @@ def test_what_is_remembered_is_bounded() -> None:
     registry = _registry()
     for number in range(RESULTS_MAX + 10):
         registry.apply(Pause(f"pause-{number}", "nothing"))
-    assert len(Registry.restore(registry.snapshot())._results) == RESULTS_MAX
+    assert len(Registry.restore(registry.snapshot())._results.all()) == RESULTS_MAX
 
 
 def test_bytes_that_are_no_command_change_nothing() -> None:
