@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cluster.leader.arrival import Arrival
+from cluster.leader.asked import Asked
 from cluster.leader.facts import Facts, was_started_anew
 from cluster.leader.mirrors import Mirrors
 from cluster.leader.news import (
@@ -54,10 +55,7 @@ class Watch:
     """The takeover whose new primary is to come up."""
     _replaced: tuple[NodeId, int] | None = None
     _agreed_s: float = 0.0
-    _switch: SwitchRequested | None = None
-    _failover: FailoverRequested | None = None
-    _stop: StopRequested | None = None
-    _start: StartRequested | None = None
+    _asked: Asked = field(default_factory=Asked)
     _due_s: dict[tuple[str, NodeId], float] = field(default_factory=dict)
     """When an order may be given again, by its kind and node."""
     _setting: set[InstanceId] = field(default_factory=set)
@@ -65,8 +63,6 @@ class Watch:
     _arrival: Arrival = field(init=False)
     _starts_s: list[float] = field(default_factory=list)
     _extension: str = ""
-    _repeated: list[str] = field(default_factory=list)
-    """Requests that an earlier leader carried out, but for the new primary's coming up."""
 
     def __post_init__(self) -> None:
         self._mirrors, self._arrival = Mirrors(self.office), Arrival(self.office)
@@ -93,7 +89,7 @@ class Watch:
             refused = against_switch(entry)
         if refused is not None:
             return [Answer(news.request_id, refused)]
-        self._switch = news
+        self._asked.switch = news
         return []
 
     def failover(self, now_s: float, news: FailoverRequested) -> list[Order]:
@@ -107,21 +103,22 @@ class Watch:
             refused = Rejected("unfit", what, "kagemusha switchover loses nothing; --force does it all the same")
         if refused is not None:
             return [Answer(news.request_id, refused)]
-        self._failover = news
+        self._asked.failover = news
         return []
 
     def _done_already(self, entry: ProgramEntry, request_id: str) -> list[Order]:
         """Asked again, of another leader perhaps: what was agreed for it is not done a second time."""
         one = entry.primary_instance
         if one is not None and one.status == "starting":
-            self._repeated.append(request_id)
+            self._asked.repeated.append(request_id)
             return []
         return [Answer(request_id, Ok(entry.primary if one is None else one.instance))]
 
     def _against_change(self, now_s: float, entry: ProgramEntry | None, instance: InstanceId) -> Rejected | None:
         if entry is None:
             return Rejected("unknown", f"there is no program {self.program}")
-        waiting = (self.takeover, self._switch, self._failover, self._stop, self._arrival.begun_s)
+        asked = self._asked
+        waiting = (self.takeover, asked.switch, asked.failover, asked.stop, self._arrival.begun_s)
         if any(one is not None for one in waiting):
             return under_way(entry)
         return against_change(now_s, self.office, entry, instance)
@@ -157,9 +154,8 @@ class Watch:
         takeover = self.takeover
         if isinstance(command, SetInstance):
             self._setting.discard(command.instance)
-        elif isinstance(command, DeleteProgram) and self._stop is not None:
-            stop, self._stop = self._stop, None
-            return [Answer(stop.request_id, result)]
+        elif isinstance(command, DeleteProgram) and self._asked.stop is not None:
+            return self._asked.answer_stop(result)
         entry = self._entry(now_s)
         if takeover is None or entry is None or takeover is not self.takeover:
             return []
@@ -214,39 +210,34 @@ class Watch:
             return [Answer(news.request_id, Ok(self.program))]
         if entry is None:
             return [Answer(news.request_id, Rejected("unknown", f"there is no program {self.program}"))]
-        if self._stop is not None or (self._start is not None and isinstance(news, StartRequested)):
-            verb = "started" if self._stop is None else "stopped"
+        asked = self._asked
+        if asked.stop is not None or (asked.start is not None and isinstance(news, StartRequested)):
+            verb = "started" if asked.stop is None else "stopped"
             hint = "wait, and look at its status"
             return [Answer(news.request_id, Rejected("busy", f"{self.program} is being {verb} already", hint))]
         if isinstance(news, StopRequested):
-            self._stop = news
-            return self._answer_start(Rejected("busy", f"{self.program} was stopped before it had started"))
+            asked.stop = news
+            return asked.answer_start(Rejected("busy", f"{self.program} was stopped before it had started"))
         one = entry.primary_instance
         if one is not None and one.status not in ("stopped", "failed"):
             return [Answer(news.request_id, Rejected("unfit", f"{one.instance} is {one.status} already"))]
-        self._start = news
+        asked.start = news
         return []
-
-    def _answer_start(self, result: Result) -> list[Order]:
-        start, self._start = self._start, None
-        return [] if start is None else [Answer(start.request_id, result)]
 
     def _deleted(self) -> list[Order]:
         """Answer who asked for that, before its outcome is told."""
-        if self._stop is None or not self.office.registry.was_deleted(self.program, self._stop.request_id):
+        stop = self._asked.stop
+        if stop is None or not self.office.registry.was_deleted(self.program, stop.request_id):
             return []
-        stop, self._stop = self._stop, None
-        return [Answer(stop.request_id, Ok(self.program))]
+        return self._asked.answer_stop(Ok(self.program))
 
     def _abandon(self, reason: str) -> list[Order]:
         """Answer whoever waits: it will not happen."""
-        waiting = [one.request_id for one in (self._switch, self._failover, self._stop, self._start) if one is not None]
+        waiting = self._asked.drop()
         for takeover in (self.takeover, self._led_here):
             if takeover is not None and takeover.request_id:
                 waiting.append(takeover.request_id)
-        waiting += self._repeated
-        self._repeated.clear()
-        self._switch = self._failover = self._stop = self._start = self.takeover = self._led_here = None
+        self.takeover = self._led_here = None
         return [Answer(request_id, Rejected("unfit", reason)) for request_id in dict.fromkeys(waiting)]
 
     def resign(self) -> list[Order]:
@@ -266,19 +257,20 @@ class Watch:
         """Begin a change of the primary, if there must be one."""
         one = entry.primary_instance
         status: InstanceStatus = "stopped" if one is None else one.status
-        if one is None or (status == "stopped" and self._start is not None):
-            if self._start is not None or (not entry.paused and self._stop is None):
+        waits = self._asked
+        if one is None or (status == "stopped" and waits.start is not None):
+            if waits.start is not None or (not entry.paused and waits.stop is None):
                 self._take_over(now_s, entry, "a person starts it" if entry.primary else "it is created", clean=True)
         elif status == "stopped" or self.facts.exited_well():
             pass
-        elif status == "failed" and self._start is not None:
+        elif status == "failed" and waits.start is not None:
             self._take_over(now_s, entry, "a person starts it")
         elif entry.fence is not None:
             self._take_over(now_s, entry, "its primary is fenced")
-        elif (trouble := self._trouble(now_s, entry)) and not entry.paused and not self._stop and not self._failover:
+        elif (trouble := self._trouble(now_s, entry)) and not entry.paused and not waits.stop and not waits.failover:
             self._take_over(now_s, entry, trouble)
-        elif (asked := self._failover or self._switch) is not None and self._stop is None:
-            forced, self._failover, self._switch = asked is self._failover, None, None
+        elif waits.stop is None and (asked := waits.take_change()) is not None:
+            forced = isinstance(asked, FailoverRequested)
             reason = trouble or ("a person forced it" if forced else "a person asked for it")
             takeover = self._take_over(now_s, entry, reason, planned=not forced, forced=forced)
             takeover.request_id = asked.request_id
@@ -299,7 +291,7 @@ class Watch:
             failed_s = self.office.detector.heard_at_s(entry.primary) or now_s
         takeover = Takeover(self.office, entry.token, entry.primary, reason, failed_s, now_s, planned, clean, forced)
         self._starts_s = [at_s for at_s in self._starts_s if at_s > now_s - STARTS_REMEMBERED_S]
-        if self._starts_s and self._start is None:
+        if self._starts_s and self._asked.start is None:
             patience = self.office.patience
             wait_s = min(patience.start_again_s * 2 ** (len(self._starts_s) - 1), patience.longest_s)
             takeover.start_at_s = self._starts_s[-1] + wait_s
@@ -310,9 +302,9 @@ class Watch:
 
     def _go_on(self, now_s: float, entry: ProgramEntry, takeover: Takeover) -> list[Order]:
         trouble = self._trouble(now_s, entry) or (takeover.reason if takeover.forced else "")
-        if takeover.stranded and self._start is not None:
+        if takeover.stranded and self._asked.start is not None:
             takeover.clean = True
-        if self._stop is not None and (takeover.stranded or (takeover.is_fenced() and self.facts.still())):
+        if self._asked.stop is not None and (takeover.stranded or (takeover.is_fenced() and self.facts.still())):
             one = entry.primary_instance
             self.takeover = None
             return [] if one is None else self._set(one, "stopped", one.incarnation, "a person stopped it")
@@ -370,7 +362,7 @@ class Watch:
             return self._forget(entry)
         if one.status == "stopped":
             return [*self._terminate(now_s, entry), *self._forget(entry)]
-        if self._stop is not None or self.facts.exited_well():
+        if self._asked.stop is not None or self.facts.exited_well():
             return self._stopping(now_s, entry, one)
         if entry.paused and one.status != "failed" and self.facts.still():
             return self._set(
@@ -407,10 +399,10 @@ class Watch:
         orders = self._set(one, "starting", one.incarnation, waits.reason)
         if orders:
             orders.append(Note(self.program, f"{one.instance} can't serve: {waits.reason}", entry.token))
-            asked = [*self._repeated, "" if self._led_here is None else self._led_here.request_id]
-            orders += [Answer(request_id, Rejected("unfit", waits.reason)) for request_id in asked if request_id]
-            self._repeated.clear()
-            if self._led_here is not None:
+            refused = Rejected("unfit", waits.reason)
+            orders += self._asked.answer_repeated(refused)
+            if self._led_here is not None and self._led_here.request_id:
+                orders.append(Answer(self._led_here.request_id, refused))
                 self._led_here.request_id = ""
         return orders
 
@@ -435,9 +427,8 @@ class Watch:
             orders.append(Note(self.program, what, entry.token, parts))
             if takeover.request_id:
                 orders.append(Answer(takeover.request_id, Ok(one.instance)))
-        orders += [Answer(request_id, Ok(one.instance)) for request_id in self._repeated]
-        self._repeated.clear()
-        return orders + self._answer_start(Ok(one.instance))
+        serves = Ok(one.instance)
+        return orders + self._asked.answer_repeated(serves) + self._asked.answer_start(serves)
 
     def _care_for_mirrors(self, now_s: float, entry: ProgramEntry) -> list[Order]:
         orders = self._mirrors.care(now_s, entry, self.facts)
@@ -452,11 +443,9 @@ class Watch:
             note = Note(self.program, f"{one.instance} is stopped: {reason}", entry.token)
             orders = self._set(one, "stopped", one.incarnation, reason)
             return [note, *orders] if orders else []
-        if self.office.lost(now_s, one.node) and self._stop is not None:
-            stop, self._stop = self._stop, None
-            return [
-                Answer(stop.request_id, Rejected("unfit", f"node {one.node} can't be reached, {one.instance} may run"))
-            ]
+        if self.office.lost(now_s, one.node) and self._asked.stop is not None:
+            what = f"node {one.node} can't be reached, {one.instance} may run"
+            return self._asked.answer_stop(Rejected("unfit", what))
         if self._due(now_s, "terminate", one.node, self.office.patience.repeat_s):
             return [TerminateOn(one.node, self.program, entry.token)]
         return []
@@ -476,12 +465,12 @@ class Watch:
 
     def _forget(self, entry: ProgramEntry) -> list[Order]:
         """Answer the request to stop; delete the program if that was asked for."""
-        if self._stop is None:
+        stop = self._asked.stop
+        if stop is None:
             return []
-        if not self._stop.forget:
-            stop, self._stop = self._stop, None
-            return [Answer(stop.request_id, Ok(self.program))]
+        if not stop.forget:
+            return self._asked.answer_stop(Ok(self.program))
         if "delete" in self._setting:
             return []
         self._setting.add("delete")
-        return [Commit(DeleteProgram(self.office.name("delete"), self.program, self._stop.request_id))]
+        return [Commit(DeleteProgram(self.office.name("delete"), self.program, stop.request_id))]
