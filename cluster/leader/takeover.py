@@ -63,6 +63,8 @@ class Takeover:
     forced: bool = False
     target: InstanceId = ""
     request_id: str = ""
+    asked_by: str = ""
+    """The request of a person that this is for; it is remembered with what is agreed."""
     because: str = ""
     """Why it is this mirror and no other."""
     phase: Phase = "fencing"
@@ -341,7 +343,7 @@ class Takeover:
                 self.reason,
                 self.office.term,
                 wall_s,
-                self.request_id,
+                self.asked_by,
                 self.because[:BECAUSE_CHARS_MAX],
             )
         )
@@ -410,6 +412,7 @@ class Takeover:
                 self.reason,
                 self.office.term,
                 self._wall_s(now_s) if self.fallen else 0,
+                self.asked_by,
             )
         )
 

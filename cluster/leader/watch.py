@@ -210,6 +210,8 @@ class Watch:
             return [Answer(news.request_id, Ok(self.program))]
         if entry is None:
             return [Answer(news.request_id, Rejected("unknown", f"there is no program {self.program}"))]
+        if isinstance(news, StartRequested) and news.request_id in entry.requests:
+            return self._done_already(entry, news.request_id)
         asked = self._asked
         if asked.stop is not None or (asked.start is not None and isinstance(news, StartRequested)):
             verb = "started" if asked.stop is None else "stopped"
@@ -308,6 +310,8 @@ class Watch:
             one = entry.primary_instance
             self.takeover = None
             return [] if one is None else self._set(one, "stopped", one.incarnation, "a person stopped it")
+        start = self._asked.start
+        takeover.asked_by = takeover.request_id or ("" if start is None else start.request_id)
         orders = takeover.advance(now_s, entry, self.facts, trouble)
         self._wake(takeover.wake_s)
         if takeover.phase == "done":

@@ -136,7 +136,7 @@ class Started:
     """`instance` is to start the program anew, without a context, under the token `expected_token + 1`.
 
     fence_id: of the primary before; "" only when there was none. at_s: CLOCK_REALTIME of the leader if that one failed;
-    0: a person starts it. The count of takeovers begins anew. Ok(new token).
+    0: a person starts it. asked_by: as in Promote. The count of takeovers begins anew. Ok(new token).
     """
 
     request_id: str
@@ -147,6 +147,7 @@ class Started:
     reason: str
     term: int
     at_s: int = 0
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

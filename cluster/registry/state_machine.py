@@ -380,7 +380,8 @@ class Registry:
         if entry.primary or command.fence_id:
             expect_fence(entry, command.fence_id)
         instance_of(entry, command.instance)
-        return self._new_primary(replace(entry, takeovers=(), shut_down=False), command, NOTHING, "failed")
+        entry = replace(entry, takeovers=(), shut_down=False, requests=entry.requests_with(command.asked_by))
+        return self._new_primary(entry, command, NOTHING, "failed")
 
     def _new_primary(
         self, entry: ProgramEntry, command: Promote | Started, version: Version, old_status: InstanceStatus

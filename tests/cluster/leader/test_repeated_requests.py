@@ -9,13 +9,14 @@ from cluster.leader.news import (
     InstanceEnded,
     NodeHeard,
     RegistryChanged,
+    StartRequested,
     StopRequested,
     SwitchHeld,
     SwitchRequested,
     Tick,
 )
-from cluster.leader.orders import ActivateOn, Answer, Commit, SwitchOn, TerminateOn
-from cluster.registry.commands import CreateProgram, DeleteProgram, Ok, Promote
+from cluster.leader.orders import ActivateOn, Answer, Commit, RestartOn, SwitchOn, TerminateOn
+from cluster.registry.commands import CreateProgram, DeleteProgram, Ok, Promote, Started
 from tests.cluster.leader.a_leader import NODES, Leader, commands, of
 from transport.checkpoint import Version
 
@@ -59,8 +60,38 @@ def test_a_leader_that_resigns_meanwhile_says_that_it_does_not_know() -> None:
     assert not isinstance(answer.result, Ok)
 
 
-DELETE = StopRequested("d", "p", True)
+START = StartRequested("s", "p")
 STOPPED = InstanceEnded("p", 1, "n1", 15, None, True, "killed by signal 15")
+
+
+def _started() -> Leader:
+    """Stopped, and agreed who starts it again; it is not up yet."""
+    leader = Leader()
+    leader.up()
+    leader.tell(StopRequested("stop", "p", False), STOPPED)
+    [started] = [one for one in commands(leader.tell(START)) if isinstance(one, Started)]
+    assert started.asked_by == "s"
+    return leader
+
+
+def test_a_start_that_an_earlier_leader_agreed_on_is_answered_when_the_program_serves() -> None:
+    leader = Leader(registry=_started().registry, term=2)
+    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    assert leader.tell(START) == []
+    assert of(leader.serves(leader.entry.primary), Answer) == [Answer("s", Ok("p@n1"))]
+    assert leader.entry.token == 2
+
+
+def test_a_start_that_is_asked_for_again_later_does_not_start_what_was_stopped_since() -> None:
+    leader = _started()
+    leader.serves("n1")
+    leader.tell(StopRequested("stop-2", "p", False))
+    leader.tell(InstanceEnded("p", 2, "n1", 15, None, True, "killed by signal 15"))
+    assert leader.tell(START) == [Answer("s", Ok("p@n1"))]
+    assert not of(leader.wait(1.0), RestartOn)
+
+
+DELETE = StopRequested("d", "p", True)
 
 
 def _deleted() -> Leader:
