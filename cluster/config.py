@@ -219,8 +219,14 @@ class NodeConfig(Section):
 
     def membership(self) -> str:
         """What all nodes must agree on before they speak: cluster, epoch, nodes, times; SHA-256 in hex."""
-        common = self.model_dump_json(include={"cluster", "nodes", "times"})
-        return hashlib.sha256(common.encode()).hexdigest()
+        return self._digest("cluster", "nodes", "times")
+
+    def layout(self) -> str:
+        """Which nodes there are, and where: what they must agree on before they agree on anything; SHA-256 in hex."""
+        return self._digest("nodes")
+
+    def _digest(self, *tables: str) -> str:
+        return hashlib.sha256(self.model_dump_json(include=set(tables)).encode()).hexdigest()
 
 
 NODE_FILE: Final = SettingsFile(

@@ -40,7 +40,10 @@ KILLED: Final = 9
 
 
 class LocalInstance:
-    """See the head of this file. Methods that are orders raise KagemushaError for what could not be done."""
+    """See the head of this file. Methods that are orders raise KagemushaError for what could not be done.
+
+    in_hand: set once the watchdog goes by a lease that was granted to this daemon.
+    """
 
     def __init__(self, around: Around, record: InstanceRecord) -> None:
         self.record = record
@@ -56,6 +59,7 @@ class LocalInstance:
         self._file: ProgramFile | None = None
         self._lock = asyncio.Lock()
         self._exited = asyncio.Event()
+        self.in_hand = asyncio.Event()
         self._jobs = Jobs(self.place.instance)
         self._kept = KeptAgent(self.place, around, self, self._lock, self._jobs)
 
@@ -253,8 +257,8 @@ class LocalInstance:
 
     def granted(self, token: int, sent_s: float, granted_s: float) -> None:
         """The leader grants the lease that was asked for at `sent_s`."""
-        if self.tenure.granted(token, sent_s, granted_s):
-            self._prolong(token)
+        if self.tenure.granted(token, sent_s, granted_s) and self._prolong(token):
+            self.in_hand.set()
 
     def extended(self, token: int, sent_s: float, seconds: int) -> None:
         """It is agreed that the lease holds so long, as was asked for at `sent_s`."""
@@ -266,12 +270,13 @@ class LocalInstance:
         if self.agent is not None and self.serving:
             await self.agent.leash(seconds * 1000 - self._around.last_checkpoint_ms)
 
-    def _prolong(self, token: int) -> None:
+    def _prolong(self, token: int) -> bool:
         if not self.serving or self.fence_id or self.ended is not None:
-            return
+            return False
         self.tenure.extend(self.record.pid)
         if self.tenure.is_cut_off or self.held:
             self._jobs.start(self._back(token) if self.agent else self.clients.lead_back(token, self.tenure))
+        return True
 
     def refused(self, token: int, reason: str, *, replaced: bool) -> None:
         """The leader does not grant it."""

@@ -188,6 +188,15 @@ class Supervisor:
         if program in self.instances:
             self.instances[program].extended(token, sent_s, seconds)
 
+    async def in_hand(self, program: ProgramId, token: int) -> bool:
+        """Wait until the watchdog goes by a lease that was granted to this daemon for the primary under this token;
+        False: there is none here."""
+        instance = self.instances.get(program)
+        if instance is None or (instance.record.role, instance.record.token) != ("primary", token):
+            return False
+        await instance.in_hand.wait()
+        return True
+
     async def loosen(self, program: ProgramId, seconds: int) -> None:
         """See `LocalInstance.loosen`."""
         if program in self.instances:

@@ -160,6 +160,7 @@ class Runner:
             lambda _: self.decisions.see_leadership(),
             cluster=config.cluster.id,
             epoch=config.cluster.epoch,
+            layout=config.layout(),
             times=RaftTimes(
                 heartbeat_s=times.heartbeat_ms / 1000,
                 election_min_s=times.election_ms[0] / 1000,
@@ -305,9 +306,15 @@ class Runner:
             self._forget_deleted(program)
         for entry in tuple(self.registry.programs.values()):
             if entry.primary == self.node and entry.extension is not None:
-                name = f"{self.node}.{self.peers.incarnation}.back.{entry.program_id}"
-                extension_id = entry.extension.extension_id
-                await self._quietly(self.propose(EndExtension(name, entry.program_id, entry.token, extension_id)))
+                self._keep(self._end_extension(entry.program_id, entry.token, entry.extension.extension_id))
+
+    async def _end_extension(self, program: ProgramId, token: int, extension_id: str) -> None:
+        """The extended lease of a primary here ends as soon as the watchdog goes by a lease that this daemon was
+        granted. Before that, or on a node that only has the name of this one, its program may serve until the extension
+        ends by itself."""
+        if await self.supervisor.in_hand(program, token):
+            name = f"{self.node}.{self.peers.incarnation}.back.{program}"
+            await self._quietly(self.propose(EndExtension(name, program, token, extension_id)))
 
     # ------------------------------------------------------------ other nodes
 

@@ -23,6 +23,8 @@ def objection(ours: Hello, theirs: Hello, peer: str) -> str:
             f"node {peer} has the members {', '.join(theirs.members)}, "
             f"node {ours.node} has {', '.join(ours.members)}, in the same epoch {ours.epoch}"
         )
+    if theirs.layout != ours.layout:
+        return f"[[nodes]] differ between node {peer} and node {ours.node}, in the same epoch {ours.epoch}"
     if peer == ours.node:
         return f"two daemons run as node {peer}"
     if peer not in ours.members:

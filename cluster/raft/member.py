@@ -57,8 +57,8 @@ class Member:
     used by nobody else. apply, snapshot, restore: the state machine; called in the event loop, must not block; apply
     must be deterministic. on_change: called in the event loop when the leader, the term, or whether this member may act
     as the leader has changed; a lease that merely runs out is noticed up to a heartbeat late, so compare
-    `lease_until_s` with the clock before every act. cluster, epoch: the group's name and the number of its
-    configuration; members with other ones are refused.
+    `lease_until_s` with the clock before every act. cluster, epoch, layout: the group's name, the number of its
+    configuration, and a digest of where all members are; members with other ones are refused.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Member:
         *,
         cluster: str,
         epoch: int = 1,
+        layout: str = "",
         times: Times | None = None,
     ) -> None:
         if node not in peers:
@@ -84,7 +85,7 @@ class Member:
         self.failure: StorageError | None = None
         self._members = tuple(sorted(peers))
         self._times = times or Times()
-        self._hello = Hello(WIRE_FORMAT, cluster, epoch, node, secrets.token_hex(8), self._members)
+        self._hello = Hello(WIRE_FORMAT, cluster, epoch, node, secrets.token_hex(8), self._members, layout)
         self._directory = directory
         self._machine = Machine(apply, snapshot, restore)
         self._on_change = on_change

@@ -29,7 +29,8 @@ Entry = tuple[bytes, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First on every link, from both sides. instance: drawn at every start of a member. members: all, sorted."""
+    """First on every link, from both sides. instance: drawn at every start of a member. members: all, sorted. layout:
+    a digest of where they are, as the node's own settings say; "" where they do not."""
 
     format: int
     cluster: str
@@ -37,6 +38,7 @@ class Hello:
     node: str
     instance: str
     members: tuple[str, ...]
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,13 @@ def test_nodes_that_differ_in_what_must_be_common_are_told_apart(file: Path) -> 
     text = file.read_text()
     file.write_text(text.replace('id = "a"', 'id = "c"', 1).replace("7599", "7598"))
     assert NODE_FILE.load(file).membership() == one.membership()
+    assert NODE_FILE.load(file).layout() == one.layout()
     file.write_text(text.replace("10.0.0.3:7401", "10.0.0.3:7411"))
     assert NODE_FILE.load(file).membership() != one.membership()
+    assert NODE_FILE.load(file).layout() != one.layout()
     file.write_text(text.replace("lease_ms = 400", "lease_ms = 500", 1))
     assert NODE_FILE.load(file).membership() != one.membership()
+    assert NODE_FILE.load(file).layout() == one.layout()
 
 
 def test_endpoints() -> None:

@@ -133,8 +133,10 @@ class DuplicateNode(Fault):
     async def effect(self) -> str:
         """See `Fault`."""
         end_s = time.monotonic() + _SHOWS_S
+        why = (f"two daemons run as node {self.node}", f"[[nodes]] differ between node {self.node}")
         while time.monotonic() < end_s:
-            if f"two daemons run as node {self.node}" in self._log.read_text(errors="replace"):
+            said = self._log.read_text(errors="replace")
+            if any(one in said for one in why):
                 return f"the second daemon of the name {self.node} is refused"
             await asyncio.sleep(_LOOK_AGAIN_S)
         return ""

@@ -181,6 +181,23 @@ async def test_a_daemon_that_comes_again_finds_everything(tmp_path: Path) -> Non
         assert state.ended.final is None
 
 
+async def test_a_daemon_that_comes_again_has_a_lease_in_hand_when_it_was_granted_one_itself(tmp_path: Path) -> None:
+    async with households(tmp_path) as (program, a, b):
+        await serve_and_mirror(program, a, b)
+        assert await a.supervisor.in_hand(PROGRAM, 1)
+        assert not await a.supervisor.in_hand(PROGRAM, 2)
+        assert not await a.supervisor.in_hand("another", 1)
+        assert not await b.supervisor.in_hand(PROGRAM, 1)
+        await a.stop()
+        a.grants = False
+        await a.start()
+        waiting = asyncio.create_task(a.supervisor.in_hand(PROGRAM, 1))
+        await a.until(lambda state: state.status == "mirrored")
+        assert not waiting.done()
+        a.grants = True
+        assert await waiting
+
+
 async def test_without_a_lease_nothing_serves(tmp_path: Path) -> None:
     async with households(tmp_path) as (program, a, b):
         a.grants = False

@@ -158,6 +158,7 @@ class Group:
         *,
         cluster: str = "test",
         epoch: int = 1,
+        layout: str = "",
         directory: str = "",
         port: int = 0,
         certificate: str = "",
@@ -180,6 +181,7 @@ class Group:
             lambda leadership: self._note(node, leadership),
             cluster=cluster,
             epoch=epoch,
+            layout=layout,
             times=self.times,
         )
         return member, machine

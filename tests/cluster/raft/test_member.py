@@ -297,16 +297,20 @@ async def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("node", ["a", "c"])
 @pytest.mark.parametrize(
-    ("cluster", "epoch", "line"),
-    [("prod", 1, "cluster "), ("test", 2, "configuration epoch ")],
-    ids=["cluster", "epoch"],
+    ("cluster", "epoch", "layout", "line"),
+    [
+        ("prod", 1, "", "cluster "),
+        ("test", 2, "", "configuration epoch "),
+        ("test", 1, "elsewhere", "[[nodes]] differ "),
+    ],
+    ids=["cluster", "epoch", "layout"],
 )
 async def test_a_node_of_another_configuration_is_not_let_in(
-    tmp_path: Path, node: str, cluster: str, epoch: int, line: str
+    tmp_path: Path, node: str, cluster: str, epoch: int, layout: str, line: str
 ) -> None:
     async with three(tmp_path) as group:
         await group.stop(node)
-        stranger, machine = group.make(node, cluster=cluster, epoch=epoch, directory="data-stranger")
+        stranger, machine = group.make(node, cluster=cluster, epoch=epoch, layout=layout, directory="data-stranger")
         await stranger.start()
         try:
             await group.until(lambda: line in stranger.troubles.get("b", ""))

@@ -143,6 +143,11 @@ OURS = Hello(1, "test", 3, "a", "0f", ("a", "b", "c"))
             "b",
             "node b has the members a, b, node a has a, b, c, in the same epoch 3",
         ),
+        (
+            Hello(1, "test", 3, "b", "1f", ("a", "b", "c"), "elsewhere"),
+            "b",
+            "[[nodes]] differ between node b and node a, in the same epoch 3",
+        ),
     ],
 )
 def test_a_greeting_is_accepted_or_refused_in_one_line(theirs: Hello, peer: str, line: str) -> None:
