@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
 from pathlib import Path
 
 from agent.kernel.namespaces import in_network_namespace
-from kagemusha.demo.nodes import INTERFACE, Machine
+from kagemusha.demo.nodes import INTERFACE, Machine, Node
 
 _HOST_NUMBER = 66
 _ETH_P_ARP = 0x0806
@@ -18,6 +19,16 @@ class Stranger(Machine):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id, "stranger", _HOST_NUMBER)
+
+    def pose_as(self, node: Node, own: Path) -> Path:
+        """Have copies of a node's files in the directory `own`, with this machine's address; gives its node.toml."""
+        own.mkdir(exist_ok=True)
+        shutil.copytree(node.own_path("pki")[0], own / "pki", dirs_exist_ok=True)
+        text = node.own_path("node.toml")[0].read_text().replace(str(node.directory.node), str(own))
+        (own / "node.toml").write_text(text.replace(f'"{node.address}:', f'"{self.address}:'))
+        if (tokens := node.own_path("tokens.toml")[0]).exists():
+            shutil.copy(tokens, own)
+        return own / "node.toml"
 
     def take(self, address: str) -> None:
         """Have an address of somebody else's, and tell everybody (RFC 826; an announcement as in RFC 5227, 3)."""

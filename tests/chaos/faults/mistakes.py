@@ -110,15 +110,10 @@ class DuplicateNode(Fault):
         scene, node = self.scene, self.scene.nodes[self.node]
         self._stranger = Stranger(scene.directory.run_id)
         self._stranger.attach()
-        own = scene.directory.path / "stranger"
-        own.mkdir(exist_ok=True)
-        shutil.copytree(node.own_path("pki")[0], own / "pki", dirs_exist_ok=True)
-        text = node.own_path("node.toml")[0].read_text().replace(str(scene.directory.node), str(own))
-        (own / "node.toml").write_text(text.replace(f'"{node.address}:', f'"{self._stranger.address}:'))
-        shutil.copy(node.own_path("tokens.toml")[0], own)
+        config = self._stranger.pose_as(node, scene.directory.path / "stranger")
         self._log = scene.directory.logs / "daemon-stranger.log"
         with self._log.open("ab") as log:
-            self._daemon = self._started(log, str(own / "node.toml"))
+            self._daemon = self._started(log, str(config))
 
     def _started(self, log: IO[bytes], config: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
