@@ -23,6 +23,7 @@ class Keeper:
         self.disk = Disk(daemon.node)
         self.starts = 0
         self._on = asyncio.Event()
+        self._boots = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -45,6 +46,7 @@ class Keeper:
         self.starts += 1
         if self.carrier is not None:
             await self.carrier.start()
+        self._boots += 1
         self._on.set()
 
     async def started(self, before: int, deadline_s: float = 20.0) -> int:
@@ -72,15 +74,18 @@ class Keeper:
     async def _keep(self) -> None:
         while True:
             await self._on.wait()
+            boots = self._boots
             await self.daemon.ended()
             await asyncio.sleep(RESTART_S)
-            if self._on.is_set():
+            # What the node has booted with meanwhile is not to be started twice.
+            if self._on.is_set() and boots == self._boots:
                 await self._start()
 
     async def _keep_carrier(self, carrier: Keepalived) -> None:
         while True:
             await self._on.wait()
+            boots = self._boots
             await carrier.ended()
             await asyncio.sleep(CARRIER_RESTART_S)
-            if self._on.is_set():
+            if self._on.is_set() and boots == self._boots:
                 await carrier.start()
