@@ -57,7 +57,9 @@ No request can name a command: what runs is written in a program's file, which b
 
 A request that changes something may carry an `Idempotency-Key` of 1 to 128 visible characters. Sent again with the same
 key, to any node, it has the effect of once; the node that carried it out gives the same answer again. After
-`unknown-outcome` that is how to find out. `kagemusha.client` always sends one.
+`unknown-outcome` that is how to find out. `kagemusha.client` always sends one. What was agreed for a key is remembered
+by the group, not by a node alone: a deletion, a start or a change of primary whose answer was lost with a leader is
+answered as done by the next one, and not done to what came since.
 
 A node sends on to the leader what only that one can do, and waits for the answer while that node leads and is heard.
 When it is lost, or its daemon hangs, the same request goes to the next leader under the same key (one that had none

@@ -23,13 +23,19 @@ def objection(ours: Hello, theirs: Hello, peer: str) -> str:
             f"node {peer} has the members {', '.join(theirs.members)}, "
             f"node {ours.node} has {', '.join(ours.members)}, in the same epoch {ours.epoch}"
         )
-    if theirs.layout != ours.layout:
-        return f"[[nodes]] differ between node {peer} and node {ours.node}, in the same epoch {ours.epoch}"
     if peer == ours.node:
         return f"two daemons run as node {peer}"
     if peer not in ours.members:
         return f"node {peer} is no member of cluster {ours.cluster!r}"
     return ""
+
+
+def elsewhere(ours: Hello, theirs: Hello, peer: str) -> str:
+    """Return why one that has no objection to it otherwise is not accepted: it has other places for the members; or
+    ""."""
+    if theirs.layout == ours.layout:
+        return ""
+    return f"[[nodes]] differ between node {peer} and node {ours.node}, in the same epoch {ours.epoch}"
 
 
 def duplicate(peer: str, where: str) -> str:

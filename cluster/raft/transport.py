@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from cluster.raft.greeting import duplicate, objection
+from cluster.raft.greeting import duplicate, elsewhere, objection
 from cluster.raft.times import Times
 from cluster.raft.wire import WIRE, Alive, AppendEntries, Hello, InstallSnapshot, PeerMessage, RaftMessage, Refused
 from transport.counters import Counters
@@ -181,7 +181,7 @@ class Transport:
                 raise _NotWelcome(f"not accepted by node {peer.node}: {answer.reason}")
             if not isinstance(answer, Hello):
                 raise LinkLost(f"node {peer.node} at {link.where} ended the conversation before its greeting")
-            reason = objection(self._hello, answer, peer.node)
+            reason = objection(self._hello, answer, peer.node) or elsewhere(self._hello, answer, peer.node)
             if reason:
                 raise _NotWelcome(reason)
         except BaseException:
@@ -202,6 +202,7 @@ class Transport:
         reason = objection(self._hello, theirs, link.peer)
         if not reason and peer is not None and await self._is_duplicate(peer, theirs.instance):
             reason = duplicate(peer.node, peer.link.where if peer.link else "elsewhere")
+        reason = reason or elsewhere(self._hello, theirs, link.peer)
         if reason or peer is None:
             self._note(peer, reason, link.peer)
             await link.send(Refused(reason))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgpack
 import pytest
 
-from cluster.raft.greeting import objection
+from cluster.raft.greeting import elsewhere, objection
 from cluster.raft.wire import (
     COMMAND_BYTES_MAX,
     WIRE,
@@ -143,12 +144,13 @@ OURS = Hello(1, "test", 3, "a", "0f", ("a", "b", "c"))
             "b",
             "node b has the members a, b, node a has a, b, c, in the same epoch 3",
         ),
-        (
-            Hello(1, "test", 3, "b", "1f", ("a", "b", "c"), "elsewhere"),
-            "b",
-            "[[nodes]] differ between node b and node a, in the same epoch 3",
-        ),
     ],
 )
 def test_a_greeting_is_accepted_or_refused_in_one_line(theirs: Hello, peer: str, line: str) -> None:
     assert objection(OURS, theirs, peer) == line
+
+
+def test_who_has_the_members_in_other_places_is_refused() -> None:
+    theirs = Hello(1, "test", 3, "b", "1f", ("a", "b", "c"), "there")
+    assert elsewhere(OURS, theirs, "b") == "[[nodes]] differ between node b and node a, in the same epoch 3"
+    assert elsewhere(replace(OURS, layout="there"), theirs, "b") == ""
