@@ -6,6 +6,7 @@ The v2 freezer where there is one, else the one of v1. Frozen means read back, n
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -19,6 +20,8 @@ from transport.errors import KagemushaError
 _NAP_S: Final = 50e-6
 """Between two looks: cgroup.events can be polled, but its events come up to 16 ms late."""
 _ROUNDS_MAX: Final = 20
+_REMOVED: Final = frozenset({errno.ENOENT, errno.ENODEV})
+"""Of a cgroup, before and after its file was opened."""
 
 
 class CgroupError(KagemushaError):
@@ -75,9 +78,9 @@ class ProgramCgroup:
         path = self.directory / "cgroup.procs"
         try:
             return set(map(int, path.read_text().split())) - {0}
-        except FileNotFoundError:
-            return set()
         except OSError as error:
+            if error.errno in _REMOVED:
+                return set()
             raise CgroupError(f"{path}: {error.strerror}", hint="has the node memory and descriptors left?") from None
 
     def freeze(self) -> None:
