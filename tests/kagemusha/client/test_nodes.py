@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -152,6 +155,37 @@ async def test_over_https(tmp_path: Path) -> None:
         async with AsyncClient([f"http://{endpoint}"], token=token, patience_s=0) as client:
             with pytest.raises(ApiError):
                 await client.list_nodes()
+
+
+def test_the_connection_to_a_node_that_hangs_ends_with_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody there says goodbye, as TLS would have it."""
+    monkeypatch.setattr(nodes, "SILENCE_S", 0.1)
+    Authority.create("test").issue("a").save(tmp_path / "pki")
+    context, _ = contexts_of(tmp_path / "pki")
+    over = threading.Event()
+
+    def hang(listening: socket.socket) -> None:
+        with context.wrap_socket(listening.accept()[0], server_side=True) as connection:
+            connection.recv(4096)
+            over.wait()
+
+    async def ask(port: int) -> None:
+        authority = str(tmp_path / "pki" / "authority.pem")
+        async with AsyncClient([f"127.0.0.1:{port}"], token="kgm_x", authority=authority, patience_s=0) as client:
+            with pytest.raises(ApiError, match="no answer"):
+                await client.list_nodes()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        hanging = threading.Thread(target=hang, args=(listening,))
+        hanging.start()
+        asyncio.run(ask(listening.getsockname()[1]))
+        gc.collect()
+        over.set()
+        hanging.join()
+    assert not [str(one.message) for one in said]
 
 
 async def test_something_that_is_no_api(tmp_path: Path) -> None:
