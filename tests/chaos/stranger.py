@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 from agent.kernel.namespaces import in_network_namespace
-from kagemusha.demo.nodes import INTERFACE, Machine, Node
+from kagemusha.demo.nodes import CHECKOUT, INTERFACE, Machine, Node
 
 _HOST_NUMBER = 66
 _ETH_P_ARP = 0x0806
@@ -29,6 +32,18 @@ class Stranger(Machine):
         if (tokens := node.own_path("tokens.toml")[0]).exists():
             shutil.copy(tokens, own)
         return own / "node.toml"
+
+    def run_node(self, config: Path, log: Path) -> subprocess.Popen[bytes]:
+        """A node's daemon here; it ends with `close`."""
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                self.command(sys.executable, "-m", "kagemusha", "node", "--config", str(config)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                start_new_session=True,
+            )
 
     def take(self, address: str) -> None:
         """Have an address of somebody else's, and tell everybody (RFC 826; an announcement as in RFC 5227, 3)."""

@@ -7,13 +7,10 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from abc import abstractmethod
-from typing import IO
 
-from kagemusha.demo.nodes import ADDRESS, CHECKOUT
+from kagemusha.demo.nodes import ADDRESS
 from tests.chaos.faults.fault import Fault
 from tests.chaos.processes import NoProcess
 from tests.chaos.stranger import Stranger, neighbour
@@ -112,18 +109,7 @@ class DuplicateNode(Fault):
         self._stranger.attach()
         config = self._stranger.pose_as(node, scene.directory.path / "stranger")
         self._log = scene.directory.logs / "daemon-stranger.log"
-        with self._log.open("ab") as log:
-            self._daemon = self._started(log, str(config))
-
-    def _started(self, log: IO[bytes], config: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._stranger.command(sys.executable, "-m", "kagemusha", "node", "--config", config),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-            start_new_session=True,
-        )
+        self._daemon = self._stranger.run_node(config, self._log)
 
     async def effect(self) -> str:
         """See `Fault`."""

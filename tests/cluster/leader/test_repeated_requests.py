@@ -23,6 +23,13 @@ from transport.checkpoint import Version
 ASKED = SwitchRequested("r", "p@n2")
 
 
+def _next(before: Leader, term: int = 2) -> Leader:
+    """Who leads after that one, by what was agreed, and has heard of all."""
+    leader = Leader(registry=before.registry, term=term)
+    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    return leader
+
+
 def _switched() -> Leader:
     """Agreed, but the new primary is not up yet."""
     leader = Leader()
@@ -36,8 +43,7 @@ def _switched() -> Leader:
 
 
 def test_a_request_that_an_earlier_leader_carried_out_is_answered_when_the_new_primary_serves() -> None:
-    leader = Leader(registry=_switched().registry, term=2)
-    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    leader = _next(_switched())
     assert leader.tell(ASKED) == []
     assert of(leader.orders, ActivateOn) == [ActivateOn("n2", "p", 2, Version(1, 9, 7))]
     assert of(leader.serves("n2"), Answer) == [Answer("r", Ok("p@n2"))]
@@ -75,8 +81,7 @@ def _started() -> Leader:
 
 
 def test_a_start_that_an_earlier_leader_agreed_on_is_answered_when_the_program_serves() -> None:
-    leader = Leader(registry=_started().registry, term=2)
-    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    leader = _next(_started())
     assert leader.tell(START) == []
     assert of(leader.serves(leader.entry.primary), Answer) == [Answer("s", Ok("p@n1"))]
     assert leader.entry.token == 2
@@ -104,8 +109,7 @@ def _deleted() -> Leader:
 
 @pytest.mark.parametrize("term", [1, 2])
 def test_a_deletion_that_is_asked_for_again_is_done_already(term: int) -> None:
-    leader = Leader(registry=_deleted().registry, term=term)
-    leader.tell(NodeHeard("n1"), NodeHeard("n2"))
+    leader = _next(_deleted(), term)
     assert leader.tell(DELETE) == [Answer("d", Ok("p"))]
 
 

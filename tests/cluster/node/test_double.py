@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -14,7 +11,7 @@ from ipaddress import ip_address
 import pytest
 
 from agent.kernel.namespaces import in_network_namespace
-from kagemusha.demo.nodes import ADDRESS, CHECKOUT
+from kagemusha.demo.nodes import ADDRESS
 from tests.chaos.stranger import Stranger
 from tests.cluster.fencing.frames import Sniffer
 from tests.cluster.trio import DEADLINE_S, Trio, say, trio
@@ -31,15 +28,7 @@ def _double(cluster: Trio) -> Iterator[None]:
     stranger = Stranger(cluster.directory.run_id)
     stranger.attach()
     config = stranger.pose_as(cluster.machines.nodes["a"], cluster.directory.path / "stranger")
-    with (cluster.directory.logs / "daemon-double.log").open("ab") as log:
-        process = subprocess.Popen(
-            stranger.command(sys.executable, "-m", "kagemusha", "node", "--config", str(config)),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-            start_new_session=True,
-        )
+    process = stranger.run_node(config, cluster.directory.logs / "daemon-double.log")
     try:
         yield
     finally:
