@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal as signals
 import struct
 from typing import Final
@@ -27,6 +28,13 @@ def open_pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except OSError as error:
         raise KernelError("pidfd_open", f"process {pid}", error.errno or 0) from error
+
+
+def ends(pidfd: int, limit_s: float) -> bool:
+    """Wait for the end of a process, for at most `limit_s` seconds: whether it came."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(limit_s * 1000))
 
 
 def get_descriptor(pidfd: int, number: int) -> int:

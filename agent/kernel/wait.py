@@ -13,11 +13,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import select
 import signal
 from dataclasses import dataclass
 
 from agent.errors import KernelError, TraceeGone
+from agent.kernel import pidfd
 from agent.kernel.libc import FREE, HELD, get_errno
 
 WNOHANG = 1
@@ -165,11 +165,9 @@ def reap(pid: int, limit_s: float | None = None) -> int | None:
 
 def _ends(pid: int, limit_s: float) -> bool:
     """Whether a child that nobody else reaps ends within this time."""
-    descriptor = os.pidfd_open(pid)
+    descriptor = pidfd.open_pidfd(pid)
     try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(limit_s * 1000))
+        return pidfd.ends(descriptor, limit_s)
     finally:
         os.close(descriptor)
 

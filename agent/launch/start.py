@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import select
 import shutil
 import signal
 import stat
@@ -123,9 +122,7 @@ def start(
         spawner.end_namespace(init)
         raise
     descriptor = pidfd.open_pidfd(pid)
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    if not poll.poll(settle_s * 1000):
+    if not pidfd.ends(descriptor, settle_s):
         return Started(pid, init, pid if init == NO_NAMESPACE else number, descriptor)
     os.close(descriptor)
     status = spawner.reap(pid)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 from pathlib import Path
 from typing import Final
@@ -62,9 +61,7 @@ def end_leftover(path: Path) -> None:
         if init != NO_NAMESPACE and procfs.namespace_inode(init, "pid") == procfs.namespace_inode(pid, "pid"):
             os.kill(init, signal.SIGKILL)
         pidfd.send_signal(handle, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        if not poll.poll(END_S * 1000):
+        if not pidfd.ends(handle, END_S):
             raise ControlError(f"process {pid} of an agent before does not end", hint="is it waiting for a disk?")
     except (TraceeGone, ProcessLookupError):
         return
